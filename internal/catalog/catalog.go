@@ -1,0 +1,128 @@
+package catalog
+
+import "sync/atomic"
+
+// OID is a PostgreSQL object identifier.
+type OID = uint32
+
+// Name is a schema-qualified name, unquoted.
+type Name struct{ Schema, Name string }
+
+// Snapshot is the catalog at one moment. It is immutable.
+type Snapshot struct {
+	// Fingerprint changes whenever something that a statement's plan depends on
+	// changed (relations, functions, triggers, aggregates; not chunks, not
+	// watermarks).
+	Fingerprint string
+
+	ServerVersion int    // server_version_num, as 170011
+	Timescale     string // version of the extension, "" without it
+	Community     bool   // TimescaleDB's Community edition: aggregates, compression, policies
+	Vector        string // version of pgvector, "" without it
+	InRecovery    bool   // a standby
+
+	Relations map[Name]*Relation
+
+	// Names (unqualified) of which at least one function, operator or type is
+	// neither in pg_catalog nor information_schema nor owned by an extension
+	// whose code is known (timescaledb, vector, plpgsql). A statement that uses
+	// such a name may run user code.
+	UserFunctions map[string]bool
+	UserOperators map[string]bool
+	UserTypes     map[string]bool
+	UserCasts     bool // a cast with a user function exists: any expression may run it
+
+	EventTriggers bool // a user's DDL event trigger exists
+	LoginTriggers bool // a user's login event trigger exists
+
+	Hypertables map[int32]*Hypertable // by TimescaleDB's hypertable id
+	Aggregates  []*Aggregate          // continuous aggregates
+}
+
+// Relation is a table, view, sequence, index or foreign table.
+type Relation struct {
+	OID     OID
+	Name    Name
+	Kind    byte // pg_class.relkind
+	Temp    bool
+	Columns []Column
+
+	// Clean: reading and writing it runs no user code: no user trigger, rule,
+	// row security policy, generated column, default, domain or check that calls
+	// a user function, no view that does, not foreign. Unclean says what stands
+	// against it, as "trigger audit on trades".
+	Clean   bool
+	Unclean string
+
+	Nextval       bool // an INSERT may call nextval through a column default
+	RowSecurity   bool // relrowsecurity or relforcerowsecurity
+	InsertTrigger bool // any trigger, foreign keys included, fires on INSERT
+	HypertableID  int32
+}
+
+// Column is one live column of a relation.
+type Column struct {
+	Name    string
+	Number  int16 // attnum
+	Type    OID
+	TypMod  int32
+	NotNull bool
+}
+
+// Column returns the column of that name.
+func (r *Relation) Column(name string) (Column, bool) {
+	for _, c := range r.Columns {
+		if c.Name == name {
+			return c, true
+		}
+	}
+	return Column{}, false
+}
+
+// Hypertable is a TimescaleDB hypertable with its open (time) dimension.
+type Hypertable struct {
+	ID         int32
+	Name       Name
+	TimeColumn string
+	TimeType   OID
+	Chunks     []Chunk // sorted by Start
+	// Threshold is the hypertable's invalidation threshold in TimescaleDB's
+	// internal time (microseconds since the Unix epoch); 0 and false without one.
+	Threshold    int64
+	HasThreshold bool
+}
+
+// Chunk is one chunk of a hypertable; [Start, End) in internal time
+// (microseconds since the Unix epoch for timestamps).
+type Chunk struct {
+	ID         int32
+	Name       Name
+	Start, End int64
+}
+
+// Aggregate is a continuous aggregate as TimescaleDB's catalog describes it.
+type Aggregate struct {
+	ID               int32 // id of the materialization hypertable
+	RawID            int32 // hypertable it aggregates (an aggregate's own, when hierarchical)
+	View             Name  // what users select from
+	Materialization  Name  // the hypertable that holds the rows
+	Definition       string
+	MaterializedOnly bool
+	Finalized        bool   // false: old format, never used
+	Watermark        int64  // internal time; end of the highest materialized bucket
+	BucketWidth      string // interval text as in the catalog: "01:00:00", "7 days"
+	BucketOrigin     string // "" when the default
+	BucketOffset     string
+	BucketTimeZone   string
+	BucketFixed      bool
+	Columns          []Column // of the materialization hypertable
+}
+
+// Holder publishes the newest Snapshot.
+type Holder struct{ p atomic.Pointer[Snapshot] }
+
+// Load returns the newest snapshot, nil before the first Store.
+func (h *Holder) Load() *Snapshot { return h.p.Load() }
+
+// Store publishes s.
+func (h *Holder) Store(s *Snapshot) { h.p.Store(s) }

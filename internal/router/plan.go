@@ -1,0 +1,141 @@
+package router
+
+import (
+	"time"
+
+	"qvpgw/internal/sqltext"
+)
+
+// Action is what the gateway does with a text of SQL.
+type Action uint8
+
+// The actions; String is the metric label.
+const (
+	Pass    Action = iota // forwarded as the same bytes
+	Rewrite               // answered from a continuous aggregate
+	Cached                // k-NN: may be answered from memory
+	Refused               // answered with an error of a rule
+	Local                 // answered by the gateway: qvpgw.* settings, EXPLAIN (QVPGW)
+)
+
+// Plan is what was decided for one text under one Context. It is immutable and
+// shared by all clients; facts of one execution travel beside it.
+type Plan struct {
+	Action Action
+	Reason Reason // why this action and no better one; a stable code
+
+	// Statements has one entry for each statement of the text, in order. Nil
+	// when the text could not be understood: then Pins has PinUnparsed.
+	Statements []Statement
+	Pins       Pins // union of the statements' pins
+	Effects    bool // some statement's completion changes what we track (settings, transaction, sequences, DDL)
+
+	Refusal    *Refusal
+	KNN        *KNN
+	Aggregates *AggregateRewrite
+	Local      *LocalAnswer
+}
+
+// Statement is what one statement does to the state of its connection.
+type Statement struct {
+	Kind    sqltext.Kind
+	Setting *Setting // SET, RESET
+	Nextval bool     // may call nextval: makes currval and lastval meaningful
+	Currval bool     // calls currval or lastval
+	DDL     bool     // changes the catalog
+	Name    string   // DEALLOCATE's statement name, "" for ALL
+}
+
+// Setting is a SET or RESET that the gateway can replay.
+type Setting struct {
+	Name  string // lower-case; "" with Reset: RESET ALL
+	SQL   string // the statement to replay: SET name TO value…, session scope
+	Value string // the value when it is one plain literal, else ""
+	Local bool   // SET LOCAL: nothing to track
+	Reset bool
+}
+
+// Pins is a set of reasons why a client keeps its server connection.
+type Pins uint32
+
+// The reasons for pins; a closed list, shown in SHOW CLIENTS and metrics.
+const (
+	PinUnparsed  Pins = 1 << iota // text the parser does not take
+	PinFunction                   // may call a user's function, operator, type or cast
+	PinRelation                   // touches a relation that runs user code (trigger, rule, policy, …)
+	PinDo                         // DO, CALL
+	PinTemp                       // makes a temporary object
+	PinPrepare                    // SQL-level PREPARE
+	PinCursor                     // DECLARE … WITH HOLD
+	PinListen                     // LISTEN
+	PinAdvisory                   // session advisory lock
+	PinRole                       // SET ROLE, SET SESSION AUTHORIZATION
+	PinSetting                    // a setting that cannot be replayed: set_config, SET … FROM CURRENT
+	PinSequence                   // reads currval or lastval by a way that cannot be followed
+	PinLoad                       // LOAD
+	PinSeed                       // setseed
+	PinTwoPhase                   // PREPARE TRANSACTION
+	PinCatalog                    // no catalog yet, or it is being read again
+	PinStatement                  // a prepared statement too large to keep a copy of
+)
+
+// Refusal is an answer of the rules.
+type Refusal struct {
+	SQLState string // five characters
+	Message  string
+	Detail   string // the rule and its reason code
+	Hint     string // what to write instead
+}
+
+// KNN marks a text as a k-NN query whose answer may be kept. The answer is a
+// function of the text, the parameters' bytes, the settings, the role and the
+// database's state alone.
+type KNN struct {
+	Table    string // schema-qualified, for SHOW and metrics
+	Operator string
+}
+
+// LocalAnswer is a statement that the gateway answers itself.
+type LocalAnswer struct {
+	Kind  LocalKind
+	Name  string // setting: "route", "cache", "last_route"
+	Value string // for LocalSet
+	SQL   string // for LocalExplain: the statement to explain
+}
+
+// LocalKind says which local answer.
+type LocalKind uint8
+
+// The local answers.
+const (
+	LocalSet LocalKind = iota + 1
+	LocalShow
+	LocalExplain
+)
+
+// AggregateRewrite answers a query from a continuous aggregate. All texts are
+// complete SQL; $n in SQL and Guard are the original's parameters.
+//
+// Sent in one pipeline (traps T3, T4):
+//
+//	BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; Lock; Guard; SQL; COMMIT
+//
+// Guard gives one row with one boolean, computed in the snapshot that SQL reads:
+// true proves the answer equal to the original's. SQL carries the same guard as a
+// one-time filter, so that a refused one costs no execution.
+type AggregateRewrite struct {
+	View      string    // the aggregate, for last_route
+	Lock      string    // LOCK TABLE ONLY …; "" when no raw arm is read
+	Guard     string    // SELECT … returning one boolean
+	SQL       string    // the rewritten query; same columns, names and types
+	Ranges    []Range   // what is read from where, for EXPLAIN (QVPGW)
+	Float     bool      // a float sum was re-associated
+	Expires   time.Time // plan again after this (bounds relative to now()); zero: never
+	ParamsFor []int     // numbers n of the $n that Guard uses, for information
+}
+
+// Range is a part of the time axis and where it is read from.
+type Range struct {
+	Source   string // "market_data_1h" or "market_data"
+	From, To string // RFC 3339, "" when open
+}
