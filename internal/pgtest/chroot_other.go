@@ -1,0 +1,17 @@
+//go:build !linux
+
+package pgtest
+
+import (
+	"errors"
+	"os/exec"
+	"syscall"
+)
+
+var errLinux = errors.New("the native backend needs Linux")
+
+func (r *Root) inRoot(cmd *exec.Cmd, _ syscall.Signal) { cmd.Err = errLinux }
+
+func startBound(*exec.Cmd) (<-chan error, error) { return nil, errLinux }
+
+func unmount(string) error { return errLinux }
