@@ -1,0 +1,188 @@
+package config
+
+import "time"
+
+// Config is the whole configuration. Its nesting and its tags are config.yaml's.
+type Config struct {
+	Listen  string  `yaml:"listen"` // host:port for PostgreSQL clients; no host: every address
+	HTTP    string  `yaml:"http"`   // host:port for metrics, health and the page; "" serves none
+	Log     Log     `yaml:"log"`
+	Backend Backend `yaml:"backend"`
+	Pool    Pool    `yaml:"pool"`
+	Limits  Limits  `yaml:"limits"`
+	Auth    Auth    `yaml:"auth"`
+	TLS     TLS     `yaml:"tls"`
+	Route   Route   `yaml:"route"`
+	Cache   Cache   `yaml:"cache"`
+
+	// Rules overrides what single rules do, by rule name. The names belong to the
+	// rule set; CheckRules compares them with it.
+	Rules map[string]RuleMode `yaml:"rules"`
+
+	Catalog Catalog `yaml:"catalog"`
+	Schema  Schema  `yaml:"schema"`
+
+	// where says for a key ("pool.size") what set it: "config.yaml:12" or
+	// "POSTGRES_POOL_SIZE"; keys at their default are not in it.
+	where map[string]string
+}
+
+// Log is what is written to standard error.
+type Log struct {
+	Level  LogLevel  `yaml:"level"`
+	Format LogFormat `yaml:"format"`
+}
+
+// Backend is the database server, and how the gateway itself logs in to it.
+type Backend struct {
+	Host           string        `yaml:"host"` // name, address, or directory of a Unix socket
+	Port           int           `yaml:"port"`
+	Database       string        `yaml:"database"`
+	User           string        `yaml:"user"`
+	Password       Secret        `yaml:"password"`
+	SSLMode        SSLMode       `yaml:"sslmode"`
+	SSLRootCert    string        `yaml:"sslrootcert"`
+	SSLCert        string        `yaml:"sslcert"`
+	SSLKey         string        `yaml:"sslkey"`
+	ConnectTimeout time.Duration `yaml:"connect_timeout"`
+}
+
+// Pool bounds the server connections of one database and user.
+type Pool struct {
+	Size              int           `yaml:"size"`
+	Overflow          int           `yaml:"overflow"`
+	Min               int           `yaml:"min"`
+	Mode              PoolMode      `yaml:"mode"`
+	QueryWaitTimeout  time.Duration `yaml:"query_wait_timeout"`  // 0: waits for ever
+	ServerLifetime    time.Duration `yaml:"server_lifetime"`     // 0: no limit
+	ServerIdleTimeout time.Duration `yaml:"server_idle_timeout"` // 0: never closed for being idle
+	ServerCheckDelay  time.Duration `yaml:"server_check_delay"`  // 0: checked before each use
+	LoginBackoff      time.Duration `yaml:"login_backoff"`
+}
+
+// Limits bound what clients may take. A timeout of 0 is off.
+type Limits struct {
+	MaxClients               int           `yaml:"max_clients"`
+	MaxStatement             Bytes         `yaml:"max_statement"`
+	ClientLoginTimeout       time.Duration `yaml:"client_login_timeout"`
+	ClientIdleTimeout        time.Duration `yaml:"client_idle_timeout"`
+	IdleInTransactionTimeout time.Duration `yaml:"idle_in_transaction_timeout"`
+	CancelTimeout            time.Duration `yaml:"cancel_timeout"`
+	ShutdownTimeout          time.Duration `yaml:"shutdown_timeout"`
+}
+
+// Auth says which clients may log in.
+type Auth struct {
+	Method AuthMethod `yaml:"method"`
+	Query  bool       `yaml:"query"`
+	Users  []User     `yaml:"users"`
+}
+
+// User is one client role. Exactly one of Password and Verifier is set.
+type User struct {
+	Name           string `yaml:"name"`
+	Password       Secret `yaml:"password"`
+	Verifier       Secret `yaml:"verifier"`        // SCRAM-SHA-256$<iterations>:<salt>$<stored>:<server>
+	ServerPassword Secret `yaml:"server_password"` // for its server connections; "": Password
+}
+
+// TLS is offered to clients.
+type TLS struct {
+	Mode TLSMode `yaml:"mode"`
+	Cert string  `yaml:"cert"`
+	Key  string  `yaml:"key"`
+}
+
+// Route answers aggregate queries from continuous aggregates.
+type Route struct {
+	Enabled bool      `yaml:"enabled"`
+	Float   FloatMode `yaml:"float"`
+}
+
+// Cache answers repeated k-NN queries from memory.
+type Cache struct {
+	Enabled  bool  `yaml:"enabled"`
+	Bytes    Bytes `yaml:"bytes"`
+	MaxEntry Bytes `yaml:"max_entry"`
+}
+
+// Catalog is what the gateway knows of the database's objects.
+type Catalog struct {
+	Refresh time.Duration `yaml:"refresh"`
+}
+
+// Schema is what the gateway does to the database itself.
+type Schema struct {
+	Migrate     bool   `yaml:"migrate"`
+	TimescaleDB Toggle `yaml:"timescaledb"`
+	PGVector    Toggle `yaml:"pgvector"`
+}
+
+// Default returns the configuration that holds without file and environment.
+// The shipped config.yaml says the same; a test compares them.
+func Default() *Config {
+	return &Config{
+		Listen: ":6432",
+		HTTP:   "127.0.0.1:8432",
+		Log:    Log{Level: LogInfo, Format: LogText},
+		Backend: Backend{
+			Host:           "127.0.0.1",
+			Port:           5432,
+			Database:       "postgres",
+			User:           "postgres",
+			SSLMode:        SSLPrefer,
+			ConnectTimeout: 10 * time.Second,
+		},
+		Pool: Pool{
+			Size:              20,
+			Overflow:          10,
+			Mode:              PoolTransaction,
+			QueryWaitTimeout:  2 * time.Minute,
+			ServerLifetime:    time.Hour,
+			ServerIdleTimeout: 10 * time.Minute,
+			ServerCheckDelay:  30 * time.Second,
+			LoginBackoff:      time.Second,
+		},
+		Limits: Limits{
+			MaxClients:         10000,
+			MaxStatement:       1 << 20,
+			ClientLoginTimeout: time.Minute,
+			CancelTimeout:      10 * time.Second,
+			ShutdownTimeout:    30 * time.Second,
+		},
+		Auth:    Auth{Method: AuthSCRAM, Query: true},
+		TLS:     TLS{Mode: TLSDisable},
+		Route:   Route{Enabled: true, Float: FloatReassociate},
+		Cache:   Cache{Enabled: true, Bytes: 64 << 20, MaxEntry: 1 << 20},
+		Rules:   map[string]RuleMode{},
+		Catalog: Catalog{Refresh: 5 * time.Second},
+		Schema:  Schema{Migrate: true, TimescaleDB: Auto, PGVector: Auto},
+		where:   map[string]string{},
+	}
+}
+
+// MaxServers is how many server connections one database and user may have.
+func (p Pool) MaxServers() int { return p.Size + p.Overflow }
+
+// ClientUsers returns the users that may log in by configuration: auth.users, and
+// the backend's own user with its password when that is set and not listed.
+func (c *Config) ClientUsers() []User {
+	users := append([]User(nil), c.Auth.Users...)
+	if c.Backend.Password == "" {
+		return users
+	}
+	for _, u := range users {
+		if u.Name == c.Backend.User {
+			return users
+		}
+	}
+	return append(users, User{Name: c.Backend.User, Password: c.Backend.Password})
+}
+
+// Where says what set a key: "config.yaml:12", "POSTGRES_PORT", or "default".
+func (c *Config) Where(key string) string {
+	if w := c.where[key]; w != "" {
+		return w
+	}
+	return "default"
+}
