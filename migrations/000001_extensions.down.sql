@@ -1,0 +1,2 @@
+-- The extensions stay: they may have been there before, and other tables may
+-- stand on them.
