@@ -35,7 +35,9 @@ type Snapshot struct {
 	EventTriggers bool // a user's DDL event trigger exists
 	LoginTriggers bool // a user's login event trigger exists
 
-	Hypertables map[int32]*Hypertable // by TimescaleDB's hypertable id
+	// Hypertables by TimescaleDB's hypertable id, with those that hold the rows of
+	// continuous aggregates: without its chunks an aggregate is not routed to.
+	Hypertables map[int32]*Hypertable
 	Aggregates  []*Aggregate          // continuous aggregates
 }
 
@@ -67,6 +69,9 @@ type Column struct {
 	Type    OID
 	TypMod  int32
 	NotNull bool
+	// Nondeterministic: equal values may differ in bytes (pg_collation.collisdeterministic
+	// is false), so groups have no representative that two plans agree on.
+	Nondeterministic bool
 }
 
 // Column returns the column of that name.
@@ -98,7 +103,11 @@ type Chunk struct {
 	ID         int32
 	Name       Name
 	Start, End int64
+	Compressed Name // relation of its compressed rows, zero when it has none
 }
+
+// Span is [Start, End) in internal time.
+type Span struct{ Start, End int64 }
 
 // Aggregate is a continuous aggregate as TimescaleDB's catalog describes it.
 type Aggregate struct {
@@ -116,6 +125,11 @@ type Aggregate struct {
 	BucketTimeZone   string
 	BucketFixed      bool
 	Columns          []Column // of the materialization hypertable
+	// Invalid is what TimescaleDB's logs marked as not materialized when the
+	// snapshot was read: hypertable log, materialization log and pending ranges,
+	// End one past their greatest value. It only chooses what to read from where;
+	// the guard of a rewritten statement proves it. Empty when unknown.
+	Invalid []Span
 }
 
 // Holder publishes the newest Snapshot.
