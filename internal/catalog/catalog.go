@@ -38,7 +38,7 @@ type Snapshot struct {
 	// Hypertables by TimescaleDB's hypertable id, with those that hold the rows of
 	// continuous aggregates: without its chunks an aggregate is not routed to.
 	Hypertables map[int32]*Hypertable
-	Aggregates  []*Aggregate          // continuous aggregates
+	Aggregates  []*Aggregate // continuous aggregates
 }
 
 // Relation is a table, view, sequence, index or foreign table.
