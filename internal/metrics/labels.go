@@ -1,0 +1,140 @@
+package metrics
+
+// Action is what was done with a statement; the order is router.Action's.
+type Action uint8
+
+// The actions.
+const (
+	Pass Action = iota
+	Rewrite
+	Cached
+	Refused
+	Local
+	actions
+)
+
+var actionNames = [actions]string{"pass", "rewrite", "cached", "refused", "local"}
+
+func (a Action) String() string { return actionNames[a] }
+
+// LoginFailure is why a client was not let in.
+type LoginFailure uint8
+
+// The login failures.
+const (
+	LoginPassword LoginFailure = iota // wrong password or unknown user; never told apart
+	LoginTLS                          // TLS is required, or its handshake failed
+	LoginProtocol                     // not a startup message that is understood
+	LoginTimeout                      // not done within client_login_timeout, or hung up
+	LoginLimit                        // max_clients reached
+	LoginShutdown                     // the gateway is shutting down
+	LoginBackend                      // the server cannot be reached or refused
+	loginFailures
+)
+
+var loginFailureNames = [loginFailures]string{"password", "tls", "protocol", "timeout", "limit", "shutdown", "backend"}
+
+func (f LoginFailure) String() string { return loginFailureNames[f] }
+
+// TxMode is what became of the server connection at the end of a transaction.
+type TxMode uint8
+
+// Shared: it was free for others. Pinned: the client kept it.
+const (
+	Shared TxMode = iota
+	Pinned
+	txModes
+)
+
+var txModeNames = [txModes]string{"shared", "pinned"}
+
+func (m TxMode) String() string { return txModeNames[m] }
+
+// Pin is why a client keeps its server connection; the value is the number of the
+// bit in router.Pins.
+type Pin uint8
+
+// The pins, in the order of router's bits.
+const (
+	PinUnparsed Pin = iota
+	PinFunction
+	PinRelation
+	PinDo
+	PinTemp
+	PinPrepare
+	PinCursor
+	PinListen
+	PinAdvisory
+	PinRole
+	PinSetting
+	PinSequence
+	PinLoad
+	PinSeed
+	PinTwoPhase
+	PinCatalog
+	PinStatement
+	Pins // how many there are
+)
+
+var pinNames = [Pins]string{
+	"unparsed", "function", "relation", "do", "temp", "prepare", "cursor", "listen", "advisory",
+	"role", "setting", "sequence", "load", "seed", "two_phase", "catalog", "statement",
+}
+
+func (p Pin) String() string { return pinNames[p] }
+
+// CancelOutcome is what became of a CancelRequest.
+type CancelOutcome uint8
+
+// The outcomes.
+const (
+	CancelSent    CancelOutcome = iota // forwarded to the server
+	CancelNoQuery                      // the client had no server connection
+	CancelUnknown                      // no client has that key
+	CancelFailed                       // the server did not take it
+	cancelOutcomes
+)
+
+var cancelOutcomeNames = [cancelOutcomes]string{"sent", "no_query", "unknown", "failed"}
+
+func (o CancelOutcome) String() string { return cancelOutcomeNames[o] }
+
+// CacheMiss is why a k-NN query was not answered from memory.
+type CacheMiss uint8
+
+// The misses.
+const (
+	MissAbsent   CacheMiss = iota // not there
+	MissChanged                   // there, but the database changed since
+	MissUnproven                  // there, but it could not be validated: a standby, an error
+	MissBypass                    // not asked: in a transaction, switched off, unknown settings
+	cacheMisses
+)
+
+var cacheMissNames = [cacheMisses]string{"absent", "changed", "unproven", "bypass"}
+
+func (m CacheMiss) String() string { return cacheMissNames[m] }
+
+// RewriteOutcome is what became of a statement that had a rewrite.
+type RewriteOutcome uint8
+
+// The outcomes; all but Routed ran the original.
+const (
+	Routed       RewriteOutcome = iota
+	GuardRefused                // the proof of freshness failed
+	LockRefused                 // the raw chunks could not be locked at once
+	FellBack                    // an error before the first row
+	rewriteOutcomes
+)
+
+var rewriteOutcomeNames = [rewriteOutcomes]string{"routed", "guard_refused", "lock_refused", "fell_back"}
+
+func (o RewriteOutcome) String() string { return rewriteOutcomeNames[o] }
+
+// sqlstateClasses are the classes of errors in PostgreSQL 17, appendix A, and of
+// its extensions; what is not among them counts as "other".
+var sqlstateClasses = []string{
+	"01", "02", "03", "08", "09", "0A", "0B", "0F", "0L", "0P", "0Z", "10", "20", "21", "22", "23",
+	"24", "25", "26", "27", "28", "2B", "2D", "2F", "34", "38", "39", "3B", "3D", "3F", "40", "42",
+	"44", "53", "54", "55", "57", "58", "F0", "HV", "P0", "TS", "XX",
+}

@@ -1,0 +1,206 @@
+package metrics
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	dto "github.com/prometheus/client_model/go"
+)
+
+const namespace = "qvpgw"
+
+// Metrics are the instruments. Counters count since the start of the process.
+type Metrics struct {
+	registry *prometheus.Registry
+
+	// Clients.
+	Connections   prometheus.Counter                // connections accepted
+	LoginFailures [loginFailures]prometheus.Counter // by LoginFailure
+	Received      prometheus.Counter                // bytes from clients
+	Sent          prometheus.Counter                // bytes to clients
+	Cancels       [cancelOutcomes]prometheus.Counter
+	errors        [36 * 36]prometheus.Counter // by SQLSTATE class, see Error
+
+	// Statements.
+	Queries      [actions]prometheus.Counter // by Action
+	Duration     [actions]prometheus.Observer
+	Transactions [txModes]prometheus.Counter // by TxMode
+	Pins         [Pins]prometheus.Counter    // pins taken, by Pin
+	PoolWait     prometheus.Observer         // seconds in the queue for a server connection
+
+	// Rewrites.
+	Rewrites      [rewriteOutcomes]prometheus.Counter // by RewriteOutcome
+	Reassociated  prometheus.Counter                  // routed with a float sum, average or variance
+	ruleHits      *prometheus.CounterVec
+	reasons       *prometheus.CounterVec
+	catalogReads  prometheus.Counter
+	catalogErrors prometheus.Counter
+
+	// k-NN cache.
+	CacheHits   prometheus.Counter
+	CacheMisses [cacheMisses]prometheus.Counter // by CacheMiss
+}
+
+// New returns instruments at zero, registered in a registry of their own beside
+// Go's and the process's.
+func New() *Metrics {
+	m := &Metrics{registry: prometheus.NewRegistry()}
+	m.registry.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+
+	m.Connections = m.counter("client_connections_total", "Client connections accepted.")
+	vec := m.vec("client_login_failures_total", "Clients that were not let in, by kind.", "kind")
+	for i := range m.LoginFailures {
+		m.LoginFailures[i] = vec.WithLabelValues(loginFailureNames[i])
+	}
+	m.Received = m.counter("client_received_bytes_total", "Bytes received from clients.")
+	m.Sent = m.counter("client_sent_bytes_total", "Bytes sent to clients.")
+	vec = m.vec("cancels_total", "Cancel requests, by outcome.", "outcome")
+	for i := range m.Cancels {
+		m.Cancels[i] = vec.WithLabelValues(cancelOutcomeNames[i])
+	}
+	vec = m.vec("errors_total", "Errors sent to clients, by SQLSTATE class.", "class")
+	other := vec.WithLabelValues("other")
+	for i := range m.errors {
+		m.errors[i] = other
+	}
+	for _, class := range sqlstateClasses {
+		m.errors[classIndex(class)] = vec.WithLabelValues(class)
+	}
+
+	vec = m.vec("queries_total", "Statements, by what was done with them.", "action")
+	duration := m.histogram("query_duration_seconds", "Time from a statement's arrival to the end of its answer, by what was done with it.", "action")
+	for i := range m.Queries {
+		m.Queries[i] = vec.WithLabelValues(actionNames[i])
+		m.Duration[i] = duration.WithLabelValues(actionNames[i])
+	}
+	vec = m.vec("transactions_total", "Transactions, by whether their server connection was free for others afterwards.", "mode")
+	for i := range m.Transactions {
+		m.Transactions[i] = vec.WithLabelValues(txModeNames[i])
+	}
+	vec = m.vec("pins_total", "Clients that began to keep their server connection, by reason.", "reason")
+	for i := range m.Pins {
+		m.Pins[i] = vec.WithLabelValues(pinNames[i])
+	}
+	m.PoolWait = m.histogram("pool_wait_seconds", "Time in the queue for a server connection, of those that had to wait.").WithLabelValues()
+	m.reasons = m.vec("query_reasons_total", "Statements, by the reason for what was done with them.", "reason")
+	m.ruleHits = m.vec("rule_hits_total", "Statements that a rule spoke about, by rule and what it did.", "rule", "mode")
+
+	vec = m.vec("rewrites_total", "Statements that had a rewrite to a continuous aggregate, by outcome.", "outcome")
+	for i := range m.Rewrites {
+		m.Rewrites[i] = vec.WithLabelValues(rewriteOutcomeNames[i])
+	}
+	m.Reassociated = m.counter("rewrites_reassociated_total", "Routed statements in which floats were added in another order.")
+	m.catalogReads = m.counter("catalog_reads_total", "Times the catalog was read.")
+	m.catalogErrors = m.counter("catalog_read_failures_total", "Times the catalog could not be read.")
+
+	m.CacheHits = m.counter("cache_hits_total", "k-NN queries answered from memory.")
+	vec = m.vec("cache_misses_total", "k-NN queries not answered from memory, by reason.", "reason")
+	for i := range m.CacheMisses {
+		m.CacheMisses[i] = vec.WithLabelValues(cacheMissNames[i])
+	}
+	return m
+}
+
+// Registry is where /metrics is gathered from.
+func (m *Metrics) Registry() *prometheus.Registry { return m.registry }
+
+// Build makes the program's version a label of qvpgw_build_info. Call it once.
+func (m *Metrics) Build(version string) {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{
+		Namespace: namespace, Name: "build_info", Help: "1, with the version as label.",
+		ConstLabels: prometheus.Labels{"version": version},
+	})
+	g.Set(1)
+	m.registry.MustRegister(g)
+}
+
+// Error counts an error that a client was sent, by the class (the first two
+// characters) of its SQLSTATE.
+func (m *Metrics) Error(sqlstate string) { m.errors[classIndex(sqlstate)].Inc() }
+
+// classIndex maps the first two characters, base 36, to an index; what is not two
+// of 0-9 and A-Z to that of "00", which is no error's class.
+func classIndex(sqlstate string) int {
+	if len(sqlstate) < 2 {
+		return 0
+	}
+	n := 0
+	for _, c := range []byte(sqlstate[:2]) {
+		switch {
+		case '0' <= c && c <= '9':
+			n = n*36 + int(c-'0')
+		case 'A' <= c && c <= 'Z':
+			n = n*36 + int(c-'A') + 10
+		default:
+			return 0
+		}
+	}
+	return n
+}
+
+// CatalogRead counts a reading of the catalog.
+func (m *Metrics) CatalogRead() { m.catalogReads.Inc() }
+
+// CatalogFailed counts a reading of the catalog that failed.
+func (m *Metrics) CatalogFailed() { m.catalogErrors.Inc() }
+
+// Reasons resolves the counters of the reason codes, in the order of names, the
+// router's closed list. Call it once at the start and keep the slice.
+func (m *Metrics) Reasons(names []string) []prometheus.Counter {
+	counters := make([]prometheus.Counter, len(names))
+	for i, name := range names {
+		counters[i] = m.reasons.WithLabelValues(name)
+	}
+	return counters
+}
+
+// RuleHits are the counters of one rule.
+type RuleHits struct{ Warned, Refused prometheus.Counter }
+
+// Rules resolves the counters of the rules, in the order of names, the rule set's
+// closed list. Call it once at the start and keep the slice.
+func (m *Metrics) Rules(names []string) []RuleHits {
+	hits := make([]RuleHits, len(names))
+	for i, name := range names {
+		hits[i] = RuleHits{m.ruleHits.WithLabelValues(name, "warn"), m.ruleHits.WithLabelValues(name, "refuse")}
+	}
+	return hits
+}
+
+// Value reads a counter, for the console and the page.
+func Value(c prometheus.Counter) float64 {
+	var d dto.Metric
+	if err := c.Write(&d); err != nil {
+		panic("BUG: a counter cannot be read: " + err.Error())
+	}
+	return d.GetCounter().GetValue()
+}
+
+func (m *Metrics) counter(name, help string) prometheus.Counter {
+	c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help})
+	m.registry.MustRegister(c)
+	return c
+}
+
+func (m *Metrics) vec(name, help string, labels ...string) *prometheus.CounterVec {
+	v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
+	m.registry.MustRegister(v)
+	return v
+}
+
+// buckets, in seconds, run from a statement that the server answers from its
+// buffers (some 50 µs) to one that somebody waits for.
+var buckets = []float64{
+	50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3,
+	0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
+}
+
+func (m *Metrics) histogram(name, help string, labels ...string) *prometheus.HistogramVec {
+	v := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: namespace, Name: name, Help: help, Buckets: buckets,
+	}, labels)
+	m.registry.MustRegister(v)
+	return v
+}

@@ -1,0 +1,124 @@
+package metrics
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Sources give the figures that others keep anyhow. They are called at each
+// scrape, from any goroutine; a nil one gives no series.
+type Sources struct {
+	Clients func() ClientStat
+	Servers func() ServerStat // all pools together
+	Cache   func() CacheStat
+}
+
+// ClientStat is the number of clients in each state.
+type ClientStat struct {
+	Login, Idle, Active, Waiting int
+	Pinned                       [Pins]int // by Pin; a client counts under each of its reasons
+}
+
+// ServerStat sums up the pools. Counters are since the start.
+type ServerStat struct {
+	Idle, Active, Resting int           // connections: free, held, being reset or checked
+	Waiting               int           // clients in the queue
+	OldestWait            time.Duration // of the one at its head
+	Connects, Failures    int64         // logins to the server, failed ones among them
+	Checkouts, Handovers  int64         // connections given out; those handed from one client to another waiting
+	Timeouts              int64         // clients that waited too long
+	Resets, Dead          int64         // connections reset; found dead
+}
+
+// CacheStat are the cache's figures.
+type CacheStat struct {
+	Entries       int
+	Bytes, Budget int64
+	Evictions     int64
+	Rejections    int64
+}
+
+// Watch registers the sources. Call it once.
+func (m *Metrics) Watch(s Sources) {
+	m.registry.MustRegister(&watcher{s})
+}
+
+type watcher struct{ s Sources }
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(namespace+"_"+name, help, labels, nil)
+}
+
+var (
+	clientsDesc    = desc("clients", "Clients, by state.", "state")
+	pinnedDesc     = desc("clients_pinned", "Clients that keep their server connection, by reason.", "reason")
+	serversDesc    = desc("server_connections", "Server connections, by state.", "state")
+	waitingDesc    = desc("pool_waiting_clients", "Clients in the queue for a server connection.")
+	oldestDesc     = desc("pool_oldest_wait_seconds", "How long the first in the queue has waited.")
+	connectsDesc   = desc("server_connects_total", "Logins to the server.")
+	failuresDesc   = desc("server_connect_failures_total", "Logins to the server that failed.")
+	checkoutsDesc  = desc("pool_checkouts_total", "Server connections given to clients.")
+	handoversDesc  = desc("pool_handovers_total", "Server connections handed from one client directly to a waiting one.")
+	timeoutsDesc   = desc("pool_wait_timeouts_total", "Clients that waited too long for a server connection.")
+	resetsDesc     = desc("server_resets_total", "Server connections reset or checked before another client had them.")
+	deadDesc       = desc("server_dead_total", "Server connections found dead.")
+	entriesDesc    = desc("cache_entries", "Answers in the k-NN cache.")
+	bytesDesc      = desc("cache_bytes", "Memory of the k-NN cache, overhead included.")
+	budgetDesc     = desc("cache_budget_bytes", "Memory that the k-NN cache may take.")
+	evictionsDesc  = desc("cache_evictions_total", "Answers dropped from the k-NN cache for want of room.")
+	rejectionsDesc = desc("cache_rejections_total", "Answers too large for the k-NN cache.")
+)
+
+// Describe sends the descriptions of all series.
+func (w *watcher) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		clientsDesc, pinnedDesc, serversDesc, waitingDesc, oldestDesc, connectsDesc, failuresDesc, checkoutsDesc,
+		handoversDesc, timeoutsDesc, resetsDesc, deadDesc, entriesDesc, bytesDesc, budgetDesc, evictionsDesc, rejectionsDesc,
+	} {
+		ch <- d
+	}
+}
+
+// Collect asks the sources.
+func (w *watcher) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	count := func(d *prometheus.Desc, v int64) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v))
+	}
+	if w.s.Clients != nil {
+		s := w.s.Clients()
+		gauge(clientsDesc, float64(s.Login), "login")
+		gauge(clientsDesc, float64(s.Idle), "idle")
+		gauge(clientsDesc, float64(s.Active), "active")
+		gauge(clientsDesc, float64(s.Waiting), "waiting")
+		for i, n := range s.Pinned {
+			gauge(pinnedDesc, float64(n), pinNames[i])
+		}
+	}
+	if w.s.Servers != nil {
+		s := w.s.Servers()
+		gauge(serversDesc, float64(s.Idle), "idle")
+		gauge(serversDesc, float64(s.Active), "active")
+		gauge(serversDesc, float64(s.Resting), "resting")
+		gauge(waitingDesc, float64(s.Waiting))
+		gauge(oldestDesc, s.OldestWait.Seconds())
+		count(connectsDesc, s.Connects)
+		count(failuresDesc, s.Failures)
+		count(checkoutsDesc, s.Checkouts)
+		count(handoversDesc, s.Handovers)
+		count(timeoutsDesc, s.Timeouts)
+		count(resetsDesc, s.Resets)
+		count(deadDesc, s.Dead)
+	}
+	if w.s.Cache != nil {
+		s := w.s.Cache()
+		gauge(entriesDesc, float64(s.Entries))
+		gauge(bytesDesc, float64(s.Bytes))
+		gauge(budgetDesc, float64(s.Budget))
+		count(evictionsDesc, s.Evictions)
+		count(rejectionsDesc, s.Rejections)
+	}
+}
