@@ -14,6 +14,9 @@ type Snapshot struct {
 	// changed (relations, functions, triggers, aggregates; not chunks, not
 	// watermarks).
 	Fingerprint string
+	// Moment changes whenever the chunks, thresholds, watermarks or recovery
+	// state of the snapshot differ: what With replaced.
+	Moment string
 
 	ServerVersion int    // server_version_num, as 170011
 	Timescale     string // version of the extension, "" without it
@@ -55,10 +58,13 @@ type Relation struct {
 	// against it, as "trigger audit on trades".
 	Clean   bool
 	Unclean string
+	// ReadClean: reading alone runs no user code, though writing may (a trigger,
+	// a rule, a default). Clean implies it.
+	ReadClean bool
 
 	Nextval       bool // an INSERT may call nextval through a column default
 	RowSecurity   bool // relrowsecurity or relforcerowsecurity
-	InsertTrigger bool // any trigger, foreign keys included, fires on INSERT
+	InsertTrigger bool // any trigger, foreign keys included, fires on INSERT; TimescaleDB's and the gateway's own do not count
 	HypertableID  int32
 }
 

@@ -1,0 +1,52 @@
+package schema
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Query runs one statement with the simple protocol and returns its rows as
+// text. NULL comes as the empty string: no query of this package needs to tell
+// the two apart. The rows are not changed or kept after the next call.
+type Query func(ctx context.Context, sql string) ([][]string, error)
+
+// ConnQuery returns a Query over a pgx connection.
+func ConnQuery(conn *pgx.Conn) Query {
+	return func(ctx context.Context, sql string) ([][]string, error) {
+		reader := conn.PgConn().Exec(ctx, sql)
+		var rows [][]string
+		for reader.NextResult() {
+			result := reader.ResultReader()
+			for result.NextRow() {
+				values := result.Values()
+				row := make([]string, len(values))
+				for i, v := range values {
+					row[i] = string(v)
+				}
+				rows = append(rows, row)
+			}
+			if _, err := result.Close(); err != nil {
+				_ = reader.Close() // its error is the one we have
+				return nil, err
+			}
+		}
+		return rows, reader.Close()
+	}
+}
+
+// read runs a query whose rows must have width columns, and says what was being
+// read when it fails.
+func read(ctx context.Context, q Query, what, sql string, width int) ([][]string, error) {
+	rows, err := q(ctx, sql)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read %s from the system catalogs: %w", what, err)
+	}
+	for _, row := range rows {
+		if len(row) != width {
+			return nil, fmt.Errorf("cannot read %s from the system catalogs: a row has %d columns, not %d", what, len(row), width)
+		}
+	}
+	return rows, nil
+}
