@@ -4,97 +4,97 @@ package sqltext
 type Kind uint8
 
 // The kinds. Everything that changes the catalog and leaves nothing behind in
-// the session is KindDDL, whatever it creates, alters or drops.
+// the session is DDL, whatever it creates, alters or drops.
 const (
-	KindOther Kind = iota // not recognised
-	KindEmpty             // white space and comments alone
-	KindSelect
-	KindInsert
-	KindUpdate
-	KindDelete
-	KindMerge
-	KindWith // WITH …: a parser tells which
-	KindBegin
-	KindCommit
-	KindRollback
-	KindSavepoint
-	KindRelease
-	KindRollbackTo
-	KindPrepareTransaction
-	KindCommitPrepared
-	KindRollbackPrepared
-	KindSet
-	KindSetLocal
-	KindSetTransaction
-	KindSetConstraints
-	KindReset
-	KindShow
-	KindDiscard
-	KindDeallocate
-	KindPrepare
-	KindExecute
-	KindDeclare
-	KindFetch // FETCH and MOVE
-	KindClose
-	KindListen
-	KindUnlisten
-	KindNotify
-	KindLock
-	KindCopy
-	KindExplain
-	KindDo
-	KindCall
-	KindLoad
-	KindTruncate
-	KindVacuum // VACUUM and ANALYZE
-	KindMaintain
-	KindDDL
+	Other Kind = iota // not recognised
+	Empty             // white space and comments alone
+	Select
+	Insert
+	Update
+	Delete
+	Merge
+	With // WITH …: a parser tells which
+	Begin
+	Commit
+	Rollback
+	Savepoint
+	Release
+	RollbackTo
+	PrepareTransaction
+	CommitPrepared
+	RollbackPrepared
+	Set
+	SetLocal
+	SetTransaction
+	SetConstraints
+	Reset
+	Show
+	Discard
+	Deallocate
+	Prepare
+	Execute
+	Declare
+	Fetch // FETCH and MOVE
+	Close
+	Listen
+	Unlisten
+	Notify
+	Lock
+	Copy
+	Explain
+	Do
+	Call
+	Load
+	Truncate
+	Vacuum // VACUUM and ANALYZE
+	Maintain
+	DDL
 )
 
 var kindNames = [...]string{
-	KindOther:              "other",
-	KindEmpty:              "empty",
-	KindSelect:             "select",
-	KindInsert:             "insert",
-	KindUpdate:             "update",
-	KindDelete:             "delete",
-	KindMerge:              "merge",
-	KindWith:               "with",
-	KindBegin:              "begin",
-	KindCommit:             "commit",
-	KindRollback:           "rollback",
-	KindSavepoint:          "savepoint",
-	KindRelease:            "release",
-	KindRollbackTo:         "rollback_to",
-	KindPrepareTransaction: "prepare_transaction",
-	KindCommitPrepared:     "commit_prepared",
-	KindRollbackPrepared:   "rollback_prepared",
-	KindSet:                "set",
-	KindSetLocal:           "set_local",
-	KindSetTransaction:     "set_transaction",
-	KindSetConstraints:     "set_constraints",
-	KindReset:              "reset",
-	KindShow:               "show",
-	KindDiscard:            "discard",
-	KindDeallocate:         "deallocate",
-	KindPrepare:            "prepare",
-	KindExecute:            "execute",
-	KindDeclare:            "declare",
-	KindFetch:              "fetch",
-	KindClose:              "close",
-	KindListen:             "listen",
-	KindUnlisten:           "unlisten",
-	KindNotify:             "notify",
-	KindLock:               "lock",
-	KindCopy:               "copy",
-	KindExplain:            "explain",
-	KindDo:                 "do",
-	KindCall:               "call",
-	KindLoad:               "load",
-	KindTruncate:           "truncate",
-	KindVacuum:             "vacuum",
-	KindMaintain:           "maintain",
-	KindDDL:                "ddl",
+	Other:              "other",
+	Empty:              "empty",
+	Select:             "select",
+	Insert:             "insert",
+	Update:             "update",
+	Delete:             "delete",
+	Merge:              "merge",
+	With:               "with",
+	Begin:              "begin",
+	Commit:             "commit",
+	Rollback:           "rollback",
+	Savepoint:          "savepoint",
+	Release:            "release",
+	RollbackTo:         "rollback_to",
+	PrepareTransaction: "prepare_transaction",
+	CommitPrepared:     "commit_prepared",
+	RollbackPrepared:   "rollback_prepared",
+	Set:                "set",
+	SetLocal:           "set_local",
+	SetTransaction:     "set_transaction",
+	SetConstraints:     "set_constraints",
+	Reset:              "reset",
+	Show:               "show",
+	Discard:            "discard",
+	Deallocate:         "deallocate",
+	Prepare:            "prepare",
+	Execute:            "execute",
+	Declare:            "declare",
+	Fetch:              "fetch",
+	Close:              "close",
+	Listen:             "listen",
+	Unlisten:           "unlisten",
+	Notify:             "notify",
+	Lock:               "lock",
+	Copy:               "copy",
+	Explain:            "explain",
+	Do:                 "do",
+	Call:               "call",
+	Load:               "load",
+	Truncate:           "truncate",
+	Vacuum:             "vacuum",
+	Maintain:           "maintain",
+	DDL:                "ddl",
 }
 
 // String is the metric label of the kind.
@@ -107,26 +107,26 @@ func (k Kind) String() string {
 
 // leading has the keywords that statements start with, in upper case.
 var leading = map[string]Kind{
-	"SELECT": KindSelect, "VALUES": KindSelect, "TABLE": KindSelect,
-	"INSERT": KindInsert, "UPDATE": KindUpdate, "DELETE": KindDelete,
-	"MERGE": KindMerge, "WITH": KindWith,
-	"BEGIN": KindBegin, "START": KindBegin,
-	"COMMIT": KindCommit, "END": KindCommit,
-	"ROLLBACK": KindRollback, "ABORT": KindRollback,
-	"SAVEPOINT": KindSavepoint, "RELEASE": KindRelease,
-	"SET": KindSet, "RESET": KindReset, "SHOW": KindShow,
-	"DISCARD": KindDiscard, "DEALLOCATE": KindDeallocate,
-	"PREPARE": KindPrepare, "EXECUTE": KindExecute,
-	"DECLARE": KindDeclare, "FETCH": KindFetch, "MOVE": KindFetch,
-	"CLOSE": KindClose, "LISTEN": KindListen, "UNLISTEN": KindUnlisten,
-	"NOTIFY": KindNotify, "LOCK": KindLock, "COPY": KindCopy,
-	"EXPLAIN": KindExplain, "DO": KindDo, "CALL": KindCall, "LOAD": KindLoad,
-	"TRUNCATE": KindTruncate, "VACUUM": KindVacuum, "ANALYZE": KindVacuum,
-	"ANALYSE": KindVacuum, "CLUSTER": KindMaintain, "REINDEX": KindMaintain,
-	"CHECKPOINT": KindMaintain, "REFRESH": KindMaintain,
-	"CREATE": KindDDL, "ALTER": KindDDL, "DROP": KindDDL, "GRANT": KindDDL,
-	"REVOKE": KindDDL, "COMMENT": KindDDL, "SECURITY": KindDDL,
-	"IMPORT": KindDDL, "REASSIGN": KindDDL,
+	"SELECT": Select, "VALUES": Select, "TABLE": Select,
+	"INSERT": Insert, "UPDATE": Update, "DELETE": Delete,
+	"MERGE": Merge, "WITH": With,
+	"BEGIN": Begin, "START": Begin,
+	"COMMIT": Commit, "END": Commit,
+	"ROLLBACK": Rollback, "ABORT": Rollback,
+	"SAVEPOINT": Savepoint, "RELEASE": Release,
+	"SET": Set, "RESET": Reset, "SHOW": Show,
+	"DISCARD": Discard, "DEALLOCATE": Deallocate,
+	"PREPARE": Prepare, "EXECUTE": Execute,
+	"DECLARE": Declare, "FETCH": Fetch, "MOVE": Fetch,
+	"CLOSE": Close, "LISTEN": Listen, "UNLISTEN": Unlisten,
+	"NOTIFY": Notify, "LOCK": Lock, "COPY": Copy,
+	"EXPLAIN": Explain, "DO": Do, "CALL": Call, "LOAD": Load,
+	"TRUNCATE": Truncate, "VACUUM": Vacuum, "ANALYZE": Vacuum,
+	"ANALYSE": Vacuum, "CLUSTER": Maintain, "REINDEX": Maintain,
+	"CHECKPOINT": Maintain, "REFRESH": Maintain,
+	"CREATE": DDL, "ALTER": DDL, "DROP": DDL, "GRANT": DDL,
+	"REVOKE": DDL, "COMMENT": DDL, "SECURITY": DDL,
+	"IMPORT": DDL, "REASSIGN": DDL,
 }
 
 // longestLeading is the length of the longest keyword in leading, in bytes.
@@ -178,7 +178,7 @@ func (f *kindFinder) feed(src []byte, t Token) bool {
 	case kindTo:
 		f.state = kindDone
 		if wordIs(src, t, "TO") {
-			f.kind = KindRollbackTo
+			f.kind = RollbackTo
 		}
 	}
 	return true
@@ -186,22 +186,22 @@ func (f *kindFinder) feed(src []byte, t Token) bool {
 
 func (f *kindFinder) first(src []byte, t Token) bool {
 	if t.Kind == Punct && src[t.Start] == '(' {
-		f.kind = KindSelect // ((SELECT …) UNION …)
+		f.kind = Select // ((SELECT …) UNION …)
 		return false
 	}
 	f.state = kindDone
 	if t.Kind == Punct && src[t.Start] == ';' {
-		f.kind = KindEmpty
+		f.kind = Empty
 		return true
 	}
 	if t.Kind != Word || t.End-t.Start > longestLeading {
-		f.kind = KindOther
+		f.kind = Other
 		return true
 	}
 	var up [longestLeading]byte
 	f.kind = leading[string(upper(up[:0], src[t.Start:t.End]))]
 	switch f.kind {
-	case KindSet, KindCommit, KindRollback, KindPrepare:
+	case Set, Commit, Rollback, Prepare:
 		f.state = kindSecond
 		return false
 	}
@@ -210,29 +210,29 @@ func (f *kindFinder) first(src []byte, t Token) bool {
 
 func (f *kindFinder) second(src []byte, t Token) bool {
 	switch f.kind {
-	case KindSet:
+	case Set:
 		switch {
 		case wordIs(src, t, "LOCAL"):
-			f.kind = KindSetLocal
+			f.kind = SetLocal
 		case wordIs(src, t, "TRANSACTION"):
-			f.kind = KindSetTransaction
+			f.kind = SetTransaction
 		case wordIs(src, t, "CONSTRAINTS"):
-			f.kind = KindSetConstraints
+			f.kind = SetConstraints
 		}
-	case KindCommit:
+	case Commit:
 		if wordIs(src, t, "PREPARED") {
-			f.kind = KindCommitPrepared
+			f.kind = CommitPrepared
 		}
-	case KindPrepare:
+	case Prepare:
 		if wordIs(src, t, "TRANSACTION") {
-			f.kind = KindPrepareTransaction
+			f.kind = PrepareTransaction
 		}
-	case KindRollback:
+	case Rollback:
 		switch {
 		case wordIs(src, t, "PREPARED"):
-			f.kind = KindRollbackPrepared
+			f.kind = RollbackPrepared
 		case wordIs(src, t, "TO"):
-			f.kind = KindRollbackTo
+			f.kind = RollbackTo
 		case wordIs(src, t, "WORK"), wordIs(src, t, "TRANSACTION"):
 			f.state = kindTo
 			return false
@@ -244,7 +244,7 @@ func (f *kindFinder) second(src []byte, t Token) bool {
 // end returns the kind of a statement that ended here.
 func (f *kindFinder) end() Kind {
 	if f.state == kindStart {
-		return KindEmpty
+		return Empty
 	}
 	return f.kind
 }

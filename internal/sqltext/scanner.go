@@ -45,7 +45,7 @@ func (s *Scanner) Next() Token {
 	case cl&isOp != 0:
 		s.operator(&t)
 	default:
-		t.Kind, t.End = Other, s.pos+1
+		t.Kind, t.End = Stray, s.pos+1
 	}
 	s.pos = t.End
 	return t
@@ -232,7 +232,7 @@ func (s *Scanner) dollar(t *Token) {
 		}
 	}
 	if s.at(i) != '$' {
-		t.Kind, t.End = Other, s.pos+1
+		t.Kind, t.End = Stray, s.pos+1
 		return
 	}
 	tag := s.src[s.pos : i+1]

@@ -7,7 +7,7 @@ import (
 
 // Info is what one pass over a text tells about it.
 type Info struct {
-	Kind       Kind // of the first statement that is not empty; KindEmpty without one
+	Kind       Kind // of the first statement that is not empty; Empty without one
 	Statements int  // statements that are not empty
 	Guard
 	// Moving: a string literal may hold now, today, tomorrow, yesterday or
@@ -66,7 +66,7 @@ func AppendShape(dst, text []byte, conforming bool) ([]byte, Info) {
 				break
 			}
 			begun = true
-		case Other, Unterminated:
+		case Stray, Unterminated:
 			info.Malformed = true
 			begun = true
 		default:
@@ -85,7 +85,7 @@ func AppendShape(dst, text []byte, conforming bool) ([]byte, Info) {
 func (i *Info) close(f *kindFinder, begun bool) {
 	if !begun {
 		if i.Statements == 0 {
-			i.Kind = KindEmpty
+			i.Kind = Empty
 		}
 		return
 	}

@@ -19,7 +19,7 @@ const (
 	Param                  // $1
 	Op                     // + - * / < > = <-> ->> …
 	Punct                  // ( ) [ ] , ; . : :: .. :=
-	Other                  // a byte that starts no token
+	Stray                  // a byte that starts no token
 	Unterminated           // a comment, string or identifier that does not end: all the rest
 )
 
@@ -27,7 +27,7 @@ var tokenNames = [...]string{
 	EOF: "eof", Space: "space", Comment: "comment", Word: "word", Quoted: "quoted",
 	String: "string", UString: "ustring", BitString: "bits", HexString: "hex",
 	Integer: "integer", Decimal: "decimal", Param: "param", Op: "op",
-	Punct: "punct", Other: "other", Unterminated: "unterminated",
+	Punct: "punct", Stray: "stray", Unterminated: "unterminated",
 }
 
 // String is the name used in tests and messages.
