@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"math/bits"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	dto "github.com/prometheus/client_model/go"
@@ -13,7 +15,8 @@ type Metrics struct {
 	registry *prometheus.Registry
 
 	// Clients.
-	Connections   prometheus.Counter                // connections accepted
+	connections   prometheus.Counter
+	connected     prometheus.Gauge
 	LoginFailures [loginFailures]prometheus.Counter // by LoginFailure
 	Received      prometheus.Counter                // bytes from clients
 	Sent          prometheus.Counter                // bytes to clients
@@ -49,7 +52,11 @@ func New() *Metrics {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 
-	m.Connections = m.counter("client_connections_total", "Client connections accepted.")
+	m.connections = m.counter("client_connections_total", "Clients that logged in.")
+	m.connected = prometheus.NewGauge(prometheus.GaugeOpts{
+		Namespace: namespace, Name: "clients_connected", Help: "Clients that are logged in.",
+	})
+	m.registry.MustRegister(m.connected)
 	vec := m.vec("client_login_failures_total", "Clients that were not let in, by kind.", "kind")
 	for i := range m.LoginFailures {
 		m.LoginFailures[i] = vec.WithLabelValues(loginFailureNames[i])
@@ -114,6 +121,25 @@ func (m *Metrics) Build(version string) {
 	})
 	g.Set(1)
 	m.registry.MustRegister(g)
+}
+
+// ClientConnected counts a client that logged in.
+func (m *Metrics) ClientConnected() {
+	m.connections.Inc()
+	m.connected.Inc()
+}
+
+// ClientGone counts one of them down when it is gone.
+func (m *Metrics) ClientGone() { m.connected.Dec() }
+
+// Pinned counts pins that a client has taken: bit i stands for Pin i, as in
+// router.Pins.
+func (m *Metrics) Pinned(pins uint32) {
+	for ; pins != 0; pins &= pins - 1 {
+		if i := bits.TrailingZeros32(pins); i < int(Pins) {
+			m.Pins[i].Inc()
+		}
+	}
 }
 
 // Error counts an error that a client was sent, by the class (the first two

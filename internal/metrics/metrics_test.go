@@ -106,6 +106,32 @@ func TestErrorsAreCountedByClass(t *testing.T) {
 	f("23", 0)
 }
 
+func TestPinsAreCountedByTheirBits(t *testing.T) {
+	m := New()
+	m.Pinned(1<<PinListen | 1<<PinStatement | 1<<31)
+	m.Pinned(1 << PinListen)
+	m.Pinned(0)
+	f := func(p Pin, want float64) {
+		t.Helper()
+		if got := Value(m.Pins[p]); got != want {
+			t.Errorf("%s: %v, want %v", p, got, want)
+		}
+	}
+	f(PinListen, 2)
+	f(PinStatement, 1)
+	f(PinUnparsed, 0)
+}
+
+func TestClientsAreCountedUpAndDown(t *testing.T) {
+	m := New()
+	m.ClientConnected()
+	m.ClientConnected()
+	m.ClientGone()
+	if got, now := Value(m.connections), testutil.ToFloat64(m.connected); got != 2 || now != 1 {
+		t.Errorf("%v connected, %v now", got, now)
+	}
+}
+
 func TestSourcesAreAskedAtEachScrape(t *testing.T) {
 	m := New()
 	n := 0
