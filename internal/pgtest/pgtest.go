@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
+
+	"qvpgw/internal/embedded"
 )
 
 // provisionLimit bounds the wait for a backend to be installed and started.
@@ -30,6 +33,21 @@ var (
 		return c, err
 	})
 )
+
+// sharedEmbedded is the embedded server of this process's tests.
+var sharedEmbedded = sync.OnceValues(func() (*embedded.Server, error) {
+	cache, err := Cache()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), provisionLimit)
+	defer cancel()
+	s, err := embedded.Start(ctx, embedded.Options{Dir: filepath.Join(cache, "embedded"), Log: os.Stderr})
+	if err == nil {
+		endAtExit(s.Close)
+	}
+	return s, err
+})
 
 // atExit ends the shared backends, newest first; guarded by exitMu.
 var (
@@ -127,6 +145,18 @@ func (c *Cluster) Database(t testing.TB) string {
 		_ = c.DropDatabase(ctx, name) // a test may have ended the cluster
 	})
 	return c.DSN(name)
+}
+
+// Embedded returns the embedded server that this process's tests share:
+// TimescaleDB with continuous aggregates, compression and policies, one session
+// at a time. A test leaves it as it found it.
+func Embedded(t testing.TB) *embedded.Server {
+	t.Helper()
+	s, err := sharedEmbedded()
+	if err != nil {
+		missing(t, err)
+	}
+	return s
 }
 
 // Given is the database that QVPGW_TEST_DSN names, if it is set.

