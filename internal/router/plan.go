@@ -28,6 +28,7 @@ type Plan struct {
 	// when the text could not be understood: then Pins has PinUnparsed.
 	Statements []Statement
 	Pins       Pins // union of the statements' pins
+	Moving     bool // a literal's meaning depends on when it is read (trap T5): never shared
 	Effects    bool // some statement's completion changes what we track (settings, transaction, sequences, DDL)
 
 	Refusal    *Refusal

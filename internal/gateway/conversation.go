@@ -1,0 +1,236 @@
+package gateway
+
+import (
+	"qvpgw/internal/router"
+	"qvpgw/internal/wire"
+)
+
+// mode says what becomes of the server's reply to one message.
+type mode uint8
+
+const (
+	pass    mode = iota // goes to the client
+	drop                // answers a message of ours; an error in it still goes to the client
+	fake                // no server answers it: bytes are the reply
+	instead             // the server will fail it; bytes are the error that the client gets
+)
+
+// reply is what is expected for one message. The queue of replies is the one
+// mechanism behind shared prepared statements, statements that we inject and
+// answers of our own.
+type reply struct {
+	msg   byte // type of the message that is answered
+	mode  mode
+	n     int32        // statements of a simple query that are complete
+	plan  *router.Plan // whose statements' completions change what we track; or nil
+	stmt  *statement   // for Parse: what it prepares, for the client under name
+	name  string
+	local *router.LocalAnswer // takes effect when the reply leaves
+	bytes []byte
+}
+
+// event is what a server message means to the session beyond being passed on.
+type event uint8
+
+const (
+	nothing   event = iota
+	completed       // CommandComplete or EmptyQueryResponse of a statement with effects
+	failed          // ErrorResponse
+	reported        // ParameterStatus
+	notified        // NotificationResponse
+	ready           // ReadyForQuery: the body has the status
+	broken          // a message that cannot come here
+)
+
+// verdict is what to do with one server message.
+type verdict struct {
+	drop  bool
+	event event
+	mode  mode   // of the reply it belongs to
+	bytes []byte // likewise
+	reply *reply // likewise, valid until the next expect or pop; nil after failed
+}
+
+// conversation is the protocol state between a client and its server connection
+// (PostgreSQL 17, chapter 53.2). It is a pure value fed with the types of
+// messages, without I/O, so that a goroutine and an event loop can drive it alike
+// (trap T12).
+type conversation struct {
+	queue   queue
+	tx      wire.TxStatus
+	copying bool // the server takes CopyData from the client
+	skip    bool // an extended message failed: nothing counts until Sync
+	group   bool // extended messages were sent since the last Sync
+
+	// dead are the statements whose Parse failed or was skipped; the session
+	// forgets them.
+	dead []deadParse
+}
+
+// deadParse is a Parse that came to nothing.
+type deadParse struct {
+	stmt *statement
+	name string
+}
+
+// maxReplies bounds the queue: a client that pipelines more is not read until
+// the server has answered.
+const maxReplies = 4096
+
+// expect notes that r's message goes to the server (or, with fake, to nobody).
+func (v *conversation) expect(r reply) {
+	v.queue.push(r)
+	switch r.msg {
+	case wire.Query, wire.FunctionCall:
+	case wire.Sync:
+		v.group, v.skip = false, false
+	default:
+		v.group = true
+	}
+}
+
+// full says that the client must not be read for now.
+func (v *conversation) full() bool { return v.queue.n >= maxReplies }
+
+// idle says that nothing is expected and nothing is half sent.
+func (v *conversation) idle() bool {
+	return v.queue.n == 0 && !v.copying && !v.group && !v.skip
+}
+
+// fromServer takes the type of the server's next message and says what becomes
+// of it. For the message that ends a reply the caller then calls pop.
+func (v *conversation) fromServer(typ byte) (d verdict, ends bool) {
+	switch typ {
+	case wire.NoticeResponse:
+		h := v.queue.head()
+		return verdict{drop: h != nil && h.mode == drop}, false
+	case wire.ParameterStatus:
+		return verdict{event: reported, reply: v.queue.head()}, false
+	case wire.NotificationResponse:
+		return verdict{event: notified}, false
+	}
+	h := v.queue.head()
+	if h == nil {
+		if typ == wire.ErrorResponse {
+			return verdict{event: failed}, false // the server ends the session
+		}
+		return verdict{event: broken}, false
+	}
+	d = verdict{drop: h.mode == drop, mode: h.mode, bytes: h.bytes, reply: h}
+	whole := h.msg == wire.Query || h.msg == wire.FunctionCall // up to ReadyForQuery
+	switch typ {
+	case wire.ReadyForQuery:
+		if !whole && h.msg != wire.Sync {
+			d.event = broken
+			return d, false
+		}
+		d.event = ready
+		v.copying = false
+		return d, true
+	case wire.ErrorResponse:
+		d.event = failed
+		d.drop = false
+		v.copying = false
+		d.reply = nil
+		if !whole {
+			v.fail()
+		}
+		return d, false
+	case wire.CommandComplete, wire.EmptyQueryResponse:
+		if h.plan != nil && h.plan.Effects {
+			d.event = completed
+		}
+		v.copying = false
+		return d, h.msg == wire.Execute
+	case wire.PortalSuspended:
+		return d, h.msg == wire.Execute
+	case wire.ParseComplete:
+		return d, h.msg == wire.Parse
+	case wire.BindComplete:
+		return d, h.msg == wire.Bind
+	case wire.CloseComplete:
+		return d, h.msg == wire.Close
+	case wire.RowDescription, wire.NoData:
+		return d, h.msg == wire.Describe
+	case wire.CopyInResponse, wire.CopyBothResponse:
+		v.copying = true
+		v.dropSyncs()
+		return d, false
+	case wire.DataRow, wire.CopyData, wire.CopyDone, wire.CopyOutResponse,
+		wire.ParameterDescription, wire.FunctionCallResponse:
+		return d, false
+	}
+	d.event = broken
+	return d, false
+}
+
+// fail discards what the server will not answer after an error in an extended
+// group: everything up to the Sync that ends it.
+func (v *conversation) fail() {
+	for h := v.queue.head(); h != nil; h = v.queue.head() {
+		if h.msg == wire.Sync {
+			return
+		}
+		if h.stmt != nil {
+			v.dead = append(v.dead, deadParse{h.stmt, h.name})
+		}
+		v.queue.pop()
+	}
+	v.skip = true
+}
+
+// dropSyncs forgets the Syncs that were sent behind an Execute which turned out
+// to be COPY FROM STDIN: the server ignores Flush and Sync while it copies.
+func (v *conversation) dropSyncs() {
+	if v.queue.head().msg != wire.Execute {
+		return
+	}
+	for v.queue.n > 1 && v.queue.at(1).msg == wire.Sync {
+		head := *v.queue.head()
+		v.queue.pop()
+		*v.queue.head() = head
+		v.group = true
+	}
+}
+
+// queue is a ring of replies that grows up to maxReplies and a little.
+type queue struct {
+	ring    []reply
+	first   int
+	n       int
+	scratch [4]reply // most turns need no more
+}
+
+func (q *queue) push(r reply) {
+	if q.ring == nil {
+		q.ring = q.scratch[:]
+	}
+	if q.n == len(q.ring) {
+		ring := make([]reply, 2*len(q.ring))
+		for i := range q.n {
+			ring[i] = *q.at(i)
+		}
+		q.ring, q.first = ring, 0
+	}
+	q.ring[(q.first+q.n)&(len(q.ring)-1)] = r
+	q.n++
+}
+
+func (q *queue) at(i int) *reply { return &q.ring[(q.first+i)&(len(q.ring)-1)] }
+
+// head returns the oldest reply, or nil.
+func (q *queue) head() *reply {
+	if q.n == 0 {
+		return nil
+	}
+	return q.at(0)
+}
+
+func (q *queue) pop() {
+	*q.at(0) = reply{}
+	q.first = (q.first + 1) & (len(q.ring) - 1)
+	q.n--
+	if q.n == 0 && len(q.ring) > 64 {
+		q.ring, q.first = q.scratch[:], 0
+	}
+}

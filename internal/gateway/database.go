@@ -1,0 +1,194 @@
+package gateway
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"qvpgw/internal/catalog"
+	"qvpgw/internal/pool"
+	"qvpgw/internal/router"
+)
+
+// database is one database behind the gateway: its catalog, its plans and a pool
+// for each user.
+type database struct {
+	srv     *Server
+	name    string
+	catalog catalog.Holder
+	router  *router.Router
+	stop    context.CancelFunc
+	ctx     context.Context
+	wake    chan struct{} // read the catalog now
+	fresh   atomic.Bool   // the catalog is as new as the last call of stale
+
+	// mu protects what follows.
+	mu     sync.Mutex
+	pools  map[string]*pool.Pool
+	wanted uint64        // reads of the catalog asked for
+	have   uint64        // the newest that is done
+	loaded chan struct{} // closed and replaced when one is done
+	texts  *simplelru.LRU[string, *description]
+}
+
+// maxDescriptions bounds the descriptions of original statements kept.
+const maxDescriptions = 1024
+
+// database returns the named database, with its catalog reader running.
+func (s *Server) database(name string) *database {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d := s.databases[name]; d != nil {
+		return d
+	}
+	d := &database{
+		srv: s, name: name, pools: map[string]*pool.Pool{},
+		wake: make(chan struct{}, 1), loaded: make(chan struct{}),
+	}
+	d.texts, _ = simplelru.NewLRU[string, *description](maxDescriptions, nil)
+	d.ctx, d.stop = context.WithCancel(context.Background())
+	d.router = router.New(router.Options{Catalog: &d.catalog, Rules: s.opt.Rules, NoAggregates: s.opt.NoRoute})
+	s.databases[name] = d
+	return d
+}
+
+// pool returns the pool of a user, making it on first use.
+func (d *database) pool(user string) (*pool.Pool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if p := d.pools[user]; p != nil {
+		return p, nil
+	}
+	cfg, err := d.srv.opt.Backend(d.name, user)
+	if err != nil {
+		return nil, err
+	}
+	opt := d.srv.opt.Pool
+	opt.Server = cfg
+	p := pool.New(opt)
+	if len(d.pools) == 0 {
+		go d.read(p)
+	}
+	d.pools[user] = p
+	return p, nil
+}
+
+func (d *database) close() {
+	d.stop()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, p := range d.pools {
+		p.Close()
+	}
+}
+
+// read keeps the catalog: at once, whenever stale was called, and from time to
+// time, over connections of p.
+func (d *database) read(p *pool.Pool) {
+	every := d.srv.opt.CatalogEvery
+	if every <= 0 {
+		every = 5 * time.Second
+	}
+	t := time.NewTicker(every)
+	defer t.Stop()
+	for {
+		d.readOnce(p)
+		select {
+		case <-d.ctx.Done():
+			return
+		case <-d.wake:
+		case <-t.C:
+		}
+	}
+}
+
+// readTimeout bounds one query of the catalog reader.
+const readTimeout = 30 * time.Second
+
+func (d *database) readOnce(p *pool.Pool) {
+	if d.srv.opt.LoadCatalog == nil {
+		return
+	}
+	d.mu.Lock()
+	goal := d.wanted
+	d.mu.Unlock()
+	query := func(sql string) ([][]*string, error) { return p.Query(sql, readTimeout) }
+	snap, err := d.srv.opt.LoadCatalog(d.ctx, query, d.catalog.Load())
+	if err != nil {
+		d.srv.log.Warn("cannot read the catalog", "database", d.name, "error", err)
+		d.srv.m.CatalogFailed()
+	} else {
+		d.catalog.Store(snap)
+		d.srv.m.CatalogRead()
+	}
+	d.mu.Lock()
+	if err == nil {
+		d.have = max(d.have, goal)
+		d.fresh.Store(d.have >= d.wanted)
+	}
+	close(d.loaded)
+	d.loaded = make(chan struct{})
+	d.mu.Unlock()
+}
+
+// stale says that the catalog changed: it is read again, and wait waits for it.
+func (d *database) stale() {
+	d.mu.Lock()
+	d.wanted++
+	d.fresh.Store(false)
+	d.mu.Unlock()
+	d.refresh()
+}
+
+// refresh has the catalog read soon; nobody waits for it.
+func (d *database) refresh() {
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+// wait waits until the catalog is as new as the last call of stale, at most
+// timeout; it says whether it is.
+func (d *database) wait(timeout time.Duration) bool {
+	var expired <-chan time.Time
+	for {
+		d.mu.Lock()
+		ok, loaded := d.fresh.Load(), d.loaded
+		d.mu.Unlock()
+		if ok {
+			return true
+		}
+		if expired == nil {
+			if timeout <= 0 {
+				return false
+			}
+			t := time.NewTimer(timeout)
+			defer t.Stop()
+			expired = t.C
+		}
+		select {
+		case <-loaded:
+		case <-expired:
+			return false
+		case <-d.ctx.Done():
+			return false
+		}
+	}
+}
+
+// described returns what is known of a statement's columns.
+func (d *database) described(key string) (*description, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.texts.Get(key)
+}
+
+func (d *database) keepDescription(key string, x *description) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.texts.Add(key, x)
+}

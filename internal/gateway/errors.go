@@ -1,0 +1,112 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"qvpgw/internal/pool"
+	"qvpgw/internal/wire"
+)
+
+// Error is what a client is told: an SQLSTATE, a message and what to do.
+type Error struct {
+	Code    string
+	Message string
+	Detail  string
+	Hint    string
+	Fatal   bool // the connection ends with it
+	Err     error
+}
+
+func (e *Error) Error() string {
+	if e.Err != nil {
+		return fmt.Sprintf("%s (SQLSTATE %s): %v", e.Message, e.Code, e.Err)
+	}
+	return fmt.Sprintf("%s (SQLSTATE %s)", e.Message, e.Code)
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+func fatal(code, message, hint string) *Error {
+	return &Error{Code: code, Message: message, Hint: hint, Fatal: true}
+}
+
+// fields is the ErrorResponse.
+func (e *Error) fields() *wire.ErrorFields {
+	severity := "ERROR"
+	if e.Fatal {
+		severity = "FATAL"
+	}
+	return &wire.ErrorFields{
+		Severity: severity, SeverityV: severity, Code: e.Code,
+		Message: e.Message, Detail: e.Detail, Hint: e.Hint,
+	}
+}
+
+var (
+	errHungUp = errors.New("the client hung up")
+	errBye    = errors.New("the client said goodbye")
+	errDrain  = fatal("57P01", "terminating connection because the gateway is shutting down", "Connect again.")
+)
+
+// violation is a client that does not keep to the protocol.
+func violation(format string, args ...any) *Error {
+	return fatal("08P01", fmt.Sprintf(format, args...), "")
+}
+
+// serverLost is the end of a server connection in the middle of a turn.
+func serverLost(err error) *Error {
+	return &Error{
+		Code: "08006", Message: "the server connection was lost in the middle of a statement",
+		Detail: "Whether the statement took effect is not known.", Hint: "Connect again.", Fatal: true, Err: err,
+	}
+}
+
+// noServer turns a failure to get a server connection into what the client is
+// told.
+func noServer(err error) *Error {
+	var pe *pgconn.PgError
+	switch {
+	case errors.Is(err, pool.ErrTimeout):
+		return &Error{
+			Code: "53300", Message: "no server connection became free in time", Err: err,
+			Hint: "Raise pool.size or pool.query_wait_timeout, or look at SHOW CLIENTS for who is pinned.",
+		}
+	case errors.Is(err, pool.ErrClosed):
+		return errDrain
+	case errors.Is(err, errHungUp):
+		return &Error{Code: "08006", Message: err.Error(), Fatal: true, Err: err}
+	case errors.As(err, &pe):
+		return &Error{
+			Code: pe.Code, Message: "cannot connect to the server: " + pe.Message, Detail: pe.Detail,
+			Hint: pe.Hint, Fatal: true, Err: err,
+		}
+	}
+	return &Error{
+		Code: "08001", Message: "cannot connect to the server", Detail: reason(err),
+		Hint: "Look whether the server runs and backend.host and backend.port are right.", Fatal: true, Err: err,
+	}
+}
+
+// reason is the innermost text of a dial error, without the password-free but
+// noisy connection string of pgconn.
+func reason(err error) string {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Error()
+	}
+	return err.Error()
+}
+
+// gone says whether err is the ordinary end of a peer.
+func gone(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, errBye) || errors.Is(err, errHungUp)
+}
+
+func timedOut(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }

@@ -1,0 +1,299 @@
+package gateway
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+
+	"qvpgw/internal/router"
+	"qvpgw/internal/wire"
+)
+
+// namesPrefix is how much of a Bind is looked at for its two names.
+const namesPrefix = 8 << 10
+
+// onBind handles a Bind. Of its body only the two names are looked at.
+func (s *session) onBind(m *message) error {
+	if s.cv.skip {
+		s.leave(m)
+		return nil
+	}
+	head, err := s.prefix(m, namesPrefix)
+	if err != nil {
+		return s.clientError(err)
+	}
+	portal, name, n, err := wire.BindNames(head)
+	if err != nil {
+		return violation("%v", err)
+	}
+	st := s.lookup(name)
+	if st != nil {
+		switch st.plan.Action {
+		case router.Local:
+			s.leave(m)
+			s.setPortal(portal, st)
+			s.cv.expect(reply{msg: wire.Bind, mode: fake, bytes: bindComplete})
+			return nil
+		case router.Rewrite, router.Cached:
+			if m.mem == nil && s.lone() {
+				s.note(st.plan)
+				if held, err := s.startGather(); held || err != nil {
+					return err
+				}
+			}
+		}
+	} else if bytes.HasPrefix(name, []byte(injected)) {
+		s.leave(m)
+		return s.refuse(&Error{Code: "26000", Message: "prepared statement \"" + string(name) + "\" does not exist"}, false)
+	}
+	if err := s.attach(); err != nil {
+		s.leave(m)
+		return s.answer(err, false)
+	}
+	if st != nil {
+		if err := s.prepare(st); err != nil {
+			return err
+		}
+		if err := s.mark(st.plan); err != nil {
+			return err
+		}
+	}
+	s.setPortal(portal, st)
+	s.cv.expect(reply{msg: wire.Bind})
+	if st == nil || st.own || st.name == "" {
+		s.forward(m)
+		return nil
+	}
+	b := wire.AppendBindHead(s.scratch[:0], portal, st.name, m.Len-n)
+	s.scratch = b[:0]
+	s.replace(m, 5+n, b)
+	return nil
+}
+
+// setPortal notes which statement a portal runs.
+func (s *session) setPortal(name []byte, st *statement) {
+	if len(name) == 0 {
+		s.portal = st
+		return
+	}
+	if s.portals == nil {
+		s.portals = map[string]*statement{}
+	}
+	s.portals[string(name)] = st
+}
+
+func (s *session) portalOf(name []byte) *statement {
+	if len(name) == 0 {
+		return s.portal
+	}
+	return s.portals[string(name)]
+}
+
+// onDescribe handles a Describe of a statement or portal.
+func (s *session) onDescribe(m *message) error {
+	if s.cv.skip {
+		s.leave(m)
+		return nil
+	}
+	body, err := s.body(m, maxText)
+	if err != nil {
+		return s.bodyError(err)
+	}
+	kind, name, err := wire.ParseDescribe(body)
+	if err != nil {
+		return violation("%v", err)
+	}
+	st := s.portalOf(name)
+	if kind == 'S' {
+		st = s.lookup(name)
+	}
+	if st != nil && st.plan.Action == router.Local {
+		s.leave(m)
+		s.cv.expect(reply{msg: wire.Describe, mode: fake, bytes: s.describeLocal(st.plan.Local, kind == 'S')})
+		return nil
+	}
+	if err := s.attach(); err != nil {
+		s.leave(m)
+		return s.answer(err, false)
+	}
+	if kind == 'S' && st != nil {
+		if err := s.prepare(st); err != nil {
+			return err
+		}
+		if st.name != "" && !st.own {
+			b := wire.AppendDescribe(s.scratch[:0], 'S', st.name)
+			s.scratch = b[:0]
+			s.cv.expect(reply{msg: wire.Describe})
+			s.replaceAll(m, b)
+			return nil
+		}
+	}
+	s.cv.expect(reply{msg: wire.Describe})
+	s.forward(m)
+	return nil
+}
+
+// replaceAll sends b instead of the message.
+func (s *session) replaceAll(m *message, b []byte) {
+	_ = s.client.Inject(b) // an error comes again at the next flush
+	s.leave(m)
+}
+
+// onExecute handles an Execute.
+func (s *session) onExecute(m *message) error {
+	if s.cv.skip {
+		s.leave(m)
+		return nil
+	}
+	body, err := s.body(m, maxText)
+	if err != nil {
+		return s.bodyError(err)
+	}
+	portal, _, err := wire.ParseExecute(body)
+	if err != nil {
+		return violation("%v", err)
+	}
+	st := s.portalOf(portal)
+	if st != nil && st.plan.Action == router.Local {
+		s.leave(m)
+		s.cv.expect(reply{msg: wire.Execute, mode: fake, local: st.plan.Local, bytes: s.executeLocal(st.plan.Local)})
+		return nil
+	}
+	if err := s.attach(); err != nil {
+		s.leave(m)
+		return s.answer(err, false)
+	}
+	r := reply{msg: wire.Execute}
+	if st != nil {
+		if s.deallocates(st.plan) {
+			s.leave(m)
+			s.cv.expect(reply{msg: wire.Execute, mode: fake, bytes: wire.AppendCommandComplete(nil, "DEALLOCATE")})
+			return nil
+		}
+		r.plan = effects(st.plan)
+	}
+	s.cv.expect(r)
+	s.forward(m)
+	return nil
+}
+
+// onClose handles a Close. Shared statements stay on the server connection.
+func (s *session) onClose(m *message) error {
+	if s.cv.skip {
+		s.leave(m)
+		return nil
+	}
+	body, err := s.body(m, maxText)
+	if err != nil {
+		return s.bodyError(err)
+	}
+	kind, name, err := wire.ParseClose(body)
+	if err != nil {
+		return violation("%v", err)
+	}
+	here := false
+	if kind == 'S' {
+		st := s.lookup(name)
+		switch {
+		case st == nil:
+			here = s.conn == nil
+		case len(name) == 0:
+			s.unnamed.id = 0
+			here = s.conn == nil || s.conn.Unnamed != st.id
+		default:
+			here = !st.own || st.plan.Action == router.Local
+			delete(s.named, string(name))
+			s.srv.stmts.put(st)
+		}
+	} else {
+		st := s.portalOf(name)
+		here = s.conn == nil || st != nil && st.plan.Action == router.Local
+		s.setPortal(name, nil)
+	}
+	if here {
+		s.leave(m)
+		s.cv.expect(reply{msg: wire.Close, mode: fake, bytes: closeComplete})
+		return nil
+	}
+	s.cv.expect(reply{msg: wire.Close})
+	s.forward(m)
+	return nil
+}
+
+// bodyError is clientError for a message that must be short.
+func (s *session) bodyError(err error) error {
+	if errors.Is(err, wire.ErrBodyTooLarge) {
+		return violation("%v", err)
+	}
+	return s.clientError(err)
+}
+
+// lone says whether a statement may be answered in another way than by the server
+// running it: nothing is open, pinned or under way (trap T4).
+func (s *session) lone() bool {
+	return s.cv.idle() && s.cv.tx == wire.Idle && s.conn == nil && s.pins.Load() == 0 && len(s.pending) == 0 && !s.srv.opt.Session
+}
+
+// maxGather bounds an extended group that is held back to see whether it is one
+// statement alone, in bytes.
+const maxGather = 64 << 10
+
+// startGather begins to hold back the group that the current message opens; false
+// when the message is too long for that.
+func (s *session) startGather() (bool, error) {
+	if _, err := s.client.Body(maxGather); err != nil {
+		if errors.Is(err, wire.ErrBodyTooLarge) {
+			return false, nil
+		}
+		return false, s.clientError(err)
+	}
+	s.gathered = append(s.gathered[:0], s.client.Message()...)
+	s.client.Drop()
+	return true, nil
+}
+
+// gather adds a message to the group held back. At its Sync the group is answered
+// if it is one statement alone; any other shape of group is passed on as it came.
+func (s *session) gather(m *message) (done bool, err error) {
+	fits := m.Type == wire.Bind || m.Type == wire.Describe || m.Type == wire.Execute || m.Type == wire.Sync
+	if !fits || len(s.gathered)+m.Len+5 > maxGather {
+		return false, s.passGathered()
+	}
+	if _, err := s.client.Body(maxGather); err != nil {
+		return false, s.clientError(err)
+	}
+	s.gathered = append(s.gathered, s.client.Message()...)
+	s.client.Drop()
+	if m.Type != wire.Sync {
+		return true, nil
+	}
+	if g, ok := s.loneGroup(s.gathered); ok {
+		answered, err := s.answerGroup(g)
+		if answered || err != nil {
+			s.gathered = s.gathered[:0]
+			return true, err
+		}
+	}
+	return true, s.passGathered()
+}
+
+// passGathered handles the messages held back as if they came now.
+func (s *session) passGathered() error {
+	g := s.gathered
+	s.gathered = nil
+	for b := g; len(b) > 0; {
+		m, rest := cutMessage(b)
+		if _, err := s.message(m); err != nil {
+			return err
+		}
+		b = rest
+	}
+	s.gathered = g[:0]
+	return nil
+}
+
+// cutMessage cuts the first message off b, which holds whole messages.
+func cutMessage(b []byte) (m *message, rest []byte) {
+	n := int(binary.BigEndian.Uint32(b[1:])) + 1
+	return &message{Header: wire.Header{Type: b[0], Len: n - 5}, mem: b[:n]}, b[n:]
+}

@@ -1,0 +1,240 @@
+package gateway
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"qvpgw/internal/metrics"
+	"qvpgw/internal/router"
+	"qvpgw/internal/wire"
+)
+
+// lastRoute is what became of the client's last statement.
+type lastRoute struct {
+	mu     sync.Mutex // SHOW CLIENTS reads it
+	action string
+	reason string
+	what   string // the aggregate or the table
+}
+
+func (r *lastRoute) String() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return strings.TrimRight(r.action+" "+r.reason+" "+r.what, " ")
+}
+
+// note takes note of a plan that is about to be carried out.
+func (s *session) note(plan *router.Plan) {
+	s.srv.m.Queries[metrics.Action(plan.Action)].Inc()
+	if plan.Action == router.Local {
+		return
+	}
+	r := &s.route
+	r.mu.Lock()
+	r.action, r.reason, r.what = actionName(plan.Action), string(plan.Reason), ""
+	r.mu.Unlock()
+}
+
+func actionName(a router.Action) string { return metrics.Action(a).String() }
+
+// routed corrects the route by what the execution found out.
+func (s *session) routed(action, reason string, p *router.Plan) {
+	what := ""
+	switch {
+	case p.Aggregates != nil:
+		what = p.Aggregates.View
+	case p.KNN != nil:
+		what = p.KNN.Table
+	}
+	s.route.mu.Lock()
+	s.route.action, s.route.reason, s.route.what = action, reason, what
+	s.route.mu.Unlock()
+	s.srv.routes.add(Route{At: time.Now(), PID: s.pid, Action: action, Reason: reason, What: what})
+}
+
+// Route is one routed or cached statement, for the operators' page.
+type Route struct {
+	At                   time.Time
+	PID                  uint32
+	Action, Reason, What string
+}
+
+// routeLog keeps the last routes.
+type routeLog struct {
+	mu   sync.Mutex
+	ring [64]Route
+	n    int
+}
+
+func (l *routeLog) add(r Route) {
+	l.mu.Lock()
+	l.ring[l.n%len(l.ring)] = r
+	l.n++
+	l.mu.Unlock()
+}
+
+// Routes returns the last routed statements, newest first.
+func (s *Server) Routes() []Route {
+	l := &s.routes
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var list []Route
+	for i := l.n - 1; i >= 0 && i >= l.n-len(l.ring); i-- {
+		list = append(list, l.ring[i%len(l.ring)])
+	}
+	return list
+}
+
+// localQuery answers a statement of our own by the simple protocol.
+func (s *session) localQuery(plan *router.Plan) error {
+	s.note(plan)
+	b := s.describeLocal(plan.Local, false)
+	if plan.Local.Kind == router.LocalSet {
+		b = b[:0] // a simple query without rows has no NoData
+	}
+	b = append(b, s.executeLocal(plan.Local)...)
+	b = wire.AppendReadyForQuery(b, s.cv.tx)
+	s.cv.expect(reply{msg: wire.Query, mode: fake, local: plan.Local, bytes: b})
+	return nil
+}
+
+// describeLocal is the reply to a Describe of it.
+func (s *session) describeLocal(l *router.LocalAnswer, statement bool) []byte {
+	var b []byte
+	if statement {
+		b = wire.AppendParameterDescription(b, nil)
+	}
+	switch l.Kind {
+	case router.LocalShow:
+		return wire.AppendRowDescription(b, textFields("qvpgw."+l.Name))
+	case router.LocalExplain:
+		return wire.AppendRowDescription(b, textFields("QUERY PLAN"))
+	}
+	return wire.AppendNoData(b)
+}
+
+// executeLocal is the reply to an Execute of it.
+func (s *session) executeLocal(l *router.LocalAnswer) []byte {
+	var b []byte
+	switch l.Kind {
+	case router.LocalShow:
+		v, ok := s.showLocal(l.Name)
+		if !ok {
+			e := Error{Code: "42704", Message: fmt.Sprintf("unrecognized configuration parameter %q", "qvpgw."+l.Name), Hint: "There are qvpgw.route, qvpgw.cache, qvpgw.last_route, qvpgw.pins and qvpgw.version."}
+			return wire.AppendErrorResponse(b, e.fields())
+		}
+		b = wire.AppendTextRow(b, v)
+		return wire.AppendCommandComplete(b, "SHOW")
+	case router.LocalExplain:
+		for _, line := range s.explain(l.SQL) {
+			b = wire.AppendTextRow(b, line)
+		}
+		return wire.AppendCommandComplete(b, "EXPLAIN")
+	}
+	if !slices.Contains([]string{"route", "cache", "batch"}, l.Name) {
+		e := Error{Code: "42704", Message: fmt.Sprintf("parameter %q cannot be set", "qvpgw."+l.Name), Hint: "There are qvpgw.route and qvpgw.cache, each auto or off."}
+		return wire.AppendErrorResponse(b, e.fields())
+	}
+	if _, ok := switchValue(l.Value); !ok {
+		e := Error{Code: "22023", Message: fmt.Sprintf("invalid value for parameter %q: %q", "qvpgw."+l.Name, l.Value), Hint: "Available values: auto, off."}
+		return wire.AppendErrorResponse(b, e.fields())
+	}
+	return wire.AppendCommandComplete(b, "SET")
+}
+
+// switchValue reads a switch; on and default mean auto.
+func switchValue(v string) (auto, ok bool) {
+	switch strings.ToLower(v) {
+	case "auto", "on", "default", "":
+		return true, true
+	case "off":
+		return false, true
+	}
+	return false, false
+}
+
+// applyLocal carries a SET qvpgw.… out.
+func (s *session) applyLocal(l *router.LocalAnswer) {
+	auto, ok := switchValue(l.Value)
+	if l.Kind != router.LocalSet || !ok {
+		return
+	}
+	switch l.Name {
+	case "route":
+		s.noRoute = !auto
+	case "cache":
+		s.noCache = !auto
+	}
+}
+
+func (s *session) showLocal(name string) (string, bool) {
+	onOff := func(off bool) string {
+		if off {
+			return "off"
+		}
+		return "auto"
+	}
+	switch name {
+	case "route":
+		return onOff(s.noRoute), true
+	case "cache":
+		return onOff(s.noCache), true
+	case "last_route":
+		return s.route.String(), true
+	case "pins":
+		return strings.Join(router.Pins(s.pins.Load()).Names(), ","), true
+	case "version":
+		return s.srv.opt.Version, true
+	}
+	return "", false
+}
+
+// explain says what would be done with a statement.
+func (s *session) explain(sql string) []string {
+	p := s.plan([]byte(sql))
+	lines := []string{"Action: " + actionName(p.Action), "Reason: " + string(p.Reason) + " (" + p.Reason.Text() + ")"}
+	if p.Pins != 0 {
+		lines = append(lines, "Pins: "+strings.Join(p.Pins.Names(), ", "))
+	}
+	if r := p.Refusal; r != nil {
+		lines = append(lines, "SQLSTATE: "+r.SQLState, "Message: "+r.Message, "Detail: "+r.Detail, "Hint: "+r.Hint)
+	}
+	if k := p.KNN; k != nil {
+		lines = append(lines, "Table: "+k.Table, "Operator: "+k.Operator)
+	}
+	if a := p.Aggregates; a != nil {
+		lines = append(lines, "Aggregate: "+a.View)
+		for _, r := range a.Ranges {
+			lines = append(lines, fmt.Sprintf("Range: %s from %s to %s", r.Source, open(r.From), open(r.To)))
+		}
+		if a.Float {
+			lines = append(lines, "Float: sums are added in another order")
+		}
+		if a.Lock != "" {
+			lines = append(lines, "Lock: "+a.Lock)
+		}
+		lines = append(lines, "Guard: "+a.Guard, "SQL: "+a.SQL)
+	}
+	return lines
+}
+
+func open(t string) string {
+	if t == "" {
+		return "(open)"
+	}
+	return t
+}
+
+// Type oids of our own answers.
+const oidText = 25
+
+func textFields(names ...string) []wire.Field {
+	f := make([]wire.Field, len(names))
+	for i, n := range names {
+		f[i] = wire.Field{Name: n, TypeOID: oidText, TypeSize: -1, TypMod: -1}
+	}
+	return f
+}

@@ -1,0 +1,275 @@
+package gateway
+
+import (
+	"errors"
+
+	"qvpgw/internal/wire"
+)
+
+// serverHalf sends what is pending and passes replies until none is expected or
+// the server asks for COPY data.
+func (s *session) serverHalf() error {
+	if s.conn == nil {
+		s.emitFakes()
+		return s.flushOwn()
+	}
+	s.busy.Store(s.busy.Load() | 1)
+	if err := s.client.Flush(); err != nil {
+		return s.clientError(err)
+	}
+	for s.cv.queue.n > 0 && !s.cv.copying {
+		if err := s.step(); err != nil {
+			return err
+		}
+	}
+	if err := s.conn.Stream.Flush(); err != nil {
+		return s.serverError(err)
+	}
+	if !s.cv.copying {
+		s.up.unread = 0
+	}
+	return nil
+}
+
+// step handles one message of the server. After a deadline it may be called again.
+func (s *session) step() error {
+	st := &s.conn.Stream
+	s.emitFakes()
+	if s.cv.queue.n == 0 {
+		return nil
+	}
+	h, err := st.Next()
+	if err != nil {
+		return s.serverError(err)
+	}
+	var body []byte
+	switch h.Type {
+	case wire.DataRow:
+		if s.cv.queue.head().mode == drop {
+			st.Drop()
+		} else {
+			st.Forward()
+		}
+		return nil
+	case wire.ReadyForQuery, wire.CommandComplete, wire.ErrorResponse, wire.ParameterStatus, wire.NotificationResponse:
+		// What we act on must be whole before the conversation hears of it.
+		if body, err = st.Body(wire.MaxMessage); err != nil {
+			return s.serverError(err)
+		}
+	}
+	v, ends := s.cv.fromServer(h.Type)
+	if err := s.onEvent(v, body); err != nil {
+		return err
+	}
+	if ends {
+		s.cv.queue.pop()
+		s.emitFakes()
+	}
+	return nil
+}
+
+// onEvent does what a message means beyond being passed on, and forwards or drops
+// it.
+func (s *session) onEvent(v verdict, body []byte) error {
+	switch v.event {
+	case broken:
+		s.srv.log.Error("unexpected message from the server", "pid", s.pid)
+		return s.serverGone(errors.New("the server sent a message that nothing asked for"))
+	case reported:
+		return s.onParameter(v, body)
+	case notified:
+		return s.onNotification(body)
+	case failed:
+		return s.onError(v, body)
+	case completed:
+		s.onComplete(v.reply, body)
+	case ready:
+		status, err := wire.ParseReadyForQuery(body)
+		if err != nil {
+			return s.serverGone(err)
+		}
+		s.cv.tx = status
+	}
+	if v.drop {
+		s.conn.Stream.Drop()
+	} else {
+		s.conn.Stream.Forward()
+	}
+	return nil
+}
+
+// onParameter passes a changed parameter unless the client knows it already, as
+// it does when its own settings were restored.
+func (s *session) onParameter(v verdict, body []byte) error {
+	st := &s.conn.Stream
+	name, value, err := wire.ParseParameterStatus(body)
+	if err != nil {
+		return s.serverGone(err)
+	}
+	if s.conn.Params[string(name)] != string(value) {
+		s.conn.Params[string(name)] = string(value)
+	}
+	if v.mode == drop || s.params[string(name)] == string(value) {
+		st.Drop()
+		return nil
+	}
+	s.params[string(name)] = string(value)
+	if string(name) == "application_name" {
+		s.setApp(string(value))
+	}
+	st.Forward()
+	return nil
+}
+
+// onNotification passes a notification; one that this session's own server
+// process sent carries the process id that the client knows as its own.
+func (s *session) onNotification(body []byte) error {
+	st := &s.conn.Stream
+	pid, channel, payload, err := wire.ParseNotification(body)
+	if err != nil {
+		return s.serverGone(err)
+	}
+	if pid != s.conn.PID {
+		st.Forward()
+		return nil
+	}
+	b := wire.AppendNotificationResponse(nil, s.pid, channel, payload)
+	st.Drop()
+	if err := st.Inject(b); err != nil {
+		return s.serverError(err)
+	}
+	return nil
+}
+
+// onError passes an error, or the one that stands for it.
+func (s *session) onError(v verdict, body []byte) error {
+	st := &s.conn.Stream
+	s.conn.Failed()
+	if f, err := wire.ParseErrorFields(body); err == nil {
+		s.srv.m.Error(f.Code)
+		if f.SeverityV == "FATAL" || f.SeverityV == "PANIC" {
+			s.answered = true
+		}
+	}
+	for _, d := range s.cv.dead {
+		s.parseFailed(d)
+	}
+	clear(s.cv.dead)
+	s.cv.dead = s.cv.dead[:0]
+	s.settingsFailed()
+	if v.mode == instead {
+		b := v.bytes
+		st.Drop()
+		if err := st.Inject(b); err != nil {
+			return s.serverError(err)
+		}
+		return nil
+	}
+	st.Forward()
+	return nil
+}
+
+// emitFakes sends the replies of our own that are due.
+func (s *session) emitFakes() {
+	for r := s.cv.queue.head(); r != nil && r.mode == fake; r = s.cv.queue.head() {
+		if r.local != nil {
+			s.applyLocal(r.local)
+		}
+		if s.conn != nil {
+			_ = s.conn.Stream.Inject(r.bytes) // an error comes again at the next flush
+		} else {
+			s.out = append(s.out, r.bytes...)
+		}
+		s.cv.queue.pop()
+	}
+}
+
+// flushOwn writes the answers of our own.
+func (s *session) flushOwn() error {
+	if len(s.out) == 0 {
+		return nil
+	}
+	_, err := s.net.Write(s.out)
+	s.out = s.out[:0]
+	if err != nil {
+		return errHungUp
+	}
+	return nil
+}
+
+// serverError says what an error of the server's Stream means.
+func (s *session) serverError(err error) error {
+	var we *wire.WriteError
+	switch {
+	case errors.As(err, &we):
+		return errHungUp
+	case timedOut(err):
+		return err
+	}
+	return s.serverGone(err)
+}
+
+// serverGone drops the lost server connection; the client is told unless the
+// server did so itself.
+func (s *session) serverGone(err error) error {
+	if s.conn != nil {
+		if s.answered {
+			_ = s.conn.Stream.Flush()
+		}
+		s.lose()
+	}
+	return serverLost(err)
+}
+
+// settle ends a turn: what the transaction changed counts from here on, and the
+// server connection is free for others unless the client must keep it.
+func (s *session) settle() error {
+	if s.conn != nil && s.cv.idle() && s.cv.tx == wire.Idle {
+		if s.fill.active {
+			s.fill.end()
+		}
+		s.settleSettings()
+		s.portal = nil
+		if len(s.portals) > 0 {
+			clear(s.portals)
+		}
+		if s.ddl {
+			s.ddl = false
+			s.db.stale()
+		}
+		if err := s.learn(); err != nil {
+			return err
+		}
+		if s.pins.Load() == 0 && !s.srv.opt.Session {
+			s.detach()
+		}
+	}
+	s.busy.Store((s.busy.Load() | 1) + 1)
+	if s.srv.isDraining() && s.conn == nil && s.client.Buffered() == 0 {
+		return errDrain
+	}
+	return nil
+}
+
+// serverWriter is the client's way to the server. Small writes go straight; once
+// more than writeAhead bytes were written in a turn, the server may wait for us to
+// read its replies before it reads on, so a write that is not taken lets the
+// replies flow meanwhile. (A background reader does the same in pgx; here the
+// write steps aside, since replies then flow to the client without a buffer that
+// could grow.)
+type serverWriter struct {
+	s      *session
+	unread int // bytes written since the replies were last read to the end
+}
+
+// writeAhead is what a socket surely takes although its reader does not read:
+// less than half of Linux's default receive buffer.
+const writeAhead = 32 << 10
+
+func (w *serverWriter) Write(b []byte) (int, error) {
+	if w.unread+len(b) <= writeAhead {
+		w.unread += len(b)
+		return w.s.conn.Net.Write(b)
+	}
+	return w.s.writeAside(b)
+}

@@ -1,0 +1,311 @@
+package gateway
+
+import (
+	"errors"
+	"strings"
+
+	"qvpgw/internal/metrics"
+	"qvpgw/internal/pool"
+	"qvpgw/internal/wire"
+)
+
+// description is what the server says of an original statement: the types of its
+// parameters and the columns of its result, as the client must see them.
+type description struct {
+	fingerprint string // of the catalog that it was asked under
+	params      wire.OIDs
+	fields      []wire.Field
+}
+
+// beginRewrite opens the one snapshot that guard and query read. The lock comes
+// before the snapshot, so that no chunk can go between guard and query (trap T3).
+const beginRewrite = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
+
+// rewrite answers g from a continuous aggregate when the guard proves it equal in
+// the snapshot that reads. Everything is sent in one pipeline, each statement of
+// ours with its own Sync, and nothing of the reply goes out before the guard's
+// row. When the guard says no, or anything of ours fails before the first row,
+// the original is to run: false.
+func (s *session) rewrite(g group) (bool, error) {
+	rw := g.plan.Aggregates
+	if len(rw.ParamsFor) > 0 {
+		s.routed("pass", "guard_parameters", g.plan)
+		return false, nil
+	}
+	d, err := s.describe(g)
+	if d == nil || err != nil {
+		s.routed("pass", "describe_failed", g.plan)
+		return false, err
+	}
+	b := s.scratch[:0]
+	lock := rw.Lock
+	if lock != "" {
+		lock += ";"
+	}
+	b = wire.AppendQuery(b, beginRewrite+lock+rw.Guard)
+	if g.extended {
+		b = wire.AppendParse(b, "", rw.SQL, d.params)
+		b = append(wire.AppendBindHead(b, "", "", len(g.bind)), g.bind...)
+		b = wire.AppendDescribe(b, 'P', "")
+		b = wire.AppendExecute(b, "", 0)
+		b = wire.AppendSync(b)
+		s.conn.Unnamed = 0
+	} else {
+		b = wire.AppendQuery(b, rw.SQL)
+	}
+	b = wire.AppendQuery(b, "COMMIT")
+	s.scratch = b[:0]
+	if _, err := s.up.Write(b); err != nil {
+		return false, s.clientError(&wire.WriteError{Err: err})
+	}
+	proven, err := s.readGuard()
+	if err != nil {
+		return false, err
+	}
+	started, err := s.readRewritten(g, d, proven == guardYes)
+	if err != nil {
+		return false, err
+	}
+	status, err := s.readCommit()
+	if err != nil {
+		return false, err
+	}
+	if status != wire.Idle {
+		return false, s.serverGone(errors.New("the transaction of a rewritten statement did not end"))
+	}
+	switch {
+	case started:
+		s.srv.m.Rewrites[metrics.Routed].Inc()
+		if rw.Float {
+			s.srv.m.Reassociated.Inc()
+		}
+		s.routed("rewrite", string(g.plan.Reason), g.plan)
+		return true, s.injectReady()
+	case proven == guardYes:
+		s.srv.m.Rewrites[metrics.FellBack].Inc()
+		s.routed("pass", "rewrite_failed", g.plan)
+	case proven == guardNo:
+		s.srv.m.Rewrites[metrics.GuardRefused].Inc()
+		s.routed("pass", "not_fresh", g.plan)
+	default:
+		s.srv.m.Rewrites[metrics.LockRefused].Inc()
+		s.routed("pass", "lock_refused", g.plan)
+	}
+	s.db.refresh()
+	return false, nil
+}
+
+// injectReady ends the client's turn.
+func (s *session) injectReady() error {
+	if err := s.conn.Stream.Inject(readyIdle); err != nil {
+		return s.serverError(err)
+	}
+	return nil
+}
+
+type guardAnswer uint8
+
+const (
+	guardError guardAnswer = iota // it, or the lock, failed
+	guardNo
+	guardYes
+)
+
+// readGuard reads the reply to BEGIN, LOCK and the guard.
+func (s *session) readGuard() (guardAnswer, error) {
+	rows, err := s.conn.Collect()
+	var se *pool.ServerError
+	switch {
+	case errors.As(err, &se):
+		return guardError, nil
+	case err != nil:
+		return guardError, s.serverError(err)
+	case len(rows) == 1 && len(rows[0]) == 1 && rows[0][0] != nil && *rows[0][0] == "t":
+		return guardYes, nil
+	}
+	return guardNo, nil
+}
+
+// readCommit reads the reply to COMMIT.
+func (s *session) readCommit() (wire.TxStatus, error) {
+	st := &s.conn.Stream
+	for {
+		h, err := st.Next()
+		if err != nil {
+			return 0, s.serverError(err)
+		}
+		if h.Type != wire.ReadyForQuery {
+			st.Drop()
+			continue
+		}
+		body, err := st.Body(1)
+		if err != nil {
+			return 0, s.serverError(err)
+		}
+		status, err := wire.ParseReadyForQuery(body)
+		st.Drop()
+		return status, err
+	}
+}
+
+// readRewritten reads the reply to the rewritten query. With send it is passed to
+// the client under the original's description, from the first row or the end on;
+// started says that it was.
+func (s *session) readRewritten(g group, d *description, send bool) (started bool, err error) {
+	st := &s.conn.Stream
+	failed := false // an error came, or the columns are not the original's
+	for {
+		h, err := st.Next()
+		if err != nil {
+			return started, s.serverError(err)
+		}
+		if (h.Type == wire.DataRow || h.Type == wire.CommandComplete) && send && !failed && !started {
+			started = true
+			if err := st.Inject(s.replyHead(g, d)); err != nil {
+				return started, s.serverError(err)
+			}
+		}
+		switch h.Type {
+		case wire.DataRow, wire.CommandComplete, wire.ErrorResponse:
+			if h.Type == wire.ErrorResponse {
+				failed = true
+				s.conn.Failed()
+			}
+			if started {
+				st.Forward()
+			} else {
+				st.Drop()
+			}
+		case wire.RowDescription:
+			body, err := st.Body(wire.MaxMessage)
+			if err != nil {
+				return started, s.serverError(err)
+			}
+			fields, err := wire.ParseRowDescription(body)
+			failed = failed || err != nil || !sameColumns(fields, d.fields)
+			st.Drop()
+		case wire.ParameterStatus:
+			body, err := st.Body(wire.MaxMessage)
+			if err == nil {
+				err = s.conn.NoteParam(body)
+			}
+			if err != nil {
+				return started, s.serverError(err)
+			}
+			st.Drop()
+		case wire.ReadyForQuery:
+			st.Drop()
+			return started, nil
+		default:
+			st.Drop()
+		}
+	}
+}
+
+// sameColumns says whether the rewritten result has the original's columns in
+// number, type and type modifier; names and origins are the original's anyway.
+func sameColumns(a, b []wire.Field) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i].TypeOID != b[i].TypeOID || a[i].TypMod != b[i].TypMod {
+			return false
+		}
+	}
+	return true
+}
+
+// replyHead is what precedes the rows in the reply to g.
+func (s *session) replyHead(g group, d *description) []byte {
+	b := []byte{}
+	if g.parse {
+		b = wire.AppendParseComplete(b)
+	}
+	if g.extended {
+		b = wire.AppendBindComplete(b)
+	}
+	if !g.extended || g.describe {
+		fields := make([]wire.Field, len(d.fields))
+		for i, f := range d.fields {
+			f.Format = g.formats.Of(i)
+			fields[i] = f
+		}
+		b = wire.AppendRowDescription(b, fields)
+	}
+	return b
+}
+
+// describe returns the description of g's original statement, asking the server
+// when it is not known. Nil: the server cannot parse it, or it gives no rows.
+func (s *session) describe(g group) (*description, error) {
+	snap := s.db.catalog.Load()
+	if snap == nil {
+		return nil, nil
+	}
+	var k strings.Builder
+	k.WriteString(s.bucket.Key())
+	k.WriteByte(1)
+	k.Write(g.oids)
+	k.Write(g.sql)
+	key := k.String()
+	if d, ok := s.db.described(key); ok && d.fingerprint == snap.Fingerprint {
+		return d, nil
+	}
+	b := wire.AppendParse(s.scratch[:0], "", g.sql, g.oids)
+	b = wire.AppendDescribe(b, 'S', "")
+	b = wire.AppendSync(b)
+	s.scratch = b[:0]
+	if _, err := s.up.Write(b); err != nil {
+		return nil, s.clientError(&wire.WriteError{Err: err})
+	}
+	s.conn.Unnamed = 0
+	st := &s.conn.Stream
+	d := &description{fingerprint: snap.Fingerprint}
+	failed := false
+	for {
+		h, err := st.Next()
+		if err != nil {
+			return nil, s.serverError(err)
+		}
+		switch h.Type {
+		case wire.ParameterDescription, wire.RowDescription:
+			body, err := st.Body(wire.MaxMessage)
+			if err != nil {
+				return nil, s.serverError(err)
+			}
+			if h.Type == wire.RowDescription {
+				d.fields, err = wire.ParseRowDescription(body)
+			} else {
+				var oids wire.OIDs
+				oids, err = wire.ParseParameterDescription(body)
+				d.params = append(d.params, oids...)
+			}
+			if err != nil {
+				return nil, s.serverGone(err)
+			}
+		case wire.ErrorResponse:
+			failed = true
+		}
+		st.Drop()
+		if h.Type == wire.ReadyForQuery {
+			break
+		}
+	}
+	if failed || d.fields == nil {
+		return nil, nil
+	}
+	s.db.keepDescription(key, d)
+	return d, nil
+}
+
+// controlError says what a failed statement of our own means to the client: an
+// error of the server means that the original is passed, anything else that the
+// connection is lost.
+func (s *session) controlError(err error) error {
+	var se *pool.ServerError
+	if errors.As(err, &se) {
+		return nil
+	}
+	return s.serverGone(err)
+}

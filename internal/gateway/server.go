@@ -1,0 +1,259 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"qvpgw/internal/cache"
+	"qvpgw/internal/catalog"
+	"qvpgw/internal/metrics"
+	"qvpgw/internal/pool"
+	"qvpgw/internal/rules"
+	"qvpgw/internal/wire"
+)
+
+// Options of a Server. Durations of zero mean never.
+type Options struct {
+	// Backend gives the way to the server for a database and user. It is called
+	// once for each pair that a client asks for.
+	Backend func(database, user string) (*pgconn.Config, error)
+	Pool    pool.Options // Server is filled in by Backend
+
+	// Login is the one database and user that all server connections use, when
+	// the backend knows no others; empty: each client's own.
+	LoginDatabase, LoginUser string
+
+	Trust         bool // no password from loopback addresses
+	Verifier      func(user string) (wire.Verifier, bool, error)
+	TLS           *tls.Config
+	RequireTLS    bool
+	Binding       []byte // of TLS's certificate (wire.TLSServerEndPoint), nil without
+	MaxClients    int
+	LoginTimeout  time.Duration // startup and authentication together
+	QueueTimeout  time.Duration // longest wait for a server connection
+	CancelTimeout time.Duration
+	Session       bool // session pooling: a client keeps its connection
+	NoRoute       bool // aggregates are never rewritten
+	NoCache       bool // k-NN answers are never kept
+
+	Rules        *rules.Set
+	LoadCatalog  func(ctx context.Context, query func(sql string) ([][]*string, error), last *catalog.Snapshot) (*catalog.Snapshot, error)
+	CatalogEvery time.Duration // how often it is read again
+	Cache        *cache.Cache
+	MaxEntry     int                              // largest reply that is cached, in bytes
+	Console      func(text string) (Table, error) // nil: there is no console
+	Admins       []string                         // users that may use it
+	Metrics      *metrics.Metrics
+	Version      string
+	Log          *slog.Logger
+}
+
+// Table is a result of the console.
+type Table struct {
+	Columns []wire.Field
+	Rows    [][]string
+	Tag     string
+}
+
+// Server accepts clients and serves them until Shutdown.
+type Server struct {
+	opt   Options
+	log   *slog.Logger
+	m     *metrics.Metrics
+	mock  *wire.Mock // verifiers of unknown users
+	stmts statements
+
+	// mu protects what follows.
+	mu        sync.Mutex
+	sessions  map[uint32]*session // by virtual pid
+	databases map[string]*database
+	listeners []net.Listener
+	lastPID   uint32
+	draining  bool
+
+	nextOwner atomic.Uint64
+	wg        sync.WaitGroup // sessions
+	done      chan struct{}  // closed when Shutdown begins
+	routes    routeLog
+}
+
+// ErrServerClosed is what Serve returns after Shutdown.
+var ErrServerClosed = errors.New("the gateway is shut down")
+
+// New returns a Server.
+func New(opt Options) *Server {
+	s := &Server{
+		opt: opt, log: opt.Log, m: opt.Metrics,
+		sessions: map[uint32]*session{}, databases: map[string]*database{},
+		done: make(chan struct{}),
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.m == nil {
+		s.m = metrics.New()
+	}
+	secret := make([]byte, 32)
+	if _, err := rand.Read(secret); err != nil {
+		panic("BUG: " + err.Error())
+	}
+	s.mock = wire.NewMock(secret)
+	go s.sweep()
+	return s
+}
+
+// Serve accepts clients on l until Shutdown or a lasting error of l.
+func (s *Server) Serve(l net.Listener) error {
+	s.mu.Lock()
+	if s.draining {
+		s.mu.Unlock()
+		return ErrServerClosed
+	}
+	s.listeners = append(s.listeners, l)
+	s.mu.Unlock()
+	var delay time.Duration
+	for {
+		n, err := l.Accept()
+		if err != nil {
+			select {
+			case <-s.done:
+				return ErrServerClosed
+			default:
+			}
+			var ne net.Error
+			if errors.Is(err, net.ErrClosed) || !errors.As(err, &ne) {
+				return fmt.Errorf("cannot accept on %s: %w", l.Addr(), err)
+			}
+			delay = min(max(2*delay, 5*time.Millisecond), time.Second)
+			s.log.Warn("cannot accept", "address", l.Addr().String(), "error", err)
+			time.Sleep(delay)
+			continue
+		}
+		delay = 0
+		go s.serveConn(n)
+	}
+}
+
+// register gives the session its virtual backend key and makes it known.
+func (s *Server) register(c *session) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining {
+		return fatal("57P01", "the gateway is shutting down", "Connect again: another instance may be there already.")
+	}
+	if s.opt.MaxClients > 0 && len(s.sessions) >= s.opt.MaxClients {
+		return fatal("53300", fmt.Sprintf("too many clients: %d are connected", len(s.sessions)), "Raise limits.max_clients or close connections.")
+	}
+	for {
+		s.lastPID = s.lastPID&0x7fffffff + 1
+		if s.lastPID > 0x7fffffff {
+			s.lastPID = 1
+		}
+		if s.sessions[s.lastPID] == nil {
+			break
+		}
+	}
+	c.pid = s.lastPID
+	key := make([]byte, 4)
+	if c.startup.Version >= 3<<16|2 {
+		key = make([]byte, 32)
+	}
+	if _, err := rand.Read(key); err != nil {
+		return fatal("XX000", "cannot make a cancel key: "+err.Error(), "")
+	}
+	c.key = key
+	s.sessions[c.pid] = c
+	s.wg.Add(1)
+	return nil
+}
+
+func (s *Server) unregister(c *session) {
+	s.mu.Lock()
+	delete(s.sessions, c.pid)
+	s.mu.Unlock()
+	s.wg.Done()
+}
+
+// all returns the sessions of this moment.
+func (s *Server) all() []*session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]*session, 0, len(s.sessions))
+	for _, c := range s.sessions {
+		list = append(list, c)
+	}
+	return list
+}
+
+// Shutdown stops accepting, ends idle clients with 57P01, waits for the turns
+// and transactions of the others until ctx ends, and then closes them too.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	if !s.draining {
+		s.draining = true
+		close(s.done)
+	}
+	for _, l := range s.listeners {
+		_ = l.Close()
+	}
+	s.mu.Unlock()
+	for _, c := range s.all() {
+		c.wake()
+	}
+	finished := make(chan struct{})
+	go func() { s.wg.Wait(); close(finished) }()
+	var err error
+	select {
+	case <-finished:
+	case <-ctx.Done():
+		err = fmt.Errorf("cannot wait any longer for %d clients: %w", len(s.all()), ctx.Err())
+		for _, c := range s.all() {
+			c.kill()
+		}
+		select {
+		case <-finished:
+		case <-time.After(5 * time.Second):
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, d := range s.databases {
+		d.close()
+	}
+	return err
+}
+
+// sweepEvery is how often clients with a long turn are looked at; a turn is long
+// when it was the same one at the last look.
+const sweepEvery = 250 * time.Millisecond
+
+// sweep looks whether clients whose turn takes long have hung up, so that their
+// queries do not run for nobody.
+func (s *Server) sweep() {
+	t := time.NewTicker(sweepEvery)
+	defer t.Stop()
+	for {
+		<-t.C
+		sessions := s.all()
+		for _, c := range sessions {
+			c.lookForHangUp()
+		}
+		select {
+		case <-s.done:
+			if len(sessions) == 0 {
+				return
+			}
+		default:
+		}
+	}
+}

@@ -1,0 +1,288 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"qvpgw/internal/pool"
+	"qvpgw/internal/router"
+	"qvpgw/internal/wire"
+)
+
+// session is one client from its first byte to its last. But for what is atomic,
+// its goroutine alone uses it.
+type session struct {
+	srv  *Server
+	net  net.Conn // with TLS when the client asked for it
+	raw  net.Conn // the socket
+	db   *database
+	pool *pool.Pool
+
+	startup  wire.Startup
+	database string
+	user     string
+	app      string
+	pid      uint32 // virtual backend key, from register
+	key      []byte
+	started  time.Time
+
+	client wire.Stream // reads from the client, writes to the server held
+	out    []byte      // answers of our own while no server connection is held
+	cv     conversation
+
+	owner  uint64
+	waiter pool.Waiter
+	conn   *pool.Conn                // held, or nil
+	held   atomic.Pointer[pool.Conn] // the same, for cancels
+	last   *pool.Conn                // held before, preferred
+	up     serverWriter
+	busy   atomic.Uint64 // odd while a turn runs
+	looked uint64        // busy at the sweeper's last look
+	hungUp atomic.Bool
+
+	pins     atomic.Uint32 // router.Pins
+	base     *pool.Bucket  // settings of the startup packet
+	bucket   *pool.Bucket  // settings now
+	pending  []change      // settings of the open transaction
+	params   map[string]string
+	ddl      bool // the open transaction changed the catalog
+	noRoute  bool // SET qvpgw.route = off
+	noCache  bool
+	inGroup  bool // an error was answered in this group already
+	answered bool // a FATAL error was passed to the client
+
+	named    map[string]*statement // the client's prepared statements
+	unnamed  statement
+	portal   *statement            // of the unnamed portal
+	portals  map[string]*statement // of the named ones
+	gathered []byte                // an extended group that may be answered otherwise
+	route    lastRoute
+	fill     fill
+	scratch  []byte // for messages of our own, used up at once
+	scratch2 []byte // a statement that is being decided on
+}
+
+// serveConn runs a client's whole life.
+func (s *Server) serveConn(n net.Conn) {
+	c := &session{srv: s, net: n, raw: n, started: time.Now(), owner: s.nextOwner.Add(1)}
+	c.waiter.Init()
+	c.up.s = c
+	c.cv.tx = wire.Idle
+	defer func() {
+		if r := recover(); r != nil {
+			s.log.Error("session failed", "pid", c.pid, "error", fmt.Sprint(r), "stack", string(debug.Stack()))
+			c.tell(&Error{Code: "XX000", Message: "internal error of the gateway", Fatal: true})
+			if c.conn != nil {
+				c.lose()
+			}
+		}
+		_ = c.net.Close()
+	}()
+	if t, ok := n.(*net.TCPConn); ok {
+		_ = t.SetNoDelay(true)
+	}
+	err := c.begin()
+	if err == nil {
+		s.m.ClientConnected()
+		err = c.serve()
+		s.m.ClientGone()
+	}
+	c.end(err)
+}
+
+// serve runs turns until the client or the gateway ends.
+func (s *session) serve() error {
+	defer s.srv.unregister(s)
+	for {
+		if err := s.turn(); err != nil {
+			return err
+		}
+	}
+}
+
+// end gives back what the session held and tells the client why it ends.
+func (s *session) end(err error) {
+	if s.conn != nil {
+		s.abandon()
+	}
+	s.dropStatements()
+	var e *Error
+	switch {
+	case err == nil || gone(err):
+	case errors.As(err, &e):
+		if !s.answered {
+			s.tell(e)
+		}
+		if e.Err != nil {
+			s.srv.log.Info("client ended", "pid", s.pid, "user", s.user, "database", s.database, "error", e.Error())
+		}
+		s.srv.m.Error(e.Code)
+	default:
+		s.srv.log.Info("client ended", "pid", s.pid, "user", s.user, "database", s.database, "error", err)
+	}
+}
+
+// tell writes an ErrorResponse without regard to the conversation.
+func (s *session) tell(e *Error) {
+	f := e.fields()
+	f.Severity, f.SeverityV = "FATAL", "FATAL"
+	_ = s.net.SetWriteDeadline(time.Now().Add(time.Second))
+	_, _ = s.net.Write(wire.AppendErrorResponse(s.out, f))
+	s.out = s.out[:0]
+}
+
+// attach gets a server connection with the session's settings.
+func (s *session) attach() error {
+	if s.conn != nil {
+		return nil
+	}
+	s.busy.Store(s.busy.Load() | 1)
+	for attempt := 0; ; attempt++ {
+		c, err := s.pool.Acquire(&s.waiter, s.owner, s.last, s.bucket, s.srv.opt.QueueTimeout)
+		if err != nil {
+			return noServer(err)
+		}
+		if err := c.Switch(s.bucket, switchTimeout); err != nil {
+			var se *pool.ServerError
+			if errors.As(err, &se) {
+				s.pool.Release(c)
+				return &Error{
+					Code: se.Fields.Code, Message: "cannot restore the session's settings: " + se.Fields.Message,
+					Detail: se.Fields.Detail, Hint: se.Fields.Hint, Err: err,
+				}
+			}
+			s.pool.Lost(c)
+			if attempt < 3 {
+				continue // nothing of the client's has been sent
+			}
+			return serverLost(err)
+		}
+		s.conn = c
+		s.held.Store(c)
+		s.up.unread = 0
+		c.Stream.SetDst(s.net)
+		s.client.SetDst(&s.up)
+		s.cv.tx = wire.Idle
+		if s.srv.opt.Session {
+			c.Dirty = true
+		}
+		return nil
+	}
+}
+
+const switchTimeout = 30 * time.Second
+
+// detach gives the server connection back between two turns.
+func (s *session) detach() {
+	c := s.conn
+	s.held.Store(nil)
+	s.conn, s.last = nil, c
+	s.client.SetDst(nil)
+	s.pool.Release(c)
+}
+
+// lose drops a server connection that cannot be used any more.
+func (s *session) lose() {
+	c := s.conn
+	s.held.Store(nil)
+	s.conn, s.last = nil, nil
+	s.client.SetDst(nil)
+	s.pool.Lost(c)
+}
+
+// abandonTimeout bounds how long the end of a left query is waited for.
+const abandonTimeout = 5 * time.Second
+
+// abandon gives back a server connection in whatever state the client left it:
+// what runs is cancelled, an open transaction is rolled back, the rest is reset.
+func (s *session) abandon() {
+	c := s.conn
+	_ = c.Net.SetDeadline(time.Now().Add(abandonTimeout))
+	c.Stream.SetDst(discard{})
+	if s.client.Midway() || s.client.Flush() != nil {
+		s.lose() // half a message is with the server
+		return
+	}
+	if !s.cv.idle() {
+		if c.BeginCancel(s.owner) {
+			go func() { _ = c.Cancel(s.cancelContext()) }()
+		}
+		var b []byte
+		if s.cv.copying {
+			b = wire.AppendCopyFail(b, "the client hung up")
+			s.cv.copying = false
+		}
+		if s.cv.group || s.cv.skip {
+			b = wire.AppendSync(b)
+			s.cv.expect(reply{msg: wire.Sync})
+		}
+		if _, err := c.Net.Write(b); err != nil {
+			s.lose()
+			return
+		}
+		for s.cv.queue.n > 0 && !s.cv.copying {
+			if err := s.step(); err != nil {
+				s.lose()
+				return
+			}
+		}
+	}
+	if s.cv.tx != wire.Idle {
+		if _, err := c.Query("ROLLBACK", abandonTimeout); err != nil {
+			s.lose()
+			return
+		}
+		s.pending = nil
+	}
+	_ = c.Net.SetDeadline(time.Time{})
+	_ = c.Stream.Flush()
+	s.settleSettings()
+	s.held.Store(nil)
+	s.conn = nil
+	s.pool.Release(c)
+}
+
+// discard is a destination that swallows everything.
+type discard struct{}
+
+func (discard) Write(b []byte) (int, error) { return len(b), nil }
+
+// pin keeps the server connection for this client until its session ends or is
+// discarded, and has it reset before anybody else gets it.
+func (s *session) pin(p router.Pins) {
+	have := router.Pins(s.pins.Load())
+	s.conn.Dirty = true
+	if have&p == p {
+		return
+	}
+	s.pins.Store(uint32(have | p))
+	s.srv.m.Pinned(p &^ have)
+}
+
+// wake ends a client that sits between two turns; a busy one sees the shutdown
+// when its turn is over.
+func (s *session) wake() { _ = s.raw.SetReadDeadline(time.Unix(1, 0)) }
+
+// kill ends a client at once.
+func (s *session) kill() {
+	s.srv.m.Error("57P01")
+	if c := s.held.Load(); c != nil && c.BeginCancel(s.owner) {
+		go func() { _ = c.Cancel(s.cancelContext()) }()
+	}
+	s.pool.Abort(&s.waiter, errHungUp)
+	_ = s.raw.Close()
+}
+
+// isDraining says whether the gateway is shutting down.
+func (s *Server) isDraining() bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,202 @@
+package gateway
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"strings"
+
+	"qvpgw/internal/pool"
+	"qvpgw/internal/router"
+	"qvpgw/internal/sqltext"
+	"qvpgw/internal/wire"
+)
+
+// change is a SET or RESET whose transaction has not ended.
+type change struct {
+	name string // "": RESET ALL
+	sql  string // "": RESET
+}
+
+// onComplete takes note of a completed statement with effects.
+func (s *session) onComplete(r *reply, tag []byte) {
+	i := int(r.n)
+	r.n++
+	if i >= len(r.plan.Statements) {
+		s.pin(router.PinSetting) // a rule made more statements of one
+		return
+	}
+	if n := len(tag); n > 0 && tag[n-1] == 0 {
+		tag = tag[:n-1]
+	}
+	st := &r.plan.Statements[i]
+	switch st.Kind {
+	case sqltext.Rollback, sqltext.Commit, sqltext.PrepareTransaction:
+		if bytes.Equal(tag, []byte("ROLLBACK")) {
+			s.pending = s.pending[:0]
+			s.ddl = false
+		}
+	case sqltext.RollbackTo:
+		if len(s.pending) > 0 {
+			s.pin(router.PinSetting) // which of them are gone is not followed
+		}
+	case sqltext.Discard:
+		if bytes.Equal(tag, []byte("DISCARD ALL")) {
+			s.discarded()
+		}
+	case sqltext.Deallocate:
+		if st.Name == "" {
+			s.dropStatements()
+			s.conn.ForgetAll()
+		}
+	}
+	if set := st.Setting; set != nil && !set.Local {
+		c := change{name: set.Name, sql: set.SQL}
+		if set.Reset {
+			c.sql = ""
+		}
+		s.pending = append(s.pending, c)
+	}
+}
+
+// discarded is what DISCARD ALL means: the connection is as new, the client has
+// its startup settings and nothing else.
+func (s *session) discarded() {
+	s.dropStatements()
+	s.conn.ForgetAll()
+	s.conn.Bucket = s.pool.Empty()
+	s.conn.Dirty = s.srv.opt.Session
+	s.conn.SequenceOwner = 0
+	s.bucket = s.base
+	s.pending = s.pending[:0]
+	s.pins.Store(0)
+}
+
+// settingsFailed is called for an error: outside an explicit transaction it undid
+// every setting of the implicit one.
+func (s *session) settingsFailed() {
+	if s.cv.tx == wire.Idle {
+		s.pending = s.pending[:0]
+	}
+}
+
+// settingsInFlight says whether a SET was sent whose completion is not known.
+func (s *session) settingsInFlight() bool {
+	for i := range s.cv.queue.n {
+		if p := s.cv.queue.at(i).plan; p != nil {
+			for j := range p.Statements {
+				if p.Statements[j].Setting != nil {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// settleSettings makes the settings of a transaction that has ended count.
+func (s *session) settleSettings() {
+	if len(s.pending) == 0 {
+		return
+	}
+	s.conn.Bucket = s.apply(s.conn.Bucket, s.pool.Empty())
+	s.bucket = s.apply(s.bucket, s.base)
+	s.pending = s.pending[:0]
+}
+
+// apply returns the bucket that the pending changes make of b; what is reset goes
+// back to what it is in base.
+func (s *session) apply(b, base *pool.Bucket) *pool.Bucket {
+	settings := slices.Clone(b.Settings)
+	for _, c := range s.pending {
+		if c.name == "" {
+			settings = slices.Clone(base.Settings)
+			continue
+		}
+		settings = slices.DeleteFunc(settings, func(x pool.Setting) bool { return x.Name == c.name })
+		sql := c.sql
+		if sql == "" {
+			sql = base.Get(c.name)
+		}
+		if sql != "" {
+			settings = append(settings, pool.Setting{Name: c.name, SQL: sql})
+		}
+	}
+	return s.pool.Intern(settings)
+}
+
+// contexts are the router's Contexts of a bucket, by what a session's own switches
+// and state say.
+type contexts struct{ by [2][2][2]*router.Context }
+
+// blind is the context of a session whose settings are not known at the moment.
+var blind = &router.Context{}
+
+// context returns what the meaning of the client's next text depends on.
+func (s *session) context() *router.Context {
+	l := s.bucket.Learned()
+	if l == nil || len(s.pending) > 0 {
+		return blind
+	}
+	known := s.pins.Load() == 0
+	return l.Extra.(*contexts).by[bit(known)][bit(!s.noRoute)][bit(!s.noCache)]
+}
+
+func bit(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// learnQuery asks what a plan depends on besides its text.
+const learnQuery = `SELECT pg_catalog.array_to_string(pg_catalog.current_schemas(false), pg_catalog.chr(1)),
+	pg_catalog.current_setting('TimeZone'), pg_catalog.current_setting('standard_conforming_strings'),
+	current_user, pg_catalog.current_setting('default_transaction_isolation'), pg_catalog.current_setting('default_transaction_read_only')`
+
+// learn asks the server, once for each bucket, what its settings mean. The
+// session holds a connection with exactly the bucket's settings.
+func (s *session) learn() error {
+	if s.bucket.Learned() != nil || s.pins.Load() != 0 || !pool.Same(s.conn.Bucket, s.bucket) {
+		return nil
+	}
+	rows, err := s.conn.Query(learnQuery, switchTimeout)
+	s.conn.Stream.SetDst(s.net)
+	var se *pool.ServerError
+	switch {
+	case errors.As(err, &se):
+		return nil // asked again another time
+	case err != nil:
+		return s.serverGone(err)
+	}
+	v := make([]string, 6)
+	for i := range v {
+		if len(rows) == 1 && i < len(rows[0]) && rows[0][i] != nil {
+			v[i] = *rows[0][i]
+		}
+	}
+	var path []string
+	if v[0] != "" {
+		path = strings.Split(v[0], "\x01")
+	}
+	x := &contexts{}
+	for known := range 2 {
+		for route := range 2 {
+			for keep := range 2 {
+				plain := v[4] == "read committed" || v[4] == "repeatable read" || v[4] == "read uncommitted"
+				x.by[known][route][keep] = &router.Context{
+					Database: s.database, User: v[3], SearchPath: path, TimeZone: v[1],
+					ConformingStrings: v[2] == "on", SettingsKnown: known == 1 && plain,
+					Route: route == 1 && !s.srv.opt.NoRoute, Cache: keep == 1 && !s.srv.opt.NoCache,
+				}
+			}
+		}
+	}
+	l := &pool.Learned{Extra: x}
+	for n, val := range s.conn.Params {
+		l.Params = append(l.Params, pool.Param{Name: n, Value: val})
+	}
+	slices.SortFunc(l.Params, func(a, b pool.Param) int { return strings.Compare(a.Name, b.Name) })
+	s.bucket.Learn(l)
+	return nil
+}

@@ -1,0 +1,358 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"qvpgw/internal/metrics"
+	"qvpgw/internal/pool"
+	"qvpgw/internal/wire"
+)
+
+// begin takes a client from its first byte to its first ReadyForQuery.
+func (s *session) begin() error {
+	if t := s.srv.opt.LoginTimeout; t > 0 {
+		_ = s.raw.SetDeadline(time.Now().Add(t))
+	}
+	if err := s.readStartup(); err != nil {
+		return s.refused(err)
+	}
+	if version, unknown, tell := s.startup.Negotiate(); tell {
+		if _, err := s.net.Write(wire.AppendNegotiateProtocolVersion(nil, version, unknown)); err != nil {
+			return s.refused(err)
+		}
+		s.startup.Version = version
+	}
+	if err := s.authenticate(); err != nil {
+		return s.refused(err)
+	}
+	if isConsole(s.database) {
+		return s.beginConsole()
+	}
+	if err := s.welcome(); err != nil {
+		return s.refused(err)
+	}
+	_ = s.raw.SetDeadline(time.Time{})
+	s.client.Reset(s.net, nil)
+	return nil
+}
+
+// refused counts a client that was not let in.
+func (s *session) refused(err error) error {
+	kind := metrics.LoginBackend
+	var e *Error
+	var pe *wire.ProtocolError
+	switch {
+	case timedOut(err):
+		kind, err = metrics.LoginTimeout, fatal("57014", "the login took too long", "")
+	case gone(err):
+		kind = metrics.LoginTimeout
+	case errors.As(err, &e):
+		switch e.Code {
+		case "28P01", "28000":
+			kind = metrics.LoginPassword
+		case "08P01", "0A000":
+			kind = metrics.LoginProtocol
+		case "53300":
+			kind = metrics.LoginLimit
+		case "57P01":
+			kind = metrics.LoginShutdown
+		}
+	case errors.As(err, &pe):
+		kind, err = metrics.LoginProtocol, &Error{Code: pe.Code, Message: pe.Message, Detail: pe.Detail, Fatal: true, Err: err}
+	default:
+		kind, err = metrics.LoginProtocol, &Error{Code: "08P01", Message: "cannot read the startup packet", Detail: err.Error(), Fatal: true, Err: err}
+	}
+	if !errors.Is(err, errBye) {
+		s.srv.m.LoginFailures[kind].Inc()
+	}
+	return err
+}
+
+// readStartup reads requests until the startup message. A cancel request is
+// carried out, and ends the connection.
+func (s *session) readStartup() error {
+	for range 4 {
+		p, err := wire.ReadStartup(s.net, wire.MaxStartup)
+		if err != nil {
+			return err
+		}
+		switch p.Kind {
+		case wire.SSLRequest:
+			if err := s.startTLS(); err != nil {
+				return err
+			}
+		case wire.DirectTLS:
+			if s.srv.opt.TLS == nil || s.net != s.raw {
+				return violation("TLS is not offered here")
+			}
+			if err := s.handshake(&prefixed{Conn: s.raw, head: p.Head}); err != nil {
+				return err
+			}
+		case wire.GSSENCRequest:
+			if _, err := s.net.Write([]byte{'N'}); err != nil {
+				return err
+			}
+		case wire.CancelRequest:
+			s.srv.cancel(p.PID, p.Key)
+			return errBye
+		case wire.StartupMessage:
+			s.startup = p
+			return s.readParams()
+		}
+	}
+	return violation("too many requests before the startup message")
+}
+
+// startTLS answers an SSLRequest.
+func (s *session) startTLS() error {
+	if _, ok := s.net.(*tls.Conn); ok || s.srv.opt.TLS == nil {
+		_, err := s.net.Write([]byte{'N'})
+		return err
+	}
+	if _, err := s.net.Write([]byte{'S'}); err != nil {
+		return err
+	}
+	return s.handshake(s.raw)
+}
+
+// handshake makes the connection one with TLS.
+func (s *session) handshake(n net.Conn) error {
+	t := tls.Server(n, s.srv.opt.TLS)
+	if err := t.Handshake(); err != nil {
+		s.srv.m.LoginFailures[metrics.LoginTLS].Inc()
+		return fmt.Errorf("%w: %w", errBye, err)
+	}
+	s.net = t
+	return nil
+}
+
+// prefixed is a connection of which the first bytes were read already.
+type prefixed struct {
+	net.Conn
+	head []byte
+}
+
+func (p *prefixed) Read(b []byte) (int, error) {
+	if len(p.head) > 0 {
+		n := copy(b, p.head)
+		p.head = p.head[n:]
+		return n, nil
+	}
+	return p.Conn.Read(b)
+}
+
+// readParams takes what the startup message asks for.
+func (s *session) readParams() error {
+	if s.startup.Version>>16 != 3 {
+		return fatal("0A000", fmt.Sprintf("unsupported frontend protocol %d.%d: the gateway supports 3.0 to 3.2", s.startup.Version>>16, s.startup.Version&0xffff), "")
+	}
+	if _, ok := s.net.(*tls.Conn); !ok && s.srv.opt.RequireTLS {
+		s.srv.m.LoginFailures[metrics.LoginTLS].Inc()
+		return fatal("28000", "this gateway takes connections with TLS only", "Connect with sslmode=require.")
+	}
+	s.user, _ = s.startup.Param("user")
+	if s.user == "" {
+		return fatal("28000", "no user name in the startup packet", "")
+	}
+	if s.database, _ = s.startup.Param("database"); s.database == "" {
+		s.database = s.user
+	}
+	if r, ok := s.startup.Param("replication"); ok && !slices.Contains([]string{"", "off", "false", "no", "0"}, strings.ToLower(r)) {
+		return fatal("0A000", "replication connections are not supported", "Connect to the server itself.")
+	}
+	return nil
+}
+
+// settings are the session settings that the startup message asks for.
+func (s *session) settings() ([]pool.Setting, error) {
+	var list []pool.Setting
+	set := func(name, value string) {
+		name = strings.ToLower(name)
+		list = slices.DeleteFunc(list, func(x pool.Setting) bool { return x.Name == name })
+		list = append(list, pool.Setting{Name: name, SQL: pool.SetStatement(name, value)})
+	}
+	options, _ := s.startup.Param("options")
+	pairs, err := parseOptions(options)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range pairs {
+		set(p.Name, p.Value)
+	}
+	for _, p := range s.startup.Params {
+		switch {
+		case p.Name == "user", p.Name == "database", p.Name == "options", p.Name == "replication", strings.HasPrefix(p.Name, "_pq_."):
+		default:
+			set(p.Name, p.Value)
+		}
+	}
+	return list, nil
+}
+
+// parseOptions reads the options parameter: -c name=value and --name=value, with
+// backslashes before blanks, as in PostgreSQL's pg_split_opts.
+func parseOptions(options string) ([]wire.Param, error) {
+	var words []string
+	var w strings.Builder
+	in := false
+	for i := 0; i < len(options); i++ {
+		switch c := options[i]; {
+		case c == '\\' && i+1 < len(options):
+			i++
+			w.WriteByte(options[i])
+			in = true
+		case c == ' ' || c == '\t' || c == '\n':
+			if in {
+				words = append(words, w.String())
+				w.Reset()
+			}
+			in = false
+		default:
+			w.WriteByte(c)
+			in = true
+		}
+	}
+	if in {
+		words = append(words, w.String())
+	}
+	var pairs []wire.Param
+	for i := 0; i < len(words); i++ {
+		x := words[i]
+		switch {
+		case x == "-c" && i+1 < len(words):
+			i++
+			x = words[i]
+		case strings.HasPrefix(x, "-c"):
+			x = x[2:]
+		case strings.HasPrefix(x, "--"):
+			x = x[2:]
+		default:
+			return nil, fatal("22023", fmt.Sprintf("cannot apply the startup option %q", x), "The gateway takes -c name=value and --name=value.")
+		}
+		name, value, ok := strings.Cut(x, "=")
+		if !ok || name == "" {
+			return nil, fatal("22023", fmt.Sprintf("the startup option %q has no value", x), "Write -c name=value.")
+		}
+		pairs = append(pairs, wire.Param{Name: strings.ReplaceAll(name, "-", "_"), Value: value})
+	}
+	return pairs, nil
+}
+
+// welcome tells an authenticated client what a server would: its parameters, its
+// backend key, and that it is ready.
+func (s *session) welcome() error {
+	if s.srv.opt.LoginUser != "" && s.srv.opt.LoginDatabase != "" && s.database != s.srv.opt.LoginDatabase {
+		return fatal("3D000", fmt.Sprintf("database %q does not exist", s.database), fmt.Sprintf("This gateway serves the database %q.", s.srv.opt.LoginDatabase))
+	}
+	login := s.user
+	if s.srv.opt.LoginUser != "" {
+		login = s.srv.opt.LoginUser
+	}
+	s.db = s.srv.database(s.database)
+	p, err := s.db.pool(login)
+	if err != nil {
+		return noServer(err)
+	}
+	s.pool = p
+	list, err := s.settings()
+	if err != nil {
+		return err
+	}
+	s.base = p.Intern(list)
+	s.bucket = s.base
+	if s.base.Learned() == nil {
+		if err := s.attach(); err != nil {
+			return err
+		}
+		err := s.learn()
+		if s.conn != nil {
+			s.detach()
+		}
+		if err != nil {
+			return err
+		}
+		if s.base.Learned() == nil {
+			return &Error{Code: "08006", Message: "the server does not tell its settings", Fatal: true}
+		}
+	}
+	if err := s.srv.register(s); err != nil {
+		return err
+	}
+	b := wire.AppendAuthenticationOk(nil)
+	s.params = make(map[string]string, 16)
+	for _, p := range s.base.Learned().Params {
+		if p.Name == "session_authorization" && s.srv.opt.LoginUser != "" {
+			p.Value = s.user
+		}
+		s.params[p.Name] = p.Value
+		b = wire.AppendParameterStatus(b, p.Name, p.Value)
+	}
+	s.setApp(s.params["application_name"])
+	b = wire.AppendBackendKeyData(b, s.pid, s.key)
+	b = append(b, readyIdle...)
+	if _, err := s.net.Write(b); err != nil {
+		s.srv.unregister(s)
+		return errHungUp
+	}
+	return nil
+}
+
+// cancel carries out a CancelRequest: it reaches the query that the session with
+// that key runs at this moment, or nothing.
+func (s *Server) cancel(pid uint32, key []byte) {
+	s.mu.Lock()
+	c := s.sessions[pid]
+	s.mu.Unlock()
+	if c == nil || !sameKey(c.key, key) {
+		s.m.Cancels[metrics.CancelUnknown].Inc()
+		return
+	}
+	conn := c.held.Load()
+	if conn == nil || !conn.BeginCancel(c.owner) {
+		s.abortWait(c)
+		s.m.Cancels[metrics.CancelNoQuery].Inc()
+		return
+	}
+	if err := conn.Cancel(c.cancelContext()); err != nil {
+		s.log.Warn("cannot cancel", "pid", pid, "error", err)
+		s.m.Cancels[metrics.CancelFailed].Inc()
+		return
+	}
+	s.m.Cancels[metrics.CancelSent].Inc()
+}
+
+// abortWait ends a cancelled client's wait for a server connection.
+func (s *Server) abortWait(c *session) {
+	if c.pool != nil {
+		c.pool.Abort(&c.waiter, errCancelled)
+	}
+}
+
+// cancelContext bounds one cancel.
+func (s *session) cancelContext() context.Context {
+	t := s.srv.opt.CancelTimeout
+	if t <= 0 {
+		t = 10 * time.Second
+	}
+	ctx, stop := context.WithTimeout(context.Background(), t)
+	time.AfterFunc(t, stop)
+	return ctx
+}
+
+// loopback says whether the client sits on this machine.
+func (s *session) loopback() bool {
+	switch a := s.raw.RemoteAddr().(type) {
+	case *net.TCPAddr:
+		return a.IP.IsLoopback()
+	case *net.UnixAddr:
+		return true
+	}
+	return false
+}

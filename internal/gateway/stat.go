@@ -1,0 +1,106 @@
+package gateway
+
+import (
+	"cmp"
+	"net"
+	"slices"
+	"time"
+
+	"qvpgw/internal/catalog"
+	"qvpgw/internal/pool"
+	"qvpgw/internal/router"
+)
+
+// ClientStat is one client as it is now.
+type ClientStat struct {
+	PID            uint32
+	User, Database string
+	App            string
+	Addr, Local    net.Addr
+	TLS            bool
+	Connected      time.Time
+	Active         bool // a turn runs
+	ServerPID      uint32
+	Pins           []string
+	LastRoute      string
+}
+
+// setApp keeps the application's name where other goroutines may read it.
+func (s *session) setApp(name string) {
+	s.route.mu.Lock()
+	s.app = name
+	s.route.mu.Unlock()
+}
+
+// Clients returns the clients, oldest first.
+func (s *Server) Clients() []ClientStat {
+	var list []ClientStat
+	for _, c := range s.all() {
+		x := ClientStat{
+			PID: c.pid, User: c.user, Database: c.database, Addr: c.raw.RemoteAddr(), Local: c.raw.LocalAddr(),
+			TLS: c.net != c.raw, Connected: c.started, Active: c.busy.Load()&1 == 1,
+			Pins: router.Pins(c.pins.Load()).Names(), LastRoute: c.route.String(),
+		}
+		c.route.mu.Lock()
+		x.App = c.app
+		c.route.mu.Unlock()
+		if h := c.held.Load(); h != nil {
+			x.ServerPID = h.PID
+		}
+		list = append(list, x)
+	}
+	slices.SortFunc(list, func(a, b ClientStat) int { return a.Connected.Compare(b.Connected) })
+	return list
+}
+
+// PoolStat is one pool as it is now.
+type PoolStat struct {
+	Database, User string
+	pool.Stat
+}
+
+// Pools returns the pools, by database and user.
+func (s *Server) Pools() []PoolStat {
+	var list []PoolStat
+	for _, d := range s.allDatabases() {
+		d.mu.Lock()
+		for user, p := range d.pools {
+			list = append(list, PoolStat{d.name, user, p.Stat()})
+		}
+		d.mu.Unlock()
+	}
+	slices.SortFunc(list, func(a, b PoolStat) int {
+		return cmp.Or(cmp.Compare(a.Database, b.Database), cmp.Compare(a.User, b.User))
+	})
+	return list
+}
+
+func (s *Server) allDatabases() []*database {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]*database, 0, len(s.databases))
+	for _, d := range s.databases {
+		list = append(list, d)
+	}
+	return list
+}
+
+// Catalog returns the newest catalog of a database, or nil.
+func (s *Server) Catalog(name string) *catalog.Snapshot {
+	for _, d := range s.allDatabases() {
+		if d.name == name {
+			return d.catalog.Load()
+		}
+	}
+	return nil
+}
+
+// Ready says whether a database can be reached now, by one empty query.
+func (s *Server) Ready(name, user string) error {
+	p, err := s.database(name).pool(user)
+	if err != nil {
+		return err
+	}
+	_, err = p.Query("SELECT 1", 2*time.Second)
+	return err
+}

@@ -1,0 +1,362 @@
+package gateway
+
+import (
+	"bytes"
+	"errors"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"qvpgw/internal/pool"
+	"qvpgw/internal/router"
+	"qvpgw/internal/sqltext"
+	"qvpgw/internal/wire"
+)
+
+// statement is a prepared statement of a client. A named one is shared by all
+// clients whose Parse meant the same (trap T5): same text, parameter types, pool
+// and settings. On a server connection it is prepared once, under its own name.
+type statement struct {
+	id     uint64 // unique; also of each Parse of the unnamed statement
+	name   string // on the server: "_qvpgw_<id>"; "" unnamed
+	sql    []byte
+	oids   wire.OIDs
+	bucket *pool.Bucket
+	plan   *router.Plan
+	key    string // in statements; "" for one that is not shared
+	refs   int    // sessions that know it; under statements.mu
+	own    bool   // prepared by the client under its own name on its pinned connection
+}
+
+// serverPrefix begins the names of shared statements. A client cannot use it.
+const serverPrefix = injected + "_"
+
+// nextStatement numbers statements for the whole process.
+var nextStatement atomic.Uint64
+
+// statements interns what clients prepare.
+type statements struct {
+	mu    sync.Mutex
+	known map[string]*statement
+}
+
+// get returns the shared statement for st's text, making it of st's copy.
+func (t *statements) get(p *pool.Pool, b *pool.Bucket, plan *router.Plan, sql []byte, oids wire.OIDs) *statement {
+	st := &statement{bucket: b, plan: plan}
+	if !plan.Moving {
+		var k strings.Builder
+		k.Grow(len(b.Key()) + len(sql) + len(oids) + 32)
+		k.WriteString(strconv.FormatUint(p.ID, 10))
+		k.WriteByte(' ')
+		k.WriteString(strconv.Itoa(len(b.Key())))
+		k.WriteByte(':')
+		k.WriteString(b.Key())
+		k.WriteString(strconv.Itoa(len(oids)))
+		k.WriteByte(':')
+		k.Write(oids)
+		k.Write(sql)
+		st.key = k.String()
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if known := t.known[st.key]; known != nil && st.key != "" {
+		known.refs++
+		return known
+	}
+	st.id = nextStatement.Add(1)
+	st.name = serverPrefix + strconv.FormatUint(st.id, 10)
+	st.sql, st.oids = bytes.Clone(sql), bytes.Clone(oids)
+	st.refs = 1
+	if st.key != "" {
+		if t.known == nil {
+			t.known = map[string]*statement{}
+		}
+		t.known[st.key] = st
+	}
+	return st
+}
+
+// put gives back what get returned.
+func (t *statements) put(st *statement) {
+	if st.own {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if st.refs--; st.refs == 0 && st.key != "" {
+		delete(t.known, st.key)
+	}
+}
+
+// onParse handles a Parse: statements of our own making are answered here, named
+// ones are prepared once for each server connection.
+func (s *session) onParse(m *message) error {
+	if s.cv.skip {
+		s.leave(m)
+		return nil
+	}
+	body, err := s.body(m, maxText)
+	if errors.Is(err, wire.ErrBodyTooLarge) {
+		return s.parseLarge(m)
+	}
+	if err != nil {
+		return s.clientError(err)
+	}
+	name, sql, oids, err := wire.ParseParse(body)
+	if err != nil {
+		return violation("%v", err)
+	}
+	if len(s.pending) > 0 || s.settingsInFlight() {
+		// What this text means depends on a setting whose fate is not known yet.
+		if s.cv.queue.n > 0 && m.mem == nil {
+			if err := s.drain(); err != nil {
+				return err
+			}
+			if s.cv.skip {
+				s.leave(m)
+				return nil
+			}
+		}
+	}
+	plan := s.plan(sql)
+	s.note(plan)
+	switch plan.Action {
+	case router.Refused:
+		s.leave(m)
+		return s.refuse(refusal(plan.Refusal), false)
+	case router.Local:
+		s.leave(m)
+		s.remember(name, &statement{id: nextStatement.Add(1), plan: plan, own: true})
+		s.cv.expect(reply{msg: wire.Parse, mode: fake, bytes: parseComplete})
+		return nil
+	case router.Rewrite, router.Cached:
+		if m.mem == nil && s.lone() {
+			if held, err := s.startGather(); held || err != nil {
+				return err
+			}
+		}
+	}
+	if err := s.attach(); err != nil {
+		s.leave(m)
+		return s.answer(err, false)
+	}
+	if pins := plan.Pins; pins != 0 {
+		s.pin(pins) // planning may run what the text calls
+	}
+	if len(name) == 0 {
+		s.unnamed = statement{
+			id: nextStatement.Add(1), plan: plan, bucket: s.bucket,
+			sql: append(s.unnamed.sql[:0], sql...), oids: append(s.unnamed.oids[:0], oids...),
+		}
+		s.conn.Unnamed = s.unnamed.id
+		s.cv.expect(reply{msg: wire.Parse, stmt: &s.unnamed})
+		s.forward(m)
+		return nil
+	}
+	if have := s.named[string(name)]; have != nil && !have.own {
+		// The name is taken. The server says so, of the name it knows.
+		if err := s.prepare(have); err != nil {
+			return err
+		}
+		s.rename(m, len(name), have.name)
+		s.cv.expect(reply{msg: wire.Parse})
+		return nil
+	}
+	st := s.srv.stmts.get(s.pool, s.bucket, plan, sql, oids)
+	if st.key == "" {
+		s.pin(router.PinStatement) // its literals were read now and must not be read again
+	}
+	n := s.remember(name, st)
+	if s.conn.Has(st.id) && s.cv.tx != wire.FailedTx {
+		s.leave(m)
+		s.cv.expect(reply{msg: wire.Parse, mode: fake, bytes: parseComplete})
+		return nil
+	}
+	if err := s.makeRoom(st); err != nil {
+		return err
+	}
+	s.rename(m, len(name), st.name)
+	s.cv.expect(reply{msg: wire.Parse, stmt: st, name: n})
+	return nil
+}
+
+var (
+	parseComplete = wire.AppendParseComplete(nil)
+	bindComplete  = wire.AppendBindComplete(nil)
+	closeComplete = wire.AppendCloseComplete(nil)
+)
+
+// parseLarge passes a Parse too long to keep: it stays on the connection, under
+// the client's own name.
+func (s *session) parseLarge(m *message) error {
+	if err := s.attach(); err != nil {
+		s.leave(m)
+		return s.answer(err, false)
+	}
+	head, err := s.prefix(m, 256)
+	if err != nil {
+		return s.clientError(err)
+	}
+	name, _, ok := bytes.Cut(head, []byte{0})
+	if !ok || bytes.HasPrefix(name, []byte(serverPrefix)) {
+		return violation("a statement's name of more than 255 bytes or of the gateway's own")
+	}
+	s.pin(router.PinUnparsed | router.PinStatement)
+	st := &statement{id: nextStatement.Add(1), plan: unparsed, own: true}
+	if len(name) == 0 {
+		s.unnamed = *st
+		s.conn.Unnamed = st.id
+	} else {
+		s.remember(name, st)
+	}
+	s.cv.expect(reply{msg: wire.Parse})
+	s.forward(m)
+	return nil
+}
+
+// rename sends a Parse with its name, n bytes long, exchanged.
+func (s *session) rename(m *message, n int, name string) {
+	b := wire.AppendHeader(s.scratch[:0], wire.Parse, m.Len-n+len(name))
+	b = append(b, name...)
+	s.scratch = b[:0]
+	s.replace(m, 5+n, b)
+}
+
+// remember keeps st under the client's name for it.
+func (s *session) remember(name []byte, st *statement) string {
+	if len(name) == 0 {
+		sql, oids := s.unnamed.sql, s.unnamed.oids
+		s.unnamed = *st
+		s.unnamed.sql, s.unnamed.oids = sql[:0], oids[:0]
+		return ""
+	}
+	if s.named == nil {
+		s.named = map[string]*statement{}
+	}
+	n := string(name)
+	if old := s.named[n]; old != nil {
+		s.srv.stmts.put(old)
+	}
+	s.named[n] = st
+	return n
+}
+
+// parseFailed forgets a statement whose Parse came to nothing.
+func (s *session) parseFailed(d deadParse) {
+	if d.name == "" {
+		s.unnamed.id = 0
+		if s.conn != nil {
+			s.conn.Unnamed = 0
+		}
+		return
+	}
+	if s.conn != nil {
+		s.conn.Forget(d.stmt.id)
+	}
+	if s.named[d.name] == d.stmt {
+		delete(s.named, d.name)
+		s.srv.stmts.put(d.stmt)
+	}
+}
+
+// dropStatements forgets all of the client's statements.
+func (s *session) dropStatements() {
+	for n, st := range s.named {
+		s.srv.stmts.put(st)
+		delete(s.named, n)
+	}
+	s.unnamed.id = 0
+}
+
+// lookup returns the statement that the client calls by name, or nil: then the
+// server, which may know one from SQL's PREPARE, is to answer.
+func (s *session) lookup(name []byte) *statement {
+	if len(name) == 0 {
+		if s.unnamed.id == 0 {
+			return nil
+		}
+		return &s.unnamed
+	}
+	return s.named[string(name)]
+}
+
+// prepare has st known to the server connection before the client's next message.
+func (s *session) prepare(st *statement) error {
+	switch {
+	case st.own:
+		return nil
+	case st.name == "":
+		if s.conn.Unnamed == st.id {
+			return nil
+		}
+		s.conn.Unnamed = st.id
+	case s.conn.Has(st.id):
+		return nil
+	default:
+		if err := s.makeRoom(st); err != nil {
+			return err
+		}
+	}
+	other := !pool.Same(st.bucket, s.bucket)
+	if other {
+		// Its literals were read under other settings; they are read so again.
+		if err := s.injectSwitch(s.bucket, st.bucket); err != nil {
+			return err
+		}
+	}
+	b := wire.AppendParse(s.scratch[:0], st.name, st.sql, st.oids)
+	s.scratch = b[:0]
+	s.cv.expect(reply{msg: wire.Parse, mode: drop, stmt: st, name: st.name})
+	if err := s.client.Inject(b); err != nil {
+		return s.clientError(err)
+	}
+	if other {
+		return s.injectSwitch(st.bucket, s.bucket)
+	}
+	return nil
+}
+
+// injectSwitch changes settings inside an extended group.
+func (s *session) injectSwitch(from, to *pool.Bucket) error {
+	group := s.cv.group
+	s.cv.group = true // as parts of the group that follows
+	defer func() { s.cv.group = s.cv.group || group }()
+	for _, sql := range pool.Switch(from, to) {
+		if err := s.inject(sql); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// makeRoom notes st as prepared on the connection and closes the statement that
+// had to go for it.
+func (s *session) makeRoom(st *statement) error {
+	evict, ok := s.conn.Prepared(st.id)
+	if !ok {
+		return nil
+	}
+	b := wire.AppendClose(s.scratch[:0], 'S', serverPrefix+strconv.FormatUint(evict, 10))
+	s.scratch = b[:0]
+	s.cv.expect(reply{msg: wire.Close, mode: drop})
+	if err := s.client.Inject(b); err != nil {
+		return s.clientError(err)
+	}
+	return nil
+}
+
+// deallocates handles SQL's DEALLOCATE of a statement that the client prepared by
+// protocol: the server knows it by another name.
+func (s *session) deallocates(plan *router.Plan) bool {
+	if len(plan.Statements) != 1 || plan.Statements[0].Kind != sqltext.Deallocate {
+		return false
+	}
+	st := s.named[plan.Statements[0].Name]
+	if st == nil || st.own {
+		return false
+	}
+	delete(s.named, plan.Statements[0].Name)
+	s.srv.stmts.put(st)
+	return true
+}

@@ -1,0 +1,426 @@
+package gateway
+
+import (
+	"errors"
+	"time"
+
+	"qvpgw/internal/router"
+	"qvpgw/internal/sqltext"
+	"qvpgw/internal/wire"
+)
+
+// maxText is the longest statement that is looked into, in bytes; a longer one
+// streams through and pins the client.
+const maxText = 1 << 20
+
+// turn reads what the client sends up to a point where it waits for an answer,
+// passes the answers, and gives the server connection back if it may.
+func (s *session) turn() error {
+	if s.conn == nil {
+		s.client.Release()
+	}
+	if err := s.clientHalf(); err != nil {
+		return err
+	}
+	if err := s.serverHalf(); err != nil {
+		return err
+	}
+	return s.settle()
+}
+
+// clientHalf handles messages until one that the client awaits an answer to is
+// the last one read.
+func (s *session) clientHalf() error {
+	for {
+		h, err := s.client.Next()
+		if err != nil {
+			return s.clientError(err)
+		}
+		ends, err := s.message(&message{Header: h})
+		if err != nil {
+			return err
+		}
+		if ends && (s.client.Buffered() == 0 || h.Type == wire.Query || h.Type == wire.FunctionCall) {
+			return nil
+		}
+		if s.cv.full() {
+			if err := s.drain(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// clientError says what the end of the client's stream means.
+func (s *session) clientError(err error) error {
+	var we *wire.WriteError
+	switch {
+	case errors.As(err, &we):
+		if s.conn == nil {
+			return we.Err // found while the write stood aside
+		}
+		return s.serverGone(we.Err)
+	case timedOut(err) && s.srv.isDraining():
+		if s.conn == nil && s.client.Buffered() == 0 {
+			return errDrain
+		}
+		// In a transaction: it may go on until the shutdown's deadline.
+		_ = s.raw.SetReadDeadline(time.Time{})
+		return s.clientHalf()
+	case errors.Is(err, wire.ErrMessageLength):
+		return violation("%v", err)
+	}
+	return err
+}
+
+// message handles one message of the client; ends says that the client awaits an
+// answer now.
+func (s *session) message(m *message) (ends bool, err error) {
+	switch m.Type {
+	case wire.Terminate:
+		return false, errBye
+	case wire.CopyData, wire.CopyDone, wire.CopyFail:
+		return s.copyMessage(m), nil
+	}
+	if s.cv.copying {
+		// A server that copies ignores Sync and Flush and fails the copy for
+		// anything else; no reply of its own comes in either case.
+		s.forward(m)
+		return m.Type != wire.Sync && m.Type != wire.Flush, nil
+	}
+	if len(s.gathered) > 0 {
+		if done, err := s.gather(m); done || err != nil {
+			return m.Type == wire.Sync || m.Type == wire.Flush, err
+		}
+	}
+	switch m.Type {
+	case wire.Query:
+		return true, s.onQuery(m)
+	case wire.Parse:
+		return false, s.onParse(m)
+	case wire.Bind:
+		return false, s.onBind(m)
+	case wire.Describe:
+		return false, s.onDescribe(m)
+	case wire.Execute:
+		return false, s.onExecute(m)
+	case wire.Close:
+		return false, s.onClose(m)
+	case wire.Sync:
+		return true, s.onSync(m)
+	case wire.Flush:
+		if s.conn != nil && !s.cv.skip {
+			s.forward(m)
+		} else {
+			s.leave(m)
+		}
+		return true, nil
+	case wire.FunctionCall:
+		return true, s.onFunctionCall(m)
+	}
+	return false, violation("unexpected message type %q", m.Type)
+}
+
+// copyMessage passes COPY's messages while the server takes them. Those that come
+// after a failed COPY are ignored, as the server does.
+func (s *session) copyMessage(m *message) (ends bool) {
+	if !s.cv.copying {
+		s.leave(m)
+		return false
+	}
+	s.forward(m)
+	if m.Type == wire.CopyData {
+		return false
+	}
+	s.cv.copying = false
+	return true
+}
+
+// onQuery handles a simple query.
+func (s *session) onQuery(m *message) error {
+	if s.cv.skip {
+		s.leave(m)
+		return nil
+	}
+	if s.cv.queue.n > 0 || s.cv.group {
+		if err := s.drain(); err != nil {
+			return err
+		}
+		if s.cv.skip {
+			s.leave(m)
+			return nil
+		}
+	}
+	plan, sql := unparsed, []byte(nil)
+	body, err := s.body(m, maxText)
+	switch {
+	case err == nil:
+		if sql, err = wire.ParseQuery(body); err != nil {
+			return violation("%v", err)
+		}
+		plan = s.plan(sql)
+	case !errors.Is(err, wire.ErrBodyTooLarge):
+		return s.clientError(err)
+	}
+	s.note(plan)
+	switch plan.Action {
+	case router.Refused:
+		s.leave(m)
+		return s.refuse(refusal(plan.Refusal), true)
+	case router.Local:
+		s.leave(m)
+		return s.localQuery(plan)
+	case router.Rewrite, router.Cached:
+		if s.lone() {
+			return s.answerQuery(m, plan, sql)
+		}
+	}
+	return s.passQuery(m, plan)
+}
+
+// passQuery sends a simple query to the server as it is.
+func (s *session) passQuery(m *message, plan *router.Plan) error {
+	if err := s.attach(); err != nil {
+		s.leave(m)
+		return s.answer(err, true)
+	}
+	if own := s.deallocates(plan); own {
+		s.leave(m)
+		s.cv.expect(reply{msg: wire.Query, mode: fake, bytes: wire.AppendReadyForQuery(wire.AppendCommandComplete(nil, "DEALLOCATE"), s.cv.tx)})
+		return nil
+	}
+	if err := s.mark(plan); err != nil {
+		return err
+	}
+	s.unnamed.id = 0 // a simple query drops the unnamed statement
+	s.conn.Unnamed = 0
+	s.cv.expect(reply{msg: wire.Query, plan: effects(plan)})
+	s.forward(m)
+	return nil
+}
+
+// onFunctionCall passes a function call; which function it is cannot be known.
+func (s *session) onFunctionCall(m *message) error {
+	if s.cv.skip {
+		s.leave(m)
+		return nil
+	}
+	if err := s.drain(); err != nil {
+		return err
+	}
+	if err := s.attach(); err != nil {
+		s.leave(m)
+		return s.answer(err, true)
+	}
+	s.pin(router.PinFunction)
+	s.cv.expect(reply{msg: wire.FunctionCall})
+	s.forward(m)
+	return nil
+}
+
+// onSync ends an extended group.
+func (s *session) onSync(m *message) error {
+	if s.conn == nil {
+		s.leave(m)
+		s.cv.expect(reply{msg: wire.Sync, mode: fake, bytes: readyIdle})
+		return nil
+	}
+	s.cv.expect(reply{msg: wire.Sync})
+	s.forward(m)
+	return nil
+}
+
+var readyIdle = wire.AppendReadyForQuery(nil, wire.Idle)
+
+// drain has everything that was sent answered before it returns.
+func (s *session) drain() error {
+	if s.cv.queue.n == 0 {
+		return nil
+	}
+	if s.conn != nil && s.cv.group {
+		if err := s.client.Inject(flushMessage); err != nil {
+			return s.clientError(err)
+		}
+	}
+	return s.serverHalf()
+}
+
+var flushMessage = wire.AppendFlush(nil)
+
+// effects returns plan if completions of its statements must be looked at.
+func effects(plan *router.Plan) *router.Plan {
+	if plan.Effects {
+		return plan
+	}
+	return nil
+}
+
+// unparsed is the plan of a text too long to look into.
+var unparsed = &router.Plan{Action: router.Pass, Reason: router.ReasonTooLong, Pins: router.PinUnparsed}
+
+// plan returns the plan for a text under the session's settings.
+func (s *session) plan(sql []byte) *router.Plan {
+	if !s.db.fresh.Load() && s.conn == nil {
+		s.db.wait(catalogWait)
+	}
+	return s.db.router.Plan(s.context(), sql)
+}
+
+// catalogWait is how long a client waits for the catalog to be read again after
+// somebody changed it.
+const catalogWait = 5 * time.Second
+
+// mark notes what a plan that is about to be sent does to the connection.
+func (s *session) mark(plan *router.Plan) error {
+	if pins := plan.Pins | s.unsure(plan); pins != 0 {
+		s.pin(pins)
+	}
+	if !plan.Effects {
+		return nil
+	}
+	for i := range plan.Statements {
+		st := &plan.Statements[i]
+		s.ddl = s.ddl || st.DDL
+		if st.Currval && s.conn.SequenceOwner != 0 && s.conn.SequenceOwner != s.owner {
+			// Another client's nextval must not answer this one's currval.
+			if err := s.inject("DISCARD SEQUENCES"); err != nil {
+				return err
+			}
+			s.conn.SequenceOwner = 0
+		}
+		if st.Nextval {
+			s.conn.SequenceOwner = s.owner
+		}
+	}
+	return nil
+}
+
+// unsure returns PinCatalog while the catalog behind the plan may be outdated: it
+// is being read again, or this transaction changed it.
+func (s *session) unsure(plan *router.Plan) router.Pins {
+	if !s.ddl && s.db.fresh.Load() {
+		return 0
+	}
+	for i := range plan.Statements {
+		switch plan.Statements[i].Kind {
+		case sqltext.Select, sqltext.With, sqltext.Insert, sqltext.Update, sqltext.Delete, sqltext.Merge, sqltext.Copy, sqltext.Explain, sqltext.Declare, sqltext.Truncate:
+			return router.PinCatalog
+		}
+	}
+	return 0
+}
+
+// inject runs a statement of our own before the client's next message; its reply
+// is dropped.
+func (s *session) inject(sql string) error {
+	b := s.scratch[:0]
+	if !s.cv.group {
+		b = wire.AppendQuery(b, sql)
+		s.cv.expect(reply{msg: wire.Query, mode: drop})
+	} else {
+		b = wire.AppendParse(b, injected, sql, nil)
+		b = wire.AppendBind(b, injected, injected, nil, nil, nil)
+		b = wire.AppendExecute(b, injected, 0)
+		b = wire.AppendClose(b, 'S', injected)
+		for _, msg := range [...]byte{wire.Parse, wire.Bind, wire.Execute, wire.Close} {
+			s.cv.expect(reply{msg: msg, mode: drop})
+		}
+	}
+	s.scratch = b[:0]
+	if err := s.client.Inject(b); err != nil {
+		return s.clientError(err)
+	}
+	return nil
+}
+
+// injected is the name of statements and portals of our own.
+const injected = "_qvpgw"
+
+// message is one message of the client: still in its Stream, or gathered from it.
+type message struct {
+	wire.Header
+	mem []byte // the whole message when it was gathered
+}
+
+// body returns the message's body, at most limit bytes of it.
+func (s *session) body(m *message, limit int) ([]byte, error) {
+	if m.mem != nil {
+		return m.mem[5:], nil
+	}
+	return s.client.Body(limit)
+}
+
+// prefix returns the first n bytes of the body, or all of a shorter one.
+func (s *session) prefix(m *message, n int) ([]byte, error) {
+	if m.mem != nil {
+		return m.mem[5:min(len(m.mem), n+5)], nil
+	}
+	return s.client.Prefix(n)
+}
+
+// forward sends the message as it is.
+func (s *session) forward(m *message) {
+	if m.mem != nil {
+		_ = s.client.Inject(m.mem) // an error comes again at the next flush
+		return
+	}
+	s.client.Forward()
+}
+
+// leave does not send the message.
+func (s *session) leave(m *message) {
+	if m.mem == nil {
+		s.client.Drop()
+	}
+}
+
+// replace sends the message with its first n bytes exchanged for prefix.
+func (s *session) replace(m *message, n int, prefix []byte) {
+	if m.mem != nil {
+		_ = s.client.Inject(prefix)
+		_ = s.client.Inject(m.mem[n:])
+		return
+	}
+	s.client.Replace(n, prefix)
+}
+
+// refuse answers one message with an error, the way the server would.
+func (s *session) refuse(e *Error, query bool) error {
+	b := wire.AppendErrorResponse(nil, e.fields())
+	if e.Fatal {
+		return e
+	}
+	s.srv.m.Error(e.Code)
+	if query {
+		b = wire.AppendReadyForQuery(b, s.cv.tx)
+		s.cv.expect(reply{msg: wire.Query, mode: fake, bytes: b})
+		return nil
+	}
+	if s.conn != nil {
+		// The server must fail this group too: it gets a statement that cannot
+		// be parsed, and its error is exchanged for ours.
+		p := wire.AppendParse(s.scratch[:0], injected, "refused by qvpgw", nil)
+		s.scratch = p[:0]
+		s.cv.expect(reply{msg: wire.Parse, mode: instead, bytes: b})
+		if err := s.client.Inject(p); err != nil {
+			return s.clientError(err)
+		}
+		return nil
+	}
+	s.cv.expect(reply{msg: wire.Parse, mode: fake, bytes: b})
+	s.cv.skip = true
+	return nil
+}
+
+// answer is refuse for any error.
+func (s *session) answer(err error, query bool) error {
+	var e *Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	return s.refuse(e, query)
+}
+
+func refusal(r *router.Refusal) *Error {
+	return &Error{Code: r.SQLState, Message: r.Message, Detail: r.Detail, Hint: r.Hint}
+}

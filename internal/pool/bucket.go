@@ -1,0 +1,140 @@
+package pool
+
+import (
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+)
+
+// Setting is one session setting that differs from the server's default: its
+// name in lower case and the statement that brings it about, as
+// "SET datestyle TO 'ISO, DMY'".
+type Setting struct {
+	Name string
+	SQL  string
+}
+
+// Bucket is a set of settings. Buckets of one pool are interned: equal settings,
+// same pointer, so that a connection that fits is found by comparing pointers.
+// Immutable but for what is learned of it from the server.
+type Bucket struct {
+	Settings []Setting // sorted by name
+	key      string
+	learned  atomic.Pointer[Learned]
+}
+
+// Learned is what the server said of a session with a bucket's settings.
+type Learned struct {
+	Params []Param // reported parameters (ParameterStatus)
+	Extra  any     // the gateway's own derivations
+}
+
+// Param is a reported server parameter.
+type Param struct{ Name, Value string }
+
+// Key is equal for equal settings and different for different ones.
+func (b *Bucket) Key() string { return b.key }
+
+// Learned returns what is known, or nil.
+func (b *Bucket) Learned() *Learned { return b.learned.Load() }
+
+// Learn keeps l for the bucket.
+func (b *Bucket) Learn(l *Learned) { b.learned.Store(l) }
+
+// Get returns the statement that sets name, "" when the bucket does not.
+func (b *Bucket) Get(name string) string {
+	for _, s := range b.Settings {
+		if s.Name == name {
+			return s.SQL
+		}
+	}
+	return ""
+}
+
+// maxBuckets bounds the interned buckets of a pool: beyond it the table starts
+// anew. A bucket that is no longer interned stays valid; comparing it costs a
+// look at the key.
+const maxBuckets = 4096
+
+// buckets interns the Buckets of a pool.
+type buckets struct {
+	mu    sync.Mutex
+	known map[string]*Bucket
+	empty *Bucket
+}
+
+func newBuckets() *buckets {
+	e := &Bucket{}
+	return &buckets{known: map[string]*Bucket{"": e}, empty: e}
+}
+
+// intern returns the Bucket for settings, which need not be sorted and which it
+// keeps.
+func (t *buckets) intern(settings []Setting) *Bucket {
+	if len(settings) == 0 {
+		return t.empty
+	}
+	slices.SortFunc(settings, func(a, b Setting) int { return strings.Compare(a.Name, b.Name) })
+	var k strings.Builder
+	for _, s := range settings {
+		k.WriteString(s.SQL)
+		k.WriteByte(0)
+	}
+	key := k.String()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if b := t.known[key]; b != nil {
+		return b
+	}
+	if len(t.known) >= maxBuckets {
+		t.known = map[string]*Bucket{"": t.empty}
+	}
+	b := &Bucket{Settings: settings, key: key}
+	t.known[key] = b
+	return b
+}
+
+// Same says whether two buckets hold the same settings.
+func Same(a, b *Bucket) bool { return a == b || a.key == b.key }
+
+// Switch returns the statements that turn a session with from's settings into one
+// with to's; none when they are the same.
+func Switch(from, to *Bucket) []string {
+	var sql []string
+	i, j := 0, 0
+	for i < len(from.Settings) || j < len(to.Settings) {
+		switch {
+		case j == len(to.Settings) || i < len(from.Settings) && from.Settings[i].Name < to.Settings[j].Name:
+			sql = append(sql, "RESET "+quoteSetting(from.Settings[i].Name))
+			i++
+		case i == len(from.Settings) || from.Settings[i].Name > to.Settings[j].Name:
+			sql = append(sql, to.Settings[j].SQL)
+			j++
+		default:
+			if from.Settings[i].SQL != to.Settings[j].SQL {
+				sql = append(sql, to.Settings[j].SQL)
+			}
+			i++
+			j++
+		}
+	}
+	return sql
+}
+
+// quoteSetting quotes each part of a dotted setting's name.
+func quoteSetting(name string) string {
+	parts := strings.Split(name, ".")
+	for i, p := range parts {
+		parts[i] = `"` + strings.ReplaceAll(p, `"`, `""`) + `"`
+	}
+	return strings.Join(parts, ".")
+}
+
+// SetStatement returns the statement that sets name to a value given as text, as
+// a startup packet gives it.
+func SetStatement(name, value string) string {
+	// An E'' literal means the same whatever standard_conforming_strings says.
+	v := strings.NewReplacer(`'`, `''`, `\`, `\\`).Replace(value)
+	return "SELECT pg_catalog.set_config(E'" + strings.NewReplacer(`'`, `''`, `\`, `\\`).Replace(name) + "', E'" + v + "', false)"
+}

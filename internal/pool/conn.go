@@ -1,0 +1,243 @@
+package pool
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"qvpgw/internal/wire"
+)
+
+// maxStatements bounds the prepared statements kept on one server connection;
+// the least recently used is closed when one more is prepared.
+const maxStatements = 256
+
+// Conn is one server connection. All fields but state belong to the holder.
+type Conn struct {
+	Stream wire.Stream // reads from the server; its destination is the holder's
+	Net    net.Conn
+
+	PID    uint32
+	Params map[string]string // reported parameters as last seen
+
+	Bucket *Bucket // settings in force; nil: unknown, the connection must be reset
+	Dirty  bool    // session state that is not followed: reset before anybody else
+
+	// Unnamed is the id of what was parsed last as the unnamed statement; 0: none.
+	Unnamed uint64
+	// SequenceOwner is the last holder whose statement may have called nextval.
+	SequenceOwner uint64
+
+	pool       *Pool
+	key        []byte
+	statements *simplelru.LRU[uint64, struct{}]
+	evicted    []uint64
+	created    time.Time
+	idleSince  time.Time
+	failed     bool // answered an error since it was acquired: look whether it lives
+	where      int  // index in the pool's idle list, -1 when not idle; under the pool's mu
+
+	// state is owner<<16 | cancelSeen<<15 | cancels in flight: who holds the
+	// connection and whether a cancel was sent for it meanwhile (trap T10).
+	state atomic.Uint64
+}
+
+const cancelSeen = 1 << 15
+
+// Has says whether the statement of that id is prepared here, and makes it the
+// most recently used.
+func (c *Conn) Has(id uint64) bool {
+	_, ok := c.statements.Get(id)
+	return ok
+}
+
+// Prepared records that the statement of that id was sent for preparation. It
+// returns the id of a statement that must be closed for it, if any.
+func (c *Conn) Prepared(id uint64) (evict uint64, ok bool) {
+	c.statements.Add(id, struct{}{})
+	if n := len(c.evicted); n > 0 {
+		evict, c.evicted = c.evicted[n-1], c.evicted[:n-1]
+		return evict, true
+	}
+	return 0, false
+}
+
+// Forget records that the statement of that id is not prepared here.
+func (c *Conn) Forget(id uint64) {
+	c.statements.Remove(id)
+	c.evicted = c.evicted[:0]
+}
+
+// ForgetAll records that the server dropped all prepared statements.
+func (c *Conn) ForgetAll() {
+	c.statements.Purge()
+	c.evicted = c.evicted[:0]
+	c.Unnamed = 0
+}
+
+// Failed notes that the server answered an error; the connection is looked at
+// before it is used again, since a server that ends a session says so first.
+func (c *Conn) Failed() { c.failed = true }
+
+// BeginCancel marks the connection for a cancel on behalf of owner. It says
+// false, and does nothing, when owner no longer holds it.
+func (c *Conn) BeginCancel(owner uint64) bool {
+	for {
+		st := c.state.Load()
+		if st>>16 != owner || st&(cancelSeen-1) == cancelSeen-1 {
+			return false
+		}
+		if c.state.CompareAndSwap(st, (st|cancelSeen)+1) {
+			return true
+		}
+	}
+}
+
+// Cancel sends the cancel that BeginCancel announced and waits until the server
+// has closed its socket, so that the signal is on its way.
+func (c *Conn) Cancel(ctx context.Context) error {
+	defer c.state.Add(^uint64(0))
+	n, err := c.pool.dialCancel(ctx, c.Net.RemoteAddr())
+	if err != nil {
+		return fmt.Errorf("cannot cancel on %s: %w", c.Net.RemoteAddr(), err)
+	}
+	defer n.Close()
+	if d, ok := ctx.Deadline(); ok {
+		_ = n.SetDeadline(d)
+	}
+	if _, err := n.Write(wire.AppendCancelRequest(nil, c.PID, c.key)); err != nil {
+		return fmt.Errorf("cannot cancel on %s: %w", c.Net.RemoteAddr(), err)
+	}
+	_, _ = io.Copy(io.Discard, n)
+	return nil
+}
+
+// ServerError is an ErrorResponse that answered a statement of our own.
+type ServerError struct{ Fields *wire.ErrorFields }
+
+func (e *ServerError) Error() string {
+	return fmt.Sprintf("%s (SQLSTATE %s)", e.Fields.Message, e.Fields.Code)
+}
+
+// Query runs sql by the simple protocol and returns the rows of all its results
+// as text, NULL as nil. The connection must be between two turns. After a
+// ServerError it is usable; after any other error it is not.
+func (c *Conn) Query(sql string, timeout time.Duration) ([][]*string, error) {
+	if timeout > 0 {
+		_ = c.Net.SetDeadline(time.Now().Add(timeout))
+		defer c.Net.SetDeadline(time.Time{})
+	}
+	c.Stream.SetDst(io.Discard)
+	if _, err := c.Net.Write(wire.AppendQuery(nil, sql)); err != nil {
+		return nil, err
+	}
+	return c.Collect()
+}
+
+// Collect reads the reply of one simple query up to ReadyForQuery.
+func (c *Conn) Collect() ([][]*string, error) {
+	var rows [][]*string
+	var failed *ServerError
+	for {
+		h, err := c.Stream.Next()
+		if err != nil {
+			return nil, err
+		}
+		switch h.Type {
+		case wire.DataRow, wire.ErrorResponse, wire.ParameterStatus:
+			body, err := c.Stream.Body(wire.MaxMessage)
+			if err != nil {
+				return nil, err
+			}
+			switch h.Type {
+			case wire.DataRow:
+				row, err := textRow(body)
+				if err != nil {
+					return nil, err
+				}
+				rows = append(rows, row)
+			case wire.ErrorResponse:
+				f, err := wire.ParseErrorFields(body)
+				if err != nil {
+					return nil, err
+				}
+				failed = &ServerError{f}
+			case wire.ParameterStatus:
+				if err := c.NoteParam(body); err != nil {
+					return nil, err
+				}
+			}
+		}
+		c.Stream.Drop()
+		if h.Type == wire.ReadyForQuery {
+			if failed != nil {
+				return nil, failed
+			}
+			return rows, nil
+		}
+	}
+}
+
+// NoteParam keeps a ParameterStatus.
+func (c *Conn) NoteParam(body []byte) error {
+	name, value, err := wire.ParseParameterStatus(body)
+	if err != nil {
+		return err
+	}
+	c.Params[string(name)] = string(value)
+	return nil
+}
+
+func textRow(body []byte) ([]*string, error) {
+	vals, err := wire.ParseDataRow(body, nil)
+	if err != nil {
+		return nil, err
+	}
+	row := make([]*string, len(vals))
+	for i, v := range vals {
+		if v != nil {
+			s := string(v)
+			row[i] = &s
+		}
+	}
+	return row, nil
+}
+
+// Switch brings the settings of to into force. A ServerError means that the
+// server refused one of them; none was changed then.
+func (c *Conn) Switch(to *Bucket, timeout time.Duration) error {
+	if Same(c.Bucket, to) {
+		c.Bucket = to
+		return nil
+	}
+	if sql := Switch(c.Bucket, to); len(sql) > 0 {
+		// One simple query is one implicit transaction: all or none.
+		if _, err := c.Query(strings.Join(sql, ";"), timeout); err != nil {
+			return err
+		}
+	}
+	c.Bucket = to
+	return nil
+}
+
+// reset makes the session as new. DISCARD ALL cannot run inside a transaction, so
+// one that was left open is ended first.
+func (c *Conn) reset(timeout time.Duration) error {
+	if _, err := c.Query("ROLLBACK", timeout); err != nil {
+		return fmt.Errorf("cannot reset server connection %d: %w", c.PID, err)
+	}
+	if _, err := c.Query("DISCARD ALL", timeout); err != nil {
+		return fmt.Errorf("cannot reset server connection %d: %w", c.PID, err)
+	}
+	c.ForgetAll()
+	c.Bucket = c.pool.buckets.empty
+	c.Dirty = false
+	c.SequenceOwner = 0
+	return nil
+}

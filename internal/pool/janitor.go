@@ -1,0 +1,125 @@
+package pool
+
+import (
+	"crypto/tls"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"qvpgw/internal/wire"
+)
+
+// janitor closes, once a second, idle connections that are too old, too long idle
+// or beyond the pool's size.
+func (p *Pool) janitor() {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-p.ctx.Done():
+			return
+		case <-t.C:
+			for _, c := range p.expired(time.Now()) {
+				c.goodbye()
+				p.Discard(c)
+			}
+		}
+	}
+}
+
+// expired removes the idle connections that are to be closed.
+func (p *Pool) expired(now time.Time) []*Conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var gone []*Conn
+	beyond := p.open - p.opt.Size
+	for i := 0; i < len(p.idle); {
+		c := p.idle[i]
+		idle := now.Sub(c.idleSince)
+		switch {
+		case beyond > 0 && idle > overflowIdle,
+			p.opt.Lifetime > 0 && now.Sub(c.created) > p.opt.Lifetime,
+			p.opt.IdleTimeout > 0 && idle > p.opt.IdleTimeout:
+			beyond--
+			gone = append(gone, p.removeIdleLocked(i))
+		default:
+			i++
+		}
+	}
+	return gone
+}
+
+// goodbye tells the server that the session ends.
+func (c *Conn) goodbye() {
+	_ = c.Net.SetWriteDeadline(time.Now().Add(time.Second))
+	_, _ = c.Net.Write(wire.AppendTerminate(nil))
+}
+
+// suspect says whether the connection should be looked at before use.
+func (c *Conn) suspect(delay time.Duration) bool {
+	return c.failed || delay > 0 && !c.idleSince.IsZero() && time.Since(c.idleSince) > delay
+}
+
+// alive looks, without waiting, whether the server has closed the connection or
+// said anything unasked for; both mean that it is not to be used.
+func (c *Conn) alive() bool {
+	n := c.Net
+	if t, ok := n.(*tls.Conn); ok {
+		n = t.NetConn()
+	}
+	sc, ok := n.(syscall.Conn)
+	if !ok {
+		return true
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return false
+	}
+	quiet := false
+	err = raw.Control(func(fd uintptr) {
+		var b [1]byte
+		_, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		quiet = err == unix.EAGAIN
+	})
+	return err == nil && quiet
+}
+
+// Stat is a snapshot of a pool's figures. Times are in nanoseconds.
+type Stat struct {
+	Size, Overflow               int
+	Open, Idle, Resting, Waiting int
+	OldestWait                   time.Duration
+	Handovers, Acquires          int64
+	Waits, Waited, Timeouts      int64
+	Dials, DialFailures          int64
+	Resets, Dead                 int64
+	LastDialError                string
+	Buckets                      int
+}
+
+// Active is the number of connections held by clients or being dialled.
+func (s Stat) Active() int { return s.Open - s.Idle - s.Resting }
+
+// Stat returns the pool's figures.
+func (p *Pool) Stat() Stat {
+	s := Stat{
+		Size: p.opt.Size, Overflow: p.opt.Overflow,
+		Handovers: p.handovers.Load(), Acquires: p.acquires.Load(), Waits: p.waits.Load(),
+		Waited: p.waited.Load(), Timeouts: p.timeouts.Load(), Dials: p.dials.Load(),
+		DialFailures: p.dialFailures.Load(), Resets: p.resets.Load(), Dead: p.dead.Load(),
+	}
+	p.mu.Lock()
+	s.Open, s.Idle, s.Resting, s.Waiting = p.open, len(p.idle), p.resting, p.waiting.n
+	if w := p.waiting.head; w != nil {
+		s.OldestWait = time.Since(w.queued)
+	}
+	if p.dialErr != nil {
+		s.LastDialError = p.dialErr.Error()
+	}
+	p.mu.Unlock()
+	p.buckets.mu.Lock()
+	s.Buckets = len(p.buckets.known)
+	p.buckets.mu.Unlock()
+	return s
+}

@@ -1,0 +1,374 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Options of a Pool. Durations of zero mean never, but for ConnectTimeout (5 s).
+type Options struct {
+	Server   *pgconn.Config
+	Size     int // connections kept open
+	Overflow int // opened beyond Size while clients wait, closed when idle
+
+	ConnectTimeout time.Duration // dial, TLS and login together
+	Lifetime       time.Duration // a connection older than this is closed when it is free
+	IdleTimeout    time.Duration // an idle connection within Size is closed after this
+	CheckDelay     time.Duration // one idle for longer is looked at before use
+	Backoff        time.Duration // after a failed dial nobody dials for so long
+
+	// BrokenHandOver skips the reset of dirty connections and the check of a
+	// cancelled one: for the tests that must see it go wrong (trap T17).
+	BrokenHandOver bool
+}
+
+// Errors of Acquire.
+var (
+	ErrClosed  = errors.New("the pool is closed")
+	ErrTimeout = errors.New("no server connection became free in time")
+)
+
+// overflowIdle is how long a connection beyond Size may be idle.
+const overflowIdle = 5 * time.Second
+
+// controlTimeout bounds our own round trips on a server connection.
+const controlTimeout = 10 * time.Second
+
+// Pool keeps the server connections of one database and user.
+type Pool struct {
+	ID uint64 // unique in the process
+
+	opt     Options
+	ctx     context.Context // ends when the pool is closed
+	cancel  context.CancelFunc
+	buckets *buckets
+
+	// mu protects what follows. Nothing that can block happens under it.
+	mu       sync.Mutex
+	idle     []*Conn // last released at the end
+	open     int     // connections that exist or are being dialled
+	closed   bool
+	waiting  waiters
+	nextDial time.Time
+	dialErr  error
+	resting  int // being reset or checked before they are free
+
+	handovers, acquires, waits, timeouts, dials, dialFailures, resets, dead atomic.Int64
+	waited                                                                  atomic.Int64 // ns
+}
+
+var lastID atomic.Uint64
+
+// New returns a pool; it dials nothing yet.
+func New(opt Options) *Pool {
+	if opt.Size < 1 {
+		opt.Size = 1
+	}
+	if opt.ConnectTimeout <= 0 {
+		opt.ConnectTimeout = 5 * time.Second
+	}
+	p := &Pool{ID: lastID.Add(1), opt: opt, buckets: newBuckets()}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	go p.janitor()
+	return p
+}
+
+// Intern returns the pool's Bucket for settings, which it keeps.
+func (p *Pool) Intern(settings []Setting) *Bucket { return p.buckets.intern(settings) }
+
+// Empty returns the Bucket of a new session.
+func (p *Pool) Empty() *Bucket { return p.buckets.empty }
+
+// Acquire returns a free connection for owner, whose ids are unique and not 0.
+// It takes, in this order: prefer when it is idle, an idle one with bucket b, any
+// idle one, a new one; else it waits, at most timeout (0: for ever), in the order
+// of arrival. w belongs to the caller and is used for one Acquire at a time.
+func (p *Pool) Acquire(w *Waiter, owner uint64, prefer *Conn, b *Bucket, timeout time.Duration) (*Conn, error) {
+	p.acquires.Add(1)
+	for {
+		p.mu.Lock()
+		if p.closed {
+			p.mu.Unlock()
+			return nil, ErrClosed
+		}
+		if c := p.takeIdleLocked(prefer, b); c != nil {
+			p.mu.Unlock()
+			if c.suspect(p.opt.CheckDelay) && !c.alive() {
+				p.dead.Add(1)
+				p.Discard(c)
+				continue
+			}
+			return p.grant(c, owner), nil
+		}
+		if p.open < p.opt.Size+p.opt.Overflow {
+			if p.open == 0 && time.Now().Before(p.nextDial) {
+				err := p.dialErr
+				p.mu.Unlock()
+				return nil, err
+			}
+			p.open++
+			p.mu.Unlock()
+			return p.dialFor(owner)
+		}
+		w.queued = time.Now()
+		p.waiting.push(w)
+		p.mu.Unlock()
+		p.waits.Add(1)
+		c, dial, err := p.wait(w, timeout)
+		p.waited.Add(int64(time.Since(w.queued)))
+		switch {
+		case err != nil:
+			return nil, err
+		case dial:
+			return p.dialFor(owner)
+		case c.suspect(p.opt.CheckDelay) && !c.alive():
+			p.dead.Add(1)
+			p.Discard(c)
+		default:
+			return p.grant(c, owner), nil
+		}
+	}
+}
+
+// grant makes owner the holder.
+func (p *Pool) grant(c *Conn, owner uint64) *Conn {
+	c.failed = false
+	c.idleSince = time.Time{}
+	c.state.Store(owner << 16)
+	return c
+}
+
+// dialFor dials for a holder whose place in open is taken already.
+func (p *Pool) dialFor(owner uint64) (*Conn, error) {
+	p.dials.Add(1)
+	c, err := p.dial()
+	p.mu.Lock()
+	if err != nil {
+		p.dialFailures.Add(1)
+		p.open--
+		p.dialErr = err
+		p.nextDial = time.Now().Add(p.opt.Backoff)
+		if p.open == 0 {
+			// Nobody will release anything: who waits has the same answer.
+			for w := p.waiting.pop(); w != nil; w = p.waiting.pop() {
+				w.ch <- grant{err: err}
+			}
+		}
+		p.mu.Unlock()
+		return nil, err
+	}
+	if p.closed {
+		p.open--
+		p.mu.Unlock()
+		_ = c.Net.Close()
+		return nil, ErrClosed
+	}
+	p.dialErr = nil
+	p.mu.Unlock()
+	return p.grant(c, owner), nil
+}
+
+// takeIdleLocked removes and returns the best idle connection, or nil.
+func (p *Pool) takeIdleLocked(prefer *Conn, b *Bucket) *Conn {
+	n := len(p.idle)
+	if n == 0 {
+		return nil
+	}
+	best := n - 1
+	if prefer != nil && prefer.where >= 0 {
+		best = prefer.where
+	} else {
+		for i := n - 1; i >= 0; i-- {
+			if p.idle[i].Bucket == b {
+				best = i
+				break
+			}
+		}
+	}
+	return p.removeIdleLocked(best)
+}
+
+func (p *Pool) removeIdleLocked(i int) *Conn {
+	c := p.idle[i]
+	last := len(p.idle) - 1
+	copy(p.idle[i:], p.idle[i+1:])
+	for j := i; j < last; j++ {
+		p.idle[j].where = j
+	}
+	p.idle[last] = nil
+	p.idle = p.idle[:last]
+	c.where = -1
+	return c
+}
+
+// Release gives the connection back between two turns: to the client that has
+// waited longest, or to the idle ones. A dirty one is reset first, one for which
+// a cancel was sent is proven to have swallowed it.
+func (p *Pool) Release(c *Conn) {
+	st := c.state.Load()
+	for !c.state.CompareAndSwap(st, st&0xffff) {
+		st = c.state.Load()
+	}
+	if !c.Stream.Clean() {
+		p.Discard(c)
+		return
+	}
+	c.Stream.Release()
+	c.Stream.SetDst(nil)
+	if (c.Dirty || c.Bucket == nil || st&0xffff != 0) && !p.opt.BrokenHandOver {
+		p.mu.Lock()
+		p.resting++
+		p.mu.Unlock()
+		go p.restore(c)
+		return
+	}
+	p.free(c)
+}
+
+// restore resets a connection and waits out the cancels sent for it.
+func (p *Pool) restore(c *Conn) {
+	p.resets.Add(1)
+	ok := c.settle() && (!c.Dirty && c.Bucket != nil || c.reset(controlTimeout) == nil)
+	p.mu.Lock()
+	p.resting--
+	p.mu.Unlock()
+	if !ok {
+		p.Discard(c)
+		return
+	}
+	p.free(c)
+}
+
+// settle waits until every cancel for c was delivered and swallows what is left
+// of it: an empty round trip, in which a cancel's error may arrive (trap T10).
+func (c *Conn) settle() bool {
+	if c.state.Load() == 0 {
+		return true
+	}
+	deadline := time.Now().Add(controlTimeout)
+	for c.state.Load()&(cancelSeen-1) != 0 {
+		if time.Now().After(deadline) {
+			return false
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if _, err := c.Query("", controlTimeout); err != nil {
+		var se *ServerError
+		if !errors.As(err, &se) || se.Fields.Code != "57014" {
+			return false
+		}
+	}
+	c.state.Store(0)
+	return true
+}
+
+// free hands c to the oldest waiter or makes it idle.
+func (p *Pool) free(c *Conn) {
+	old := p.opt.Lifetime > 0 && time.Since(c.created) > p.opt.Lifetime
+	p.mu.Lock()
+	if p.closed || old {
+		p.mu.Unlock()
+		p.Discard(c)
+		return
+	}
+	if w := p.waiting.pop(); w != nil {
+		p.mu.Unlock()
+		p.handovers.Add(1)
+		w.ch <- grant{conn: c}
+		return
+	}
+	c.idleSince = time.Now()
+	c.where = len(p.idle)
+	p.idle = append(p.idle, c)
+	p.mu.Unlock()
+}
+
+// Discard closes the connection; whoever waits longest may dial another.
+func (p *Pool) Discard(c *Conn) {
+	st := c.state.Load()
+	for !c.state.CompareAndSwap(st, st&0xffff) {
+		st = c.state.Load()
+	}
+	_ = c.Net.Close()
+	p.mu.Lock()
+	p.open--
+	p.wakeLocked()
+	p.mu.Unlock()
+}
+
+// Lost discards a connection that the server ended. The others may have ended
+// with it (a restart), so each is looked at before it is used again.
+func (p *Pool) Lost(c *Conn) {
+	p.dead.Add(1)
+	p.mu.Lock()
+	for _, i := range p.idle {
+		i.failed = true
+	}
+	p.mu.Unlock()
+	p.Discard(c)
+}
+
+// wakeLocked lets the oldest waiter dial when there is room.
+func (p *Pool) wakeLocked() {
+	if p.closed || p.open >= p.opt.Size+p.opt.Overflow {
+		return
+	}
+	if w := p.waiting.pop(); w != nil {
+		p.open++
+		w.ch <- grant{}
+	}
+}
+
+// Query runs sql on a connection of the pool, for control work. It waits like a
+// client does, so it never needs a connection beyond those of the pool.
+func (p *Pool) Query(sql string, timeout time.Duration) ([][]*string, error) {
+	var w Waiter
+	w.Init()
+	c, err := p.Acquire(&w, ControlOwner, nil, p.Empty(), timeout)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := c.queryPlain(sql, timeout)
+	var se *ServerError
+	if err != nil && !errors.As(err, &se) {
+		p.Discard(c)
+		return nil, fmt.Errorf("cannot run a control query: %w", err)
+	}
+	p.Release(c)
+	return rows, err
+}
+
+// ControlOwner is the owner of connections that the gateway uses for itself.
+const ControlOwner = 1<<48 - 1
+
+func (c *Conn) queryPlain(sql string, timeout time.Duration) ([][]*string, error) {
+	if err := c.Switch(c.pool.Empty(), timeout); err != nil {
+		return nil, err
+	}
+	return c.Query(sql, timeout)
+}
+
+// Close ends the pool: idle connections at once, held ones when they are
+// released; who waits gets ErrClosed.
+func (p *Pool) Close() {
+	p.cancel()
+	p.mu.Lock()
+	p.closed = true
+	idle := p.idle
+	p.idle = nil
+	for w := p.waiting.pop(); w != nil; w = p.waiting.pop() {
+		w.ch <- grant{err: ErrClosed}
+	}
+	p.mu.Unlock()
+	for _, c := range idle {
+		c.where = -1
+		c.goodbye()
+		p.Discard(c)
+	}
+}
