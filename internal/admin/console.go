@@ -1,0 +1,127 @@
+package admin
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Console answers the statements of the virtual database. Its functions give the
+// rows of the moment, from any goroutine; one that is nil has none.
+type Console struct {
+	Version   string // of the program
+	Pools     func() []PoolRow
+	Clients   func() []ClientRow
+	Servers   func() []ServerRow
+	Stats     func() []StatsRow
+	Databases func() []DatabaseRow
+	Users     func() []UserRow
+	Config    func() []ConfigRow
+	Pins      func() []PinRow
+	Login     func() int // clients that are logging in
+
+	// mu protects the samples that averages are counted from.
+	mu         sync.Mutex
+	older, old sample
+}
+
+type sample struct {
+	at   time.Time
+	rows map[string]StatsRow // by database
+}
+
+// statsPeriod is how often samples are taken: averages are of one to two periods,
+// like PgBouncer's with its stats_period of 60 s.
+const statsPeriod = time.Minute
+
+// Run takes the samples for SHOW STATS until ctx ends. Without it averages are
+// since the first SHOW STATS.
+func (c *Console) Run(ctx context.Context) {
+	t := time.NewTicker(statsPeriod)
+	defer t.Stop()
+	for {
+		c.sample(time.Now())
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}
+
+func (c *Console) sample(now time.Time) {
+	s := sample{at: now, rows: map[string]StatsRow{}}
+	for _, r := range rowsOf(c.Stats) {
+		s.rows[r.Database] = r
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.older, c.old = c.old, s
+	if c.older.at.IsZero() {
+		c.older = s
+	}
+}
+
+// Answer returns the table for one statement. The error is an *Error.
+func (c *Console) Answer(text string) (Table, error) {
+	cmd, err := ParseCommand(text)
+	if err != nil {
+		return Table{}, err
+	}
+	switch cmd.Topic {
+	case "POOLS":
+		return poolTable(rowsOf(c.Pools)), nil
+	case "CLIENTS":
+		return clientTable(rowsOf(c.Clients)), nil
+	case "SERVERS":
+		return serverTable(rowsOf(c.Servers)), nil
+	case "STATS":
+		return c.stats(time.Now()), nil
+	case "DATABASES":
+		return databaseTable(rowsOf(c.Databases)), nil
+	case "USERS":
+		return userTable(rowsOf(c.Users)), nil
+	case "LISTS":
+		return c.lists(), nil
+	case "CONFIG":
+		return configTable(rowsOf(c.Config)), nil
+	case "PINS":
+		return pinTable(rowsOf(c.Pins)), nil
+	case "VERSION":
+		return Table{versionColumns, [][]string{{"qvpgw " + c.Version + " (console of PgBouncer 1.24)"}}}, nil
+	case "HELP":
+		t := Table{Columns: helpColumns}
+		for _, topic := range topics {
+			t.Rows = append(t.Rows, []string{"SHOW " + topic.name, topic.answers})
+		}
+		return t, nil
+	}
+	panic("BUG: ParseCommand gave the topic " + cmd.Topic)
+}
+
+func (c *Console) stats(now time.Time) Table {
+	c.mu.Lock()
+	older := c.older
+	c.mu.Unlock()
+	if older.at.IsZero() {
+		c.sample(now)
+		older.at = now
+	}
+	return statsTable(rowsOf(c.Stats), older.rows, now.Sub(older.at))
+}
+
+func (c *Console) lists() Table {
+	login := 0
+	if c.Login != nil {
+		login = c.Login()
+	}
+	return listTable(len(rowsOf(c.Databases)), len(rowsOf(c.Users)), len(rowsOf(c.Pools)),
+		len(rowsOf(c.Clients)), login, len(rowsOf(c.Servers)))
+}
+
+func rowsOf[T any](f func() []T) []T {
+	if f == nil {
+		return nil
+	}
+	return f()
+}

@@ -1,0 +1,121 @@
+package admin
+
+import "time"
+
+// PoolRow is one pool: the server connections of a database and user.
+type PoolRow struct {
+	Database       string        `json:"database"`
+	User           string        `json:"user"`
+	Mode           string        `json:"mode"` // "transaction" or "session"
+	ClientsActive  int           `json:"clients_active"`
+	ClientsWaiting int           `json:"clients_waiting"`
+	ClientsPinned  int           `json:"clients_pinned"`
+	Cancels        int           `json:"cancels"` // cancel requests on their way to the server
+	ServersActive  int           `json:"servers_active"`
+	ServersIdle    int           `json:"servers_idle"`
+	ServersResting int           `json:"servers_resting"` // being reset or checked
+	ServersLogin   int           `json:"servers_login"`
+	Size           int           `json:"size"`
+	Overflow       int           `json:"overflow"`
+	OldestWait     time.Duration `json:"oldest_wait_ns"`
+	Handovers      int64         `json:"handovers"`
+	Resets         int64         `json:"resets"`
+	LastError      string        `json:"last_error"` // of the last login to the server, "" when it went well
+}
+
+// ClientRow is one client.
+type ClientRow struct {
+	ID        uint64        `json:"id"` // the virtual backend pid that the client was told
+	User      string        `json:"user"`
+	Database  string        `json:"database"`
+	State     string        `json:"state"` // "active", "idle", "waiting"
+	Addr      string        `json:"addr"`
+	Port      int           `json:"port"`
+	LocalAddr string        `json:"-"`
+	LocalPort int           `json:"-"`
+	Connected time.Time     `json:"connected"`
+	Requested time.Time     `json:"requested"` // start of the last turn
+	Wait      time.Duration `json:"wait_ns"`
+	ServerPID uint32        `json:"server_pid"` // of the server connection it holds, or 0
+	TLS       string        `json:"tls"`        // version and cipher, "" without
+	App       string        `json:"app"`
+	Prepared  int           `json:"prepared"`
+	Pins      []string      `json:"pins"` // why it keeps its server connection
+	LastRoute string        `json:"last_route"`
+}
+
+// ServerRow is one server connection.
+type ServerRow struct {
+	ID        uint64
+	User      string
+	Database  string
+	State     string // "active", "idle", "tested", "new"
+	Addr      string
+	Port      int
+	LocalAddr string
+	LocalPort int
+	Connected time.Time
+	Requested time.Time // when it was last given out
+	PID       uint32
+	ClientID  uint64 // of the client that holds it, or 0
+	TLS       string
+	App       string
+	Prepared  int
+	Pinned    bool
+}
+
+// StatsRow are the figures of one database since the start.
+type StatsRow struct {
+	Database     string
+	Assignments  int64 // server connections given out
+	Xacts        int64
+	Queries      int64
+	Received     int64 // bytes from clients
+	Sent         int64 // bytes to clients
+	XactTime     time.Duration
+	QueryTime    time.Duration
+	WaitTime     time.Duration // of clients for a server connection
+	ClientParses int64
+	ServerParses int64
+	Binds        int64
+	Routed       int64 // queries answered from a continuous aggregate
+	Cached       int64 // queries answered from memory
+	Refused      int64
+	SharedXacts  int64 // transactions whose connection was free afterwards
+}
+
+// DatabaseRow is one database that clients have asked for.
+type DatabaseRow struct {
+	Name     string
+	Host     string
+	Port     int
+	Database string // its name at the server
+	Size     int
+	Overflow int
+	Lifetime time.Duration
+	Mode     string
+	Servers  int // connections now
+	Clients  int
+	Catalog  string // state of the catalog: "read 3s ago", "not read: …"
+}
+
+// UserRow is one user that clients have logged in as.
+type UserRow struct {
+	Name             string
+	Mode             string
+	Servers, Clients int
+}
+
+// PinRow is one client that keeps its server connection, and one reason why.
+type PinRow struct {
+	ClientID  uint64
+	User      string
+	Database  string
+	Reason    string // a code of the closed list
+	Detail    string // what it was: the object or the statement's kind, never a literal
+	ServerPID uint32
+	Since     time.Time
+}
+
+// ConfigRow is one configuration key; secrets are masked already.
+type ConfigRow struct{ Key, Value, Default, Where string }
