@@ -10,9 +10,11 @@ type Volatile struct {
 	Chunks     map[int32][]Chunk // by hypertable id, sorted by Start
 	Thresholds map[int32]int64   // by hypertable id
 	Watermarks map[int32]int64   // by aggregate id
+	Invalid    map[int32][]Span  // by aggregate id
 }
 
-// With returns a copy of s with other chunks, thresholds and watermarks, the
+// With returns a copy of s with other chunks, thresholds, watermarks and invalid
+// spans, the
 // same Fingerprint, and everything else shared. Hypertables and aggregates that
 // s does not know are left out; those that v does not name have none, and an
 // aggregate without a watermark has nothing materialized: the lowest one.
@@ -29,7 +31,7 @@ func (s *Snapshot) With(v Volatile) *Snapshot {
 	n.Aggregates = make([]*Aggregate, len(s.Aggregates))
 	for i, a := range s.Aggregates {
 		c := *a
-		c.Watermark = math.MinInt64
+		c.Watermark, c.Invalid = math.MinInt64, v.Invalid[a.ID]
 		if w, ok := v.Watermarks[a.ID]; ok {
 			c.Watermark = w
 		}

@@ -1,0 +1,129 @@
+package schema
+
+import (
+	"slices"
+
+	"qvpgw/internal/catalog"
+)
+
+// node is one relation while its cleanliness is worked out.
+type node struct {
+	relation *catalog.Relation
+	read     []string // what reading it may run
+	write    []string // what writing it may run
+	needs    []edge
+}
+
+// taint notes what is against a relation: mode "w" for writing, "rw" for both.
+func (v *node) taint(mode, what string) {
+	v.write = append(v.write, what)
+	if mode == "rw" {
+		v.read = append(v.read, what)
+	}
+}
+
+// edge leads to a relation that is touched along.
+type edge struct {
+	to   *node
+	kind string // "reads", "holds", "cascades"
+}
+
+// graph is the snapshot being made.
+type graph struct {
+	snapshot *catalog.Snapshot
+	byOID    map[catalog.OID]*node
+}
+
+// code reads codeSQL's rows.
+func (g *graph) code(rows [][]string) error {
+	var n numbers
+	s := g.snapshot
+	for _, row := range rows {
+		a, b, what := g.byOID[n.oid(row[1])], g.byOID[n.oid(row[2])], row[3]
+		switch row[0] {
+		case "function":
+			s.UserFunctions[what] = true
+		case "operator":
+			s.UserOperators[what] = true
+		case "type":
+			s.UserTypes[what] = true
+		case "cast":
+			s.UserCasts = true
+		case "event":
+			s.EventTriggers = true
+		case "login":
+			s.LoginTriggers = true
+		case "taint-w", "taint-rw":
+			if a != nil {
+				a.taint(row[0][len("taint-"):], what+" of "+a.relation.Name.Name)
+			}
+		case "reads":
+			switch {
+			case a != nil && b != nil:
+				a.needs = append(a.needs, edge{b, row[0]})
+			case a != nil:
+				// A chunk, or a relation made since the relations were read.
+				a.taint("rw", a.relation.Name.Name+" reads a relation that is not followed")
+			}
+		case "holds", "cascades":
+			// Indexes hold indexes; they are no nodes.
+			if a != nil && b != nil {
+				a.needs = append(a.needs, edge{b, row[0]})
+				if what == "default" && b.relation.Nextval {
+					a.taint("w", "foreign key of "+b.relation.Name.Name+" sets a default that calls nextval")
+				}
+			}
+		}
+	}
+	return n.err
+}
+
+// settle carries what is against a relation to those that touch it along: a view
+// does what the relations do that it reads, a partitioned table what its
+// partitions do, a referenced table what deleting from the referencing one does.
+func (g *graph) settle() {
+	// Few relations have edges, and paths are short: repeat until nothing moves.
+	for moved := true; moved; {
+		moved = false
+		for _, v := range g.byOID {
+			for _, e := range v.needs {
+				moved = v.carry(e) || moved
+			}
+		}
+	}
+	for _, v := range g.byOID {
+		r := v.relation
+		r.Clean = len(v.read) == 0 && len(v.write) == 0
+		r.ReadClean = len(v.read) == 0
+		if all := slices.Concat(v.read, v.write); len(all) > 0 {
+			r.Unclean = slices.Min(all)
+		}
+	}
+}
+
+// carry takes over what e's end does, and says whether that was news.
+func (v *node) carry(e edge) bool {
+	moved := false
+	if len(e.to.write) > 0 && len(v.write) == 0 {
+		v.write, moved = e.to.write[:1], true
+	}
+	if e.kind == "cascades" {
+		return moved
+	}
+	if len(e.to.read) > 0 && len(v.read) == 0 {
+		v.read, moved = e.to.read[:1], true
+	}
+	from, to := e.to.relation, v.relation
+	if from.InsertTrigger && !to.InsertTrigger {
+		to.InsertTrigger, moved = true, true
+	}
+	if e.kind == "reads" {
+		if from.Nextval && !to.Nextval {
+			to.Nextval, moved = true, true
+		}
+		if from.RowSecurity && !to.RowSecurity {
+			to.RowSecurity, moved = true, true
+		}
+	}
+	return moved
+}

@@ -1,0 +1,208 @@
+package schema
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/cespare/xxhash/v2"
+
+	"qvpgw/internal/catalog"
+)
+
+// Loader reads one database's catalog. It remembers how TimescaleDB's catalog is
+// laid out between calls. Not safe for concurrent use; the zero value is ready.
+type Loader struct {
+	layout layout
+	known  bool // layout was read
+}
+
+// Load reads a whole Snapshot with a new Loader.
+func Load(ctx context.Context, q Query) (*catalog.Snapshot, error) {
+	return new(Loader).Load(ctx, q)
+}
+
+// Load reads a whole Snapshot: four queries without TimescaleDB, seven with it.
+// They are read one after the other, so a snapshot taken while DDL runs may be
+// torn; the next Load then has another Fingerprint.
+func (l *Loader) Load(ctx context.Context, q Query) (*catalog.Snapshot, error) {
+	s, sum, err := l.facts(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	g := graph{snapshot: s, byOID: map[catalog.OID]*node{}}
+	for _, part := range []struct {
+		what  string
+		sql   string
+		width int
+		add   func([][]string) error
+	}{
+		{"relations", l.layout.relationsSQL(), 6, g.relations},
+		{"columns", l.layout.columnsSQL(), 8, g.columns},
+		{"hypertables", hypertablesSQL, 6, g.hypertables},
+		{"continuous aggregates", aggregatesSQL, 14, g.aggregates},
+		{"functions, triggers and views", l.layout.codeSQL(), 4, g.code},
+	} {
+		if !l.layout.present && (part.sql == hypertablesSQL || part.sql == aggregatesSQL) {
+			continue
+		}
+		rows, err := read(ctx, q, part.what, part.sql, part.width)
+		if err != nil {
+			return nil, err
+		}
+		if err := part.add(rows); err != nil {
+			return nil, fmt.Errorf("cannot understand the catalog's %s: %w", part.what, err)
+		}
+		sum.add(part.what, rows)
+	}
+	g.settle()
+	s.Fingerprint = sum.String()
+	return l.LoadVolatile(ctx, q, s)
+}
+
+// facts reads versions and the layout.
+func (l *Loader) facts(ctx context.Context, q Query) (*catalog.Snapshot, checksum, error) {
+	rows, err := read(ctx, q, "versions", factsSQL, 7)
+	if err != nil {
+		return nil, 0, err
+	}
+	if len(rows) != 1 {
+		return nil, 0, fmt.Errorf("cannot read versions from the system catalogs: %d rows, not one", len(rows))
+	}
+	row := rows[0]
+	server, err := strconv.Atoi(row[0])
+	if err != nil {
+		return nil, 0, fmt.Errorf("cannot read the server's version: %w", err)
+	}
+	s := &catalog.Snapshot{
+		ServerVersion: server,
+		Timescale:     row[1],
+		Vector:        row[2],
+		Community:     row[1] != "" && row[3] == "timescale",
+		InRecovery:    row[4] == "t",
+		Relations:     map[catalog.Name]*catalog.Relation{},
+		UserFunctions: map[string]bool{},
+		UserOperators: map[string]bool{},
+		UserTypes:     map[string]bool{},
+		Hypertables:   map[int32]*catalog.Hypertable{},
+	}
+	columns := strings.Fields(row[5])
+	l.layout = layout{
+		present:   row[1] != "" && len(columns) > 0 && !parseVersion(row[1]).less(oldest),
+		chunkOID:  slices.Contains(columns, "chunk.relid"),
+		sliceByID: slices.Contains(columns, "dimension_slice.chunk_id"),
+		dropped:   slices.Contains(columns, "chunk.dropped"),
+
+		compressedID: slices.Contains(columns, "chunk.compressed_chunk_id"),
+		ranges:       slices.Contains(columns, "continuous_aggs_materialization_ranges.materialization_id"),
+		knownOnly:    row[6] == "t",
+	}
+	l.known = true
+	var sum checksum
+	row[4] = "" // recovery is volatile
+	sum.add("versions", rows)
+	return s, sum, nil
+}
+
+// checksum is a sum over rows in any order.
+type checksum uint64
+
+func (c *checksum) add(what string, rows [][]string) {
+	var d xxhash.Digest
+	for _, row := range rows {
+		d.Reset()
+		_, _ = d.WriteString(what) // never fails
+		for _, v := range row {
+			_, _ = d.WriteString("\x00")
+			_, _ = d.WriteString(v)
+		}
+		*c += checksum(d.Sum64())
+	}
+}
+
+func (c checksum) String() string { return fmt.Sprintf("%016x", uint64(c)) }
+
+// relations reads relationsSQL's rows.
+func (g *graph) relations(rows [][]string) error {
+	var n numbers
+	for _, row := range rows {
+		if len(row[3]) != 1 {
+			return fmt.Errorf("kind %q of relation %s", row[3], row[2])
+		}
+		r := &catalog.Relation{
+			OID: n.oid(row[0]), Name: catalog.Name{Schema: row[1], Name: row[2]}, Kind: row[3][0],
+			RowSecurity: row[4] == "t", InsertTrigger: row[5] == "t",
+		}
+		g.snapshot.Relations[r.Name] = r
+		v := &node{relation: r}
+		g.byOID[r.OID] = v
+		if r.RowSecurity {
+			v.taint("rw", "row security on "+r.Name.Name)
+		}
+		if r.Kind == 'f' {
+			v.taint("rw", r.Name.Name+" is a foreign table")
+		}
+	}
+	return n.err
+}
+
+// columns reads columnsSQL's rows.
+func (g *graph) columns(rows [][]string) error {
+	var n numbers
+	for _, row := range rows {
+		number, typmod := n.int64(row[1]), n.int32(row[4])
+		c := catalog.Column{Name: row[2], Number: int16(number), Type: n.oid(row[3]), TypMod: typmod, NotNull: row[5] == "t", Nondeterministic: row[7] == "t"}
+		v := g.byOID[n.oid(row[0])]
+		if v == nil {
+			continue // made after the relations were read
+		}
+		v.relation.Columns = append(v.relation.Columns, c)
+		v.relation.Nextval = v.relation.Nextval || row[6] == "t"
+	}
+	return n.err
+}
+
+// hypertables reads hypertablesSQL's rows.
+func (g *graph) hypertables(rows [][]string) error {
+	var n numbers
+	for _, row := range rows {
+		h := &catalog.Hypertable{
+			ID: n.int32(row[0]), Name: catalog.Name{Schema: row[1], Name: row[2]},
+			TimeColumn: row[3], TimeType: n.oid(row[4]),
+		}
+		g.snapshot.Hypertables[h.ID] = h
+		if r := g.snapshot.Relations[h.Name]; r != nil {
+			r.HypertableID = h.ID
+			if row[5] != "" {
+				g.byOID[r.OID].taint("rw", "partitioning function "+row[5]+" of "+r.Name.Name)
+			}
+		}
+	}
+	return n.err
+}
+
+// aggregates reads aggregatesSQL's rows.
+func (g *graph) aggregates(rows [][]string) error {
+	var n numbers
+	for _, row := range rows {
+		a := &catalog.Aggregate{
+			ID: n.int32(row[0]), RawID: n.int32(row[1]),
+			View:             catalog.Name{Schema: row[2], Name: row[3]},
+			Materialization:  catalog.Name{Schema: row[4], Name: row[5]},
+			Definition:       row[6],
+			MaterializedOnly: row[7] == "t",
+			Finalized:        row[8] == "t",
+			Watermark:        math.MinInt64,
+			BucketWidth:      row[9], BucketOrigin: row[10], BucketOffset: row[11], BucketTimeZone: row[12],
+			BucketFixed: row[13] == "t",
+		}
+		if r := g.snapshot.Relations[a.Materialization]; r != nil {
+			a.Columns = r.Columns
+		}
+		g.snapshot.Aggregates = append(g.snapshot.Aggregates, a)
+	}
+	return n.err
+}

@@ -1,0 +1,279 @@
+package schema
+
+import "strings"
+
+// The queries of Loader. They name no column that differs between TimescaleDB
+// 2.15 and 2.30 but through layout, need no privilege beyond what PUBLIC has,
+// and return no NULL that matters. Objects below oid 16384 are initdb's and are
+// taken as built in.
+
+// layout says how TimescaleDB's catalog is laid out.
+type layout struct {
+	present   bool // the extension is there and new enough
+	chunkOID  bool // chunk has relid instead of schema_name and table_name (2.30)
+	sliceByID bool // dimension_slice has chunk_id, and chunk_constraint is gone (2.30)
+	dropped   bool // chunk has a column dropped
+
+	compressedID bool // chunk has compressed_chunk_id; else compression_settings leads to the compressed relation
+	ranges       bool // continuous_aggs_materialization_ranges is there (2.22)
+
+	knownOnly bool // no function, operator or domain but those of initdb and known extensions
+}
+
+const factsSQL = `
+WITH ` + ownedCTE + `
+SELECT current_setting('server_version_num'),
+       coalesce((SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'), ''),
+       coalesce((SELECT extversion FROM pg_extension WHERE extname = 'vector'), ''),
+       coalesce(current_setting('timescaledb.license', true), ''),
+       pg_is_in_recovery(),
+       (SELECT coalesce(string_agg(c.relname || '.' || a.attname, ' '), '')
+        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+        WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = '_timescaledb_catalog')
+          AND c.relname IN ('chunk', 'dimension_slice', 'continuous_aggs_materialization_ranges')
+          AND a.attnum > 0 AND NOT a.attisdropped),
+       NOT EXISTS (SELECT FROM pg_proc WHERE oid >= 16384 AND oid NOT IN (SELECT objid FROM owned WHERE classid = 'pg_proc'::regclass AND known))
+       AND NOT EXISTS (SELECT FROM pg_operator WHERE oid >= 16384 AND oid NOT IN (SELECT objid FROM owned WHERE classid = 'pg_operator'::regclass AND known))
+       AND NOT EXISTS (SELECT FROM pg_type WHERE oid >= 16384 AND typtype = 'd')`
+
+// knownExtensions are those whose functions are known to leave no state in a
+// session and to run no code of users, but for unsafeExtension.
+const knownExtensions = `'timescaledb', 'timescaledb_toolkit', 'vector', 'vectorscale', 'plpgsql', 'pgcrypto', 'uuid-ossp', 'citext', 'hstore', 'pg_stat_statements'`
+
+// unsafeExtension are functions of known extensions that set settings of the
+// session.
+const unsafeExtension = `'timescaledb_pre_restore', 'timescaledb_post_restore'`
+
+// stateful are built-in functions that leave state in the session or run SQL
+// that they are given. nextval is apart: in a default it is expected.
+const stateful = `p.proname IN ('set_config', 'setseed', 'setval', 'currval', 'lastval',
+  'query_to_xml', 'query_to_xmlschema', 'query_to_xml_and_xmlschema', 'cursor_to_xml', 'cursor_to_xmlschema',
+  'table_to_xml', 'table_to_xmlschema', 'table_to_xml_and_xmlschema', 'schema_to_xml', 'schema_to_xml_and_xmlschema',
+  'database_to_xml', 'database_to_xml_and_xmlschema', 'ts_stat', 'ts_rewrite', 'pg_stat_force_next_flush',
+  'pg_create_physical_replication_slot', 'pg_create_logical_replication_slot', 'pg_copy_physical_replication_slot',
+  'pg_copy_logical_replication_slot', 'pg_replication_origin_session_setup', 'pg_replication_origin_session_reset',
+  'pg_backup_start', 'pg_backup_stop')
+  OR p.proname LIKE 'pg\_%advisory\_%'`
+
+// chunksCTE lists the relations that are chunks; they stand for their
+// hypertable and are no relations of the snapshot.
+func (l layout) chunksCTE() string {
+	const compressed = `
+  SELECT c.oid FROM pg_class c
+  WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = '_timescaledb_internal') AND c.relname LIKE '%\_chunk'`
+	switch {
+	case !l.present:
+		return `chunks (oid) AS (SELECT 0::oid WHERE false)`
+	case l.chunkOID:
+		return `chunks (oid) AS MATERIALIZED (
+  SELECT relid::oid FROM _timescaledb_catalog.chunk
+  UNION` + compressed + `)`
+	}
+	return `chunks (oid) AS MATERIALIZED (
+  SELECT c.oid FROM _timescaledb_catalog.chunk k
+  JOIN pg_namespace n ON n.nspname = k.schema_name
+  JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = k.table_name
+  UNION` + compressed + `)`
+}
+
+// ownedCTE lists what extensions own, and whether the extension is known.
+const ownedCTE = `owned (classid, objid, known) AS MATERIALIZED (
+  SELECT d.classid, d.objid, x.extname IN (` + knownExtensions + `)
+  FROM pg_depend d JOIN pg_extension x ON x.oid = d.refobjid
+  WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e')`
+
+// relationsSQL: oid, schema, name, kind, row security, insert trigger.
+func (l layout) relationsSQL() string {
+	return `
+WITH ` + l.chunksCTE() + `,
+inserted AS (
+  SELECT DISTINCT t.tgrelid
+  FROM pg_trigger t
+  JOIN pg_proc p ON p.oid = t.tgfoid
+  WHERE t.tgtype & 4 <> 0
+    AND p.pronamespace <> coalesce((SELECT oid FROM pg_namespace WHERE nspname = 'qvpgw'), 0)
+    AND NOT EXISTS (SELECT FROM pg_depend d JOIN pg_extension x ON x.oid = d.refobjid
+                    WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid
+                      AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND x.extname = 'timescaledb'))
+SELECT c.oid, n.nspname, c.relname, c.relkind, c.relrowsecurity OR c.relforcerowsecurity,
+       c.oid IN (SELECT tgrelid FROM inserted)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't'
+  AND n.nspname <> 'pg_toast'
+  AND c.oid NOT IN (SELECT oid FROM chunks)
+  AND NOT (n.nspname = '_timescaledb_internal' AND c.relkind = 'v')`
+}
+
+// columnsSQL: relation, number, name, type, typmod, not null, nextval,
+// nondeterministic collation. Relations of initdb and of known extensions are left out: nobody plans on their columns.
+func (l layout) columnsSQL() string {
+	return `
+WITH ` + l.chunksCTE() + `, ` + ownedCTE + `
+SELECT a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attnotnull,
+       a.attidentity <> ''
+       OR EXISTS (SELECT FROM pg_attrdef f WHERE f.adrelid = a.attrelid AND f.adnum = a.attnum AND f.adbin::text LIKE '%:funcid 1574 %')
+       OR EXISTS (SELECT FROM pg_type t WHERE t.oid = a.atttypid AND t.oid >= 16384 AND t.typtype = 'd' AND t.typdefaultbin::text LIKE '%:funcid 1574 %'),
+       a.attcollation >= 16384
+       AND EXISTS (SELECT FROM pg_collation l WHERE l.oid = a.attcollation AND NOT l.collisdeterministic)
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+WHERE c.oid >= 16384 AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relpersistence <> 't'
+  AND a.attnum > 0 AND NOT a.attisdropped
+  AND c.relnamespace <> coalesce((SELECT oid FROM pg_namespace WHERE nspname = 'pg_toast'), 0)
+  AND c.oid NOT IN (SELECT oid FROM chunks)
+  AND c.oid NOT IN (SELECT objid FROM owned WHERE classid = 'pg_class'::regclass AND known)
+ORDER BY a.attrelid, a.attnum`
+}
+
+// knownOnly stands for badCTE in a database without a function, operator or
+// domain of a user: three quarters of the work are then not needed.
+const knownOnly = `badoperator (oid) AS (SELECT 0::oid WHERE false),
+badclass (oid, opcdefault, native) AS (SELECT 0::oid, false, false WHERE false),
+badtype (oid) AS (SELECT 0::oid WHERE false),
+bad (classid, objid, objsubid) AS (SELECT 0::oid, 0::oid, 0 WHERE false),
+`
+
+// badCTE finds what runs code: operators, operator classes and types, and then
+// everything that pg_depend says stands on them.
+const badCTE = `badoperator (oid) AS MATERIALIZED (
+  SELECT o.oid FROM pg_operator o
+  WHERE o.oid >= 16384
+    AND (o.oprcode IN (SELECT oid FROM code UNION ALL SELECT oid FROM state UNION ALL SELECT 1574)
+         OR o.oprrest IN (SELECT oid FROM code) OR o.oprjoin IN (SELECT oid FROM code))),
+badclass (oid, opcdefault, native) AS MATERIALIZED (
+  SELECT c.oid, c.opcdefault, bool_and(f.native) FROM pg_opclass c
+  JOIN (SELECT a.amprocfamily AS family, k.native FROM pg_amproc a JOIN code k ON k.oid = a.amproc
+        UNION ALL
+        SELECT a.amopfamily, false FROM pg_amop a JOIN badoperator b ON b.oid = a.amopopr) f ON f.family = c.opcfamily
+  GROUP BY c.oid, c.opcdefault),
+direct (classid, objid, objsubid) AS MATERIALIZED (
+  SELECT DISTINCT d.classid, d.objid, d.objsubid
+  FROM pg_depend d
+  JOIN (SELECT 'pg_proc'::regclass::oid, oid FROM code
+        UNION ALL SELECT 'pg_operator'::regclass, oid FROM badoperator
+        UNION ALL SELECT 'pg_opclass'::regclass, oid FROM badclass) b (classid, oid)
+    ON d.refclassid = b.classid AND d.refobjid = b.oid
+  WHERE d.deptype <> 'e'),
+badtype (oid) AS (
+  (SELECT t.oid FROM pg_type t JOIN code k ON k.oid IN (t.typinput, t.typoutput, t.typreceive, t.typsend, t.typmodin, t.typmodout, t.typsubscript)
+   WHERE t.oid >= 16384
+   UNION ALL
+   SELECT r.rngtypid FROM pg_range r JOIN code k ON k.oid IN (r.rngcanonical, r.rngsubdiff)
+   UNION ALL
+   SELECT c.contypid FROM pg_constraint c
+   WHERE c.contypid >= 16384
+     AND (c.conbin::text ~ (SELECT all_ FROM pattern)
+          OR c.oid IN (SELECT objid FROM direct WHERE classid = 'pg_constraint'::regclass))
+   UNION ALL
+   SELECT t.oid FROM pg_type t
+   WHERE t.typtype = 'd' AND t.oid >= 16384
+     AND (t.typdefaultbin::text ~ (SELECT defaults FROM pattern)
+          OR t.oid IN (SELECT objid FROM direct WHERE classid = 'pg_type'::regclass)))
+  UNION
+  SELECT e.oid FROM badtype b
+  JOIN (SELECT oid, typbasetype FROM pg_type WHERE typbasetype >= 16384
+        UNION ALL SELECT oid, typelem FROM pg_type WHERE typelem >= 16384
+        UNION ALL SELECT rngtypid, rngsubtype FROM pg_range WHERE rngsubtype >= 16384
+        UNION ALL SELECT rngmultitypid, rngtypid FROM pg_range WHERE rngtypid >= 16384
+        UNION ALL SELECT c.reltype, a.atttypid FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+                  WHERE a.atttypid >= 16384 AND a.attnum > 0 AND c.reltype <> 0) e (oid, inner_)
+    ON e.inner_ = b.oid),
+bad (classid, objid, objsubid) AS MATERIALIZED (
+  SELECT classid, objid, objsubid FROM direct
+  UNION
+  SELECT d.classid, d.objid, d.objsubid FROM pg_depend d JOIN badtype b ON b.oid = d.refobjid
+  WHERE d.refclassid = 'pg_type'::regclass),
+`
+
+// codeSQL: kind, a, b, text. The kinds are in the constants of clean.go. What a
+// thing runs is found in two ways: pg_depend for users' objects, and the node
+// trees' funcids for the built-in functions that pg_depend does not record.
+func (l layout) codeSQL() string {
+	bad := badCTE
+	if l.knownOnly {
+		bad = knownOnly
+	}
+	return strings.NewReplacer("{chunks}", l.chunksCTE(), "{owned}", ownedCTE, "{bad}", bad).Replace(codeTemplate)
+}
+
+const codeTemplate = `
+WITH RECURSIVE {chunks}, {owned},
+code (oid, proname, native) AS MATERIALIZED (
+  SELECT p.oid, p.proname, o.objid IS NOT NULL AND p.prolang IN (12, 13)
+  FROM pg_proc p
+  JOIN pg_namespace n ON n.oid = p.pronamespace
+  LEFT JOIN owned o ON o.classid = 'pg_proc'::regclass AND o.objid = p.oid
+  WHERE p.oid >= 16384
+    AND (o.known IS NOT TRUE OR p.proname IN (` + unsafeExtension + `))
+    AND NOT (o.objid IS NOT NULL AND p.provolatile = 'i' AND p.prolang IN (12, 13))
+    AND NOT (n.nspname = 'qvpgw' AND n.nspowner = p.proowner)),
+state (oid) AS MATERIALIZED (
+  SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.oid < 16384 AND (` + stateful + `)),
+pattern (defaults, all_) AS MATERIALIZED (
+  SELECT ':funcid (' || string_agg(oid::text, '|') || ') ', ':funcid (1574|' || string_agg(oid::text, '|') || ') ' FROM state),
+{bad}views (oid, rule, action) AS MATERIALIZED (
+  SELECT c.oid, r.oid, r.ev_action
+  FROM pg_class c JOIN pg_rewrite r ON r.ev_class = c.oid AND r.rulename = '_RETURN'
+  WHERE c.relkind IN ('v', 'm') AND c.oid >= 16384
+    AND c.oid NOT IN (SELECT objid FROM owned WHERE classid = 'pg_class'::regclass AND known)
+    AND c.relnamespace <> coalesce((SELECT oid FROM pg_namespace WHERE nspname = '_timescaledb_internal'), 0)),
+taint (relid, mode, what) AS (
+  SELECT t.tgrelid, 'w', 'trigger ' || t.tgname FROM pg_trigger t
+  WHERE t.tgenabled <> 'D'
+    AND (t.oid IN (SELECT objid FROM bad WHERE classid = 'pg_trigger'::regclass)
+         OR t.tgqual IS NOT NULL AND t.tgqual::text ~ (SELECT all_ FROM pattern))
+  UNION ALL
+  SELECT r.ev_class, 'w', 'rule ' || r.rulename FROM pg_rewrite r WHERE r.rulename <> '_RETURN' AND r.ev_enabled <> 'D'
+  UNION ALL
+  SELECT v.oid, 'rw', 'its definition' FROM views v
+  WHERE v.rule IN (SELECT objid FROM bad WHERE classid = 'pg_rewrite'::regclass)
+     OR v.action::text ~ (SELECT all_ FROM pattern)
+  UNION ALL
+  SELECT f.adrelid, 'w', 'default of column ' || a.attname
+  FROM pg_attrdef f JOIN pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum
+  WHERE f.adbin::text ~ (SELECT defaults FROM pattern)
+     OR f.oid IN (SELECT objid FROM bad WHERE classid = 'pg_attrdef'::regclass)
+  UNION ALL
+  SELECT c.conrelid, 'w', 'constraint ' || c.conname FROM pg_constraint c
+  WHERE c.conrelid >= 16384
+    AND (c.contype = 'c' AND c.conbin::text ~ (SELECT all_ FROM pattern)
+         OR c.oid IN (SELECT objid FROM bad WHERE classid = 'pg_constraint'::regclass))
+  UNION ALL
+  SELECT i.indrelid, 'rw', 'index ' || c.relname
+  FROM bad b JOIN pg_index i ON i.indexrelid = b.objid JOIN pg_class c ON c.oid = b.objid
+  WHERE b.classid = 'pg_class'::regclass
+  UNION ALL
+  SELECT b.objid, 'rw', coalesce('column ' || a.attname, 'partition key')
+  FROM bad b LEFT JOIN pg_attribute a ON a.attrelid = b.objid AND a.attnum = b.objsubid AND b.objsubid > 0
+  WHERE b.classid = 'pg_class'::regclass
+  UNION ALL
+  SELECT c.oid, 'rw', 'access method ' || m.amname
+  FROM pg_class c JOIN pg_am m ON m.oid = c.relam JOIN code k ON k.oid = m.amhandler),
+placed (relid, mode, what) AS (
+  SELECT DISTINCT coalesce((SELECT i.inhparent FROM pg_inherits i JOIN chunks k ON k.oid = i.inhrelid WHERE i.inhrelid = t.relid LIMIT 1), t.relid), t.mode, t.what
+  FROM taint t)
+SELECT 'function' AS kind, 0::oid AS a, 0::oid AS b, proname::text AS what FROM (SELECT DISTINCT proname FROM code) f
+UNION ALL
+SELECT 'operator', 0, 0, oprname FROM (SELECT DISTINCT o.oprname FROM pg_operator o JOIN badoperator b ON b.oid = o.oid) f
+UNION ALL
+SELECT 'type', 0, 0, t.typname FROM pg_type t JOIN badtype b ON b.oid = t.oid
+UNION ALL
+SELECT 'cast', 0, 0, '' WHERE EXISTS (SELECT FROM pg_cast c JOIN code k ON k.oid = c.castfunc WHERE NOT k.native)
+                           OR EXISTS (SELECT FROM badclass c WHERE c.opcdefault AND NOT c.native)
+UNION ALL
+SELECT CASE evtevent WHEN 'login' THEN 'login' ELSE 'event' END, 0, 0, evtname
+FROM pg_event_trigger e JOIN code k ON k.oid = e.evtfoid WHERE e.evtenabled <> 'D'
+UNION ALL
+SELECT 'taint-' || mode, relid, 0, what FROM placed
+UNION ALL
+SELECT DISTINCT 'reads', v.oid, d.refobjid, ''
+FROM views v
+JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = v.rule AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> v.oid
+JOIN pg_class c ON c.oid = d.refobjid AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+UNION ALL
+SELECT 'holds', inhparent, inhrelid, '' FROM pg_inherits i WHERE i.inhrelid NOT IN (SELECT oid FROM chunks)
+UNION ALL
+SELECT 'cascades', confrelid, conrelid, CASE WHEN 'd' IN (confdeltype, confupdtype) THEN 'default' ELSE '' END
+FROM pg_constraint
+WHERE contype = 'f' AND conrelid NOT IN (SELECT objid FROM owned WHERE classid = 'pg_class'::regclass AND known)
+  AND (confdeltype IN ('c', 'n', 'd') OR confupdtype IN ('c', 'n', 'd'))
+  AND conrelid NOT IN (SELECT oid FROM chunks)`
