@@ -181,6 +181,11 @@ func TestLoadAndTourOnTheEmbeddedBackend(t *testing.T) {
 		t.Errorf("%s late bars of an interrupted tour are left", got)
 	}
 
+	// A database without a gateway takes the settings but knows no last_route.
+	var out strings.Builder
+	if _, err := Tour(ctx, dsn, &out); err == nil || !strings.Contains(err.Error(), "line 1") {
+		t.Errorf("a tour without a gateway: %v", err)
+	}
 	tourOf(t, dsn)
 	if got := ask("SELECT (SELECT count(*) FROM market_data WHERE volume = 1234) + (SELECT count(*) FROM feature_embeddings) - 72"); got != "0" {
 		t.Errorf("%s rows of the tour are left", got)

@@ -12,7 +12,7 @@ import (
 type step struct {
 	title string
 	query query
-	// route is how qvpgw.last_route must begin, word by word; one of them.
+	// route is what qvpgw.last_route must say: one of these, as matches compares.
 	route []string
 	sums  []summed
 	runs  int // times it is run each way; the median is shown
@@ -120,10 +120,19 @@ func steps(f facts) []step {
 				" FROM market_data WHERE " + recent},
 		},
 		{
-			title: "averages by day, parameters", route: []string{day}, sums: average,
+			title: "averages by day, a parameter", route: []string{day}, sums: average,
 			query: query{
 				sql: "SELECT time_bucket('1 day', timestamp) AS day, avg(close) AS average, count(close) AS bars, max(high) - min(low) AS spread" +
-					" FROM market_data WHERE symbol = $1 AND timestamp >= $2 GROUP BY day ORDER BY day",
+					" FROM market_data WHERE symbol = $1 AND timestamp >= '" + from + "' GROUP BY day ORDER BY day",
+				args: []string{Minute}, protocol: prepared,
+			},
+		},
+		{
+			// Whether the bound of a parameter is followed is the gateway's choice.
+			title: "highs by week, all parameters", route: []string{week, "pass"},
+			query: query{
+				sql: "SELECT time_bucket('1 week', timestamp) AS week, max(high) AS high, count(*) AS bars" +
+					" FROM market_data WHERE symbol = $1 AND timestamp >= $2 GROUP BY week ORDER BY week",
 				args: []string{Minute, from}, protocol: prepared,
 			},
 		},

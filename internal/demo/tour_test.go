@@ -97,6 +97,31 @@ func TestALineFailsWhenAnyPartOfItIsWrong(t *testing.T) {
 	}
 }
 
+func TestRoutesMatchByActionAndWords(t *testing.T) {
+	for _, c := range []struct {
+		route, wanted string
+		want          bool
+	}{
+		{"rewrite market_data_1h strict", "rewrite market_data_1h", true},
+		{"rewrite aggregate public.market_data_1h", "rewrite market_data_1h", true},
+		{"rewrite aggregate market_data_1d", "rewrite market_data_1h", false},
+		{"pass not_fresh market_data_1h", "rewrite market_data_1h", false},
+		{"cached hit feature_embeddings", "cached hit", true},
+		{"cached miss feature_embeddings", "cached hit", false},
+		{"refused rule_delete_without_where", "refused delete_without_where", true},
+		{"refused", "refused delete_without_where", false},
+		{"passed", "pass", false},
+		{"", "pass", false},
+	} {
+		if got := matches(c.route, []string{c.wanted}); got != c.want {
+			t.Errorf("%q for %q: %v", c.route, c.wanted, got)
+		}
+	}
+	if !matches("pass", nil) || !matches("pass", []string{"rewrite", "pass"}) || matches("pass", []string{"rewrite", "cached"}) {
+		t.Error("one of several, or none, is not understood")
+	}
+}
+
 func TestFloatsWithinTheirBoundAreCountedApart(t *testing.T) {
 	f := good()
 	f.auto = averages([3]string{"SPY", "1.5000000000000002", "3"})
