@@ -304,13 +304,13 @@ func (p *player) send(st step) error {
 	if piece == 0 {
 		piece = max(len(out), 1)
 	}
-	for len(out) > 0 {
+	for sent := 0; len(out) > 0; sent++ {
 		n := min(piece, len(out))
 		if _, err := p.conn.Write(out[:n]); err != nil {
 			return fmt.Errorf("cannot send %s: %w", st.args[0], err)
 		}
-		if out = out[n:]; len(out) > 0 {
-			time.Sleep(200 * time.Microsecond) // else the kernel joins the pieces
+		if out = out[n:]; len(out) > 0 && sent < 6 {
+			time.Sleep(200 * time.Microsecond) // else the kernel joins the pieces of the header
 		}
 	}
 	return nil

@@ -309,6 +309,7 @@ class Session {
     if (batch.includes('set_config')) this.changed = this.setInBlock = true
     for (const [type, m] of messages(out)) {
       if (type === 'G' && this.copied) continue // answered by collect
+      if (type === 'N' && m.includes('M# ') && m.includes(': aborting transaction ')) continue // the engine's own chatter
       if (type === 'E') failed = true
       const tag = type === 'C' ? cstring(m, 5)[0] : ''
       if (['SET', 'RESET', 'DISCARD ALL'].includes(tag)) this.changed = this.setInBlock = true
