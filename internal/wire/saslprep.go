@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"strings"
 	"unicode/utf8"
 
 	"github.com/xdg-go/stringprep"
@@ -17,12 +16,11 @@ var prohibited = []stringprep.Set{
 }
 
 // saslPrep normalises a password as PostgreSQL and libpq do, which differs from
-// RFC 4013 in four points: pure ASCII is left alone, control characters included;
-// what RFC 4013 refuses is used as it is; characters are forbidden as they are
-// before normalisation; and U+200B, which is both a space and a character mapped
-// to nothing, is a space.
+// RFC 4013 in three points: what it refuses is used as it is; characters are
+// forbidden as they are before normalisation; and U+200B, which is both a space
+// and a character mapped to nothing, is a space.
 func saslPrep(password string) string {
-	if isASCII(password) || !utf8.ValidString(password) {
+	if !utf8.ValidString(password) {
 		return password
 	}
 	mapped := make([]rune, 0, len(password))
@@ -37,10 +35,6 @@ func saslPrep(password string) string {
 		return password
 	}
 	return norm.NFKC.String(string(mapped))
-}
-
-func isASCII(s string) bool {
-	return strings.IndexFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) < 0
 }
 
 func allowed(runes []rune) bool {
