@@ -20,6 +20,8 @@ const (
 // environ lists the names that work without a config file too, and the keys that
 // they set. They stand above the file, as the environment usually does.
 var environ = []struct{ name, key string }{
+	{"QVPGW_LISTEN", "listen"},
+	{"QVPGW_HTTP", "http"},
 	{"POSTGRES_HOST", "backend.host"},
 	{"POSTGRES_PORT", "backend.port"},
 	{"POSTGRES_DB", "backend.database"},

@@ -1,0 +1,75 @@
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.ONESHELL:
+.DELETE_ON_ERROR:
+
+# pg_query_go is C.
+export CGO_ENABLED := 1
+
+GO        ?= go
+VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS   := -X main.version=$(VERSION)
+FUZZTIME  ?= 30s
+TESTFLAGS ?=
+
+# Tools run from their modules at these versions; nothing is installed.
+GOFUMPT     := $(GO) run mvdan.cc/gofumpt@v0.12.0
+STATICCHECK := $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# Tests write "figure NAME VALUE" lines to this file; testsum prints the newest of
+# each name.
+FIGURES = export QVPGW_FIGURES=$$(mktemp); trap 'rm -f "$$QVPGW_FIGURES"' EXIT
+TESTSUM = $(GO) run ./internal/testsum
+
+.PHONY: help build static demo test lint fuzz torture bench docker-config clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## bin/qvpgw
+	@$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/qvpgw ./cmd/qvpgw
+
+static: ## bin/qvpgw without shared libraries, as in the container image
+	@$(GO) build -trimpath -tags netgo,osusergo,timetzdata \
+		-ldflags '-s -w -linkmode external -extldflags "-static" $(LDFLAGS)' -o bin/qvpgw ./cmd/qvpgw
+
+demo: build ## the gateway with a database, real data and a tour; ONCE=1 ends after the tour
+	@exec ./bin/qvpgw demo $(if $(ONCE),--once)
+
+test: ## all tests with -race; TESTFLAGS=-count=1 runs unchanged ones too
+	@$(FIGURES)
+	$(GO) test -race -timeout 20m -json $(TESTFLAGS) ./... | $(TESTSUM)
+
+lint: ## gofumpt, go vet, staticcheck, nothing over 600 lines or left over
+	@unformatted=$$($(GOFUMPT) -l .)
+	if [ -n "$$unformatted" ]; then printf 'not formatted by gofumpt:\n%s\n' "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(STATICCHECK) ./...
+	long=$$(git ls-files -z '*.go' | xargs -0 wc -l | awk '$$2 != "total" && $$1 > 600')
+	if [ -n "$$long" ]; then printf 'longer than 600 lines:\n%s\n' "$$long"; exit 1; fi
+	if git grep -nE '\b(TODO|FIXME)\b' -- '*.go' '*.sql' '*.js' '*.mjs'; then echo 'left over'; exit 1; fi
+
+fuzz: ## every fuzz target for FUZZTIME (30s)
+	@git grep -oE '^func Fuzz[A-Za-z0-9_]+' -- '*_test.go' | while IFS=: read -r file name; do
+		name=$${name#func }
+		echo "== $$(dirname "$$file") $$name"
+		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "./$$(dirname "$$file")"
+	done
+
+torture: ## 64 clients, cancels, hang-ups and killed servers: no row may reach another client
+	@$(FIGURES)
+	export QVPGW_TORTURE_STATEMENTS=$${QVPGW_TORTURE_STATEMENTS:-500000}
+	$(GO) test -count=1 -timeout 60m -json -run TestTorture ./internal/gateway | $(TESTSUM) -v
+
+bench: ## direct, PgBouncer and qvpgw side by side
+	@$(FIGURES)
+	export QVPGW_BENCH=$${QVPGW_BENCH:-full}
+	$(GO) test -count=1 -timeout 60m -json -run TestBench ./cmd/qvpgw | $(TESTSUM) -v
+
+docker-config: ## checks docker-compose.yml
+	@if docker compose version >/dev/null 2>&1; then POSTGRES_PASSWORD=check docker compose config --quiet; fi
+	$(GO) test -count=1 -run 'TestCompose|TestDockerfile' ./internal/config
+
+clean: ## removes what was built here; the backends' cache stays
+	@rm -rf bin
