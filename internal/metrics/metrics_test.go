@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
@@ -184,7 +183,7 @@ func TestConcurrentCountsAndScrapesAgree(t *testing.T) {
 
 func BenchmarkAStatementsFigures(b *testing.B) {
 	m := New()
-	var c prometheus.Counter = m.Queries[Pass]
+	c := m.Queries[Pass]
 	b.ReportAllocs()
 	for b.Loop() {
 		c.Inc()
