@@ -27,11 +27,13 @@ type Plan struct {
 	// Statements has one entry for each statement of the text, in order. Nil
 	// when the text could not be understood: then Pins has PinUnparsed.
 	Statements []Statement
-	Pins       Pins // union of the statements' pins
-	Moving     bool // a literal's meaning depends on when it is read (trap T5): never shared
-	Effects    bool // some statement's completion changes what we track (settings, transaction, sequences, DDL)
+	Pins       Pins   // union of the statements' pins
+	Moving     bool   // a literal's meaning depends on when it is read (trap T5): never shared
+	Effects    bool   // some statement's completion changes what we track (settings, transaction, sequences, DDL)
+	Unclean    string // the first thing that caused a pin, as "function f"; "" without one
 
 	Refusal    *Refusal
+	Warnings   []Refusal // rules that only warn: a NOTICE each, SQLState 01000
 	KNN        *KNN
 	Aggregates *AggregateRewrite
 	Local      *LocalAnswer
@@ -44,7 +46,7 @@ type Statement struct {
 	Nextval bool     // may call nextval: makes currval and lastval meaningful
 	Currval bool     // calls currval or lastval
 	DDL     bool     // changes the catalog
-	Name    string   // DEALLOCATE's statement name, "" for ALL
+	Name    string   // of a SQL-level prepared statement, "" for DEALLOCATE ALL; what DISCARD names, as "all"
 }
 
 // Setting is a SET or RESET that the gateway can replay.
@@ -52,8 +54,11 @@ type Setting struct {
 	Name  string // lower-case; "" with Reset: RESET ALL
 	SQL   string // the statement to replay: SET name TO value…, session scope
 	Value string // the value when it is one plain literal, else ""
-	Local bool   // SET LOCAL: nothing to track
-	Reset bool
+	// Values are the values, one for each of a list (search_path); nil when they
+	// are not plain literals.
+	Values []string
+	Local  bool // SET LOCAL: nothing to track
+	Reset  bool
 }
 
 // Pins is a set of reasons why a client keeps its server connection.

@@ -95,6 +95,7 @@ var reasonTables = []struct {
 	texts map[Reason]string
 }{
 	{"Forwarded", generalReasons},
+	{"Continuous aggregates", aggregateReasons},
 	{"k-NN", knnReasons},
 	{"Rules", ruleReasons},
 }

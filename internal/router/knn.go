@@ -1,0 +1,221 @@
+package router
+
+import (
+	pg_query "github.com/pganalyze/pg_query_go/v6"
+
+	"qvpgw/internal/catalog"
+)
+
+// A k-NN query's answer may be kept when it is a function of the text, the
+// parameters' bytes, the settings, the role and the rows: no clock, no sequence,
+// no session. So each expression must be of a form that is known to be immutable;
+// all others refuse. Literals and parameters are compared only with columns whose
+// type reads text without looking at the clock (trap T5).
+
+// distances are the operators that order by distance, with the distance's type.
+var distances = words("<-> <#> <=> <+> <~> <%>")
+
+// nearest returns the first sort expression of a SELECT when it is a distance,
+// nil otherwise.
+func nearest(n *pg_query.SelectStmt) *pg_query.A_Expr {
+	if n == nil || len(n.SortClause) == 0 {
+		return nil
+	}
+	return distance(n.SortClause[0].GetSortBy().GetNode())
+}
+
+// distance returns a node that applies a distance operator, nil otherwise.
+func distance(n *pg_query.Node) *pg_query.A_Expr {
+	e := n.GetAExpr()
+	if e == nil || e.Kind != pg_query.A_Expr_Kind_AEXPR_OP || e.Lexpr == nil {
+		return nil
+	}
+	if _, name, ok := qualified(e.Name); !ok || !distances[name] {
+		return nil
+	}
+	return e
+}
+
+// knn recognises SELECT … FROM t [WHERE …] ORDER BY column <op> vector LIMIT k.
+// The statement has been surveyed and is clean.
+func knn(n *pg_query.SelectStmt, c *Context, v *view) (*KNN, Reason) {
+	switch {
+	case n.Op != pg_query.SetOperation_SETOP_NONE, n.WithClause != nil, n.IntoClause != nil,
+		len(n.DistinctClause) > 0, len(n.GroupClause) > 0, n.HavingClause != nil,
+		len(n.WindowClause) > 0, len(n.LockingClause) > 0, len(n.ValuesLists) > 0, len(n.FromClause) != 1:
+		return nil, ReasonKNNForm
+	case v.snap.InRecovery:
+		return nil, ReasonKNNInRecovery
+	}
+	from := n.FromClause[0].GetRangeVar()
+	if from == nil {
+		return nil, ReasonKNNForm
+	}
+	found, _ := v.relations(c, true, from.Schemaname, from.Relname)
+	if len(found) != 1 || !from.Inh || len(from.GetAlias().GetColnames()) > 0 {
+		return nil, ReasonKNNTable
+	}
+	t := &neighbours{rel: found[0], qualifiers: []string{from.Relname}}
+	if from.Alias != nil {
+		t.qualifiers[0] = from.Alias.Aliasname
+	}
+	switch {
+	case t.rel.Kind != 'r' && t.rel.Kind != 'p', t.rel.Temp, !t.rel.ReadClean && !t.rel.Clean:
+		return nil, ReasonKNNTable
+	case t.rel.RowSecurity:
+		return nil, ReasonKNNSecurity
+	case n.LimitOffset != nil, n.LimitOption == pg_query.LimitOption_LIMIT_OPTION_WITH_TIES, !t.limit(n.LimitCount):
+		return nil, ReasonKNNLimit
+	}
+	for i, s := range n.SortClause {
+		by := s.GetSortBy()
+		if len(by.UseOp) > 0 {
+			return nil, ReasonKNNOrder
+		}
+		if i == 0 && !t.isDistance(by.Node) || i > 0 && !t.isColumn(by.Node) {
+			return nil, ReasonKNNOrder
+		}
+	}
+	for _, target := range n.TargetList {
+		if !t.output(target.GetResTarget().GetVal()) {
+			return nil, ReasonKNNOutput
+		}
+	}
+	if n.WhereClause != nil && !t.condition(n.WhereClause) {
+		return nil, ReasonKNNFilter
+	}
+	_, op, _ := qualified(nearest(n).Name)
+	return &KNN{Table: t.rel.Name.Schema + "." + t.rel.Name.Name, Operator: op}, ReasonKNN
+}
+
+// neighbours is the one table of a k-NN query.
+type neighbours struct {
+	rel        *catalog.Relation
+	qualifiers []string // what its columns may be qualified by
+}
+
+// column returns the table's own column that a node names.
+func (t *neighbours) column(n *pg_query.Node) (catalog.Column, bool) {
+	f := n.GetColumnRef().GetFields()
+	switch len(f) {
+	case 1:
+	case 2:
+		if f[0].GetString_().GetSval() != t.qualifiers[0] {
+			return catalog.Column{}, false
+		}
+	default:
+		return catalog.Column{}, false
+	}
+	return t.rel.Column(f[len(f)-1].GetString_().GetSval())
+}
+
+func (t *neighbours) isColumn(n *pg_query.Node) bool {
+	_, ok := t.column(n)
+	return ok
+}
+
+// isDistance accepts column <op> vector and vector <op> column.
+func (t *neighbours) isDistance(n *pg_query.Node) bool {
+	e := distance(n)
+	return e != nil && (t.isVectorColumn(e.Lexpr) && isVector(e.Rexpr) || isVector(e.Lexpr) && t.isVectorColumn(e.Rexpr))
+}
+
+// firstNormalOID is where the identifiers of types begin that are not built in,
+// as pgvector's are (FirstNormalObjectId in transam.h).
+const firstNormalOID catalog.OID = 16384
+
+func (t *neighbours) isVectorColumn(n *pg_query.Node) bool {
+	col, ok := t.column(n)
+	return ok && col.Type >= firstNormalOID
+}
+
+// isVector accepts a literal or parameter, bare or cast to one of pgvector's
+// types.
+func isVector(n *pg_query.Node) bool {
+	if cast := n.GetTypeCast(); cast != nil {
+		_, name, ok := qualified(cast.TypeName.GetNames())
+		if !ok || !vectorTypes[name] || len(cast.TypeName.ArrayBounds) > 0 {
+			return false
+		}
+		n = cast.Arg
+	}
+	return n.GetParamRef() != nil || n.GetAConst().GetSval() != nil
+}
+
+// limit accepts a number or parameter.
+func (t *neighbours) limit(n *pg_query.Node) bool {
+	return n.GetParamRef() != nil || n.GetAConst().GetIval() != nil
+}
+
+// output accepts *, columns, distances, and arithmetic on them.
+func (t *neighbours) output(n *pg_query.Node) bool {
+	if f := n.GetColumnRef().GetFields(); len(f) > 0 && f[len(f)-1].GetAStar() != nil {
+		return len(f) == 1 || len(f) == 2 && f[0].GetString_().GetSval() == t.qualifiers[0]
+	}
+	return t.isColumn(n) || t.number(n)
+}
+
+// arithmetic has the operators and functions that give a number from numbers,
+// immutably.
+var (
+	arithmeticOperators = words("+ - * / %")
+	arithmeticFunctions = words("abs round ceil ceiling floor trunc sqrt power exp ln greatest least " +
+		"l2_distance cosine_distance inner_product l1_distance vector_dims vector_norm l2_norm")
+	vectorArguments = words("l2_distance cosine_distance inner_product l1_distance vector_dims vector_norm l2_norm")
+	numberTypes     = words("int2 int4 int8 float4 float8 numeric")
+)
+
+// number accepts an expression over numbers: numeric literals and columns,
+// distances, arithmetic, and casts to a number.
+func (t *neighbours) number(n *pg_query.Node) bool {
+	if t.isDistance(n) || n.GetAConst().GetIval() != nil || n.GetAConst().GetFval() != nil {
+		return true
+	}
+	if col, ok := t.column(n); ok {
+		return numeric[col.Type]
+	}
+	if e := n.GetAExpr(); e != nil {
+		_, name, ok := qualified(e.Name)
+		return ok && e.Kind == pg_query.A_Expr_Kind_AEXPR_OP && arithmeticOperators[name] &&
+			(e.Lexpr == nil || t.number(e.Lexpr)) && t.number(e.Rexpr)
+	}
+	if cast := n.GetTypeCast(); cast != nil {
+		_, name, ok := qualified(cast.TypeName.GetNames())
+		return ok && numberTypes[name] && len(cast.TypeName.ArrayBounds) == 0 && t.number(cast.Arg)
+	}
+	if f := n.GetFuncCall(); f != nil {
+		return t.call(f)
+	}
+	if list := n.GetMinMaxExpr().GetArgs(); list != nil {
+		return t.numbers(list)
+	}
+	if list := n.GetCoalesceExpr().GetArgs(); list != nil {
+		return t.numbers(list)
+	}
+	return false
+}
+
+func (t *neighbours) numbers(list []*pg_query.Node) bool {
+	for _, n := range list {
+		if !t.number(n) {
+			return false
+		}
+	}
+	return true
+}
+
+func (t *neighbours) call(f *pg_query.FuncCall) bool {
+	_, name, ok := qualified(f.Funcname)
+	if !ok || !arithmeticFunctions[name] || f.Over != nil || f.AggFilter != nil || len(f.AggOrder) > 0 || f.FuncVariadic {
+		return false
+	}
+	if !vectorArguments[name] {
+		return t.numbers(f.Args)
+	}
+	for _, a := range f.Args {
+		if !t.isVectorColumn(a) && !isVector(a) {
+			return false
+		}
+	}
+	return true
+}

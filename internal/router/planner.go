@@ -1,0 +1,274 @@
+package router
+
+import (
+	"time"
+
+	pg_query "github.com/pganalyze/pg_query_go/v6"
+
+	"qvpgw/internal/catalog"
+	"qvpgw/internal/rules"
+	"qvpgw/internal/sqltext"
+)
+
+// The guard before the parser, which recurses: a text of 64,000 chained operators
+// (128 KB) overruns its stack and ends the process.
+const (
+	maxText  = 1 << 20 // bytes
+	maxDepth = 500     // nesting, and operators in one expression
+)
+
+// Plans of texts that are not parsed.
+var (
+	planTooLong   = unparsed(ReasonTooLong)
+	planTooDeep   = unparsed(ReasonTooDeep)
+	planMalformed = unparsed(ReasonMalformed)
+	planBackslash = unparsed(ReasonBackslash)
+	planEmpty     = &Plan{Action: Pass, Reason: ReasonEmpty, Statements: []Statement{}}
+)
+
+func unparsed(r Reason) *Plan {
+	return &Plan{Action: Pass, Reason: r, Pins: PinUnparsed, Effects: true, Unclean: r.Text()}
+}
+
+// unfit returns the plan of a text that must not or need not be parsed, nil for
+// the others.
+func unfit(c *Context, info sqltext.Info) *Plan {
+	switch {
+	case info.Malformed:
+		return planMalformed
+	case info.Statements == 0:
+		return planEmpty
+	case info.Depth > maxDepth || info.Chain > maxDepth:
+		return planTooDeep
+	case !c.ConformingStrings && info.Backslash:
+		return planBackslash // the parser reads it with the setting on
+	}
+	return nil
+}
+
+// made is a plan and what it depends on besides the text's shape, the context
+// and the catalog's fingerprint.
+type made struct {
+	plan    *Plan
+	literal bool      // on the literals of the text
+	moment  bool      // on chunks and watermarks
+	expires time.Time // on the time, if not zero
+}
+
+// plan plans a text that has passed unfit.
+func (r *Router) plan(c *Context, st *state, text []byte, info sqltext.Info) made {
+	if info.Statements == 1 {
+		if local := localAnswer(text, info.Kind, c.ConformingStrings); local != nil {
+			return made{plan: &Plan{
+				Action: Local, Reason: ReasonLocal, Local: local,
+				Statements: []Statement{{Kind: info.Kind}},
+			}, literal: true}
+		}
+	}
+	sql := string(text)
+	tree, err := pg_query.Parse(sql)
+	if err != nil {
+		return made{plan: unparsed(ReasonUnparsed), literal: true}
+	}
+	m := made{plan: &Plan{Action: Pass, Statements: make([]Statement, 0, len(tree.Stmts))}}
+	if len(tree.Stmts) == 0 {
+		m.plan = planEmpty
+		return m
+	}
+	sure := c.SettingsKnown
+	var last *survey
+	for _, raw := range tree.Stmts {
+		s := &survey{c: c, view: st.view, sure: sure}
+		stmt := s.statement(raw.Stmt)
+		m.add(s, stmt)
+		r.judge(&m, s, raw.Stmt)
+		sure = sure && !movesNames(stmt)
+		last = s
+	}
+	switch {
+	case m.plan.Action == Refused:
+	case len(tree.Stmts) > 1:
+		m.plan.Reason = ReasonMany
+	case m.plan.Statements[0].Kind != sqltext.Select:
+		m.plan.Reason = ReasonNotSelect
+	default:
+		r.route(&m, c, st, last, tree.Stmts[0].Stmt, sql, info)
+	}
+	return m
+}
+
+// add adds what one statement does to the plan of its text.
+func (m *made) add(s *survey, stmt Statement) {
+	p := m.plan
+	p.Statements = append(p.Statements, stmt)
+	p.Pins |= s.pins
+	if p.Unclean == "" {
+		p.Unclean = s.doubt
+	}
+	p.Effects = p.Effects || s.pins != 0 || stmt.Setting != nil || stmt.Nextval || stmt.Currval || stmt.DDL || tracked[stmt.Kind]
+	m.literal = m.literal || stmt.Setting != nil || stmt.Kind == sqltext.Set
+}
+
+// tracked are the kinds of statement whose completion changes what is tracked of
+// a session.
+var tracked = map[sqltext.Kind]bool{
+	sqltext.Begin: true, sqltext.Commit: true, sqltext.Rollback: true, sqltext.Savepoint: true,
+	sqltext.Release: true, sqltext.RollbackTo: true, sqltext.PrepareTransaction: true,
+	sqltext.CommitPrepared: true, sqltext.RollbackPrepared: true, sqltext.Set: true,
+	sqltext.SetLocal: true, sqltext.SetTransaction: true, sqltext.Reset: true, sqltext.Discard: true,
+	sqltext.Deallocate: true, sqltext.Prepare: true, sqltext.Execute: true, sqltext.Declare: true,
+	sqltext.Close: true, sqltext.Listen: true, sqltext.Unlisten: true, sqltext.Load: true,
+	sqltext.Do: true, sqltext.Call: true, sqltext.DDL: true,
+}
+
+// movesNames reports whether a statement may change by which schemas and role the
+// next one in the same text resolves its names: SET search_path, or the end of a
+// transaction that undoes one.
+func movesNames(stmt Statement) bool {
+	switch stmt.Kind {
+	case sqltext.Commit, sqltext.Rollback, sqltext.RollbackTo, sqltext.PrepareTransaction, sqltext.Discard,
+		sqltext.Execute, sqltext.Do, sqltext.Call:
+		return true
+	}
+	if stmt.Setting == nil {
+		return false
+	}
+	switch stmt.Setting.Name {
+	case "", "search_path", "role", "session_authorization":
+		return true
+	}
+	return false
+}
+
+// judge holds a statement against the rules.
+func (r *Router) judge(m *made, s *survey, n *pg_query.Node) {
+	if !r.opt.Rules.Any() {
+		return
+	}
+	facts := s.facts
+	if sel := n.GetSelectStmt(); sel != nil {
+		f := s.selectFacts(sel)
+		m.literal = m.literal || f.Offset != 0
+		facts = append(facts, f)
+	}
+	for i := range facts {
+		v, ok := r.opt.Rules.Check(&facts[i])
+		if !ok {
+			continue
+		}
+		refusal := Refusal{SQLState: v.SQLState, Message: v.Message, Detail: v.Detail, Hint: v.Hint}
+		switch {
+		case v.Action == rules.Warn:
+			refusal.SQLState = warningState
+			m.plan.Warnings = append(m.plan.Warnings, refusal)
+		case m.plan.Action != Refused:
+			m.plan.Action, m.plan.Refusal, m.plan.Reason = Refused, &refusal, Reason(rulePrefix+v.Rule)
+		}
+	}
+}
+
+// warningState is the SQLSTATE of a plain warning (PostgreSQL, appendix A).
+const warningState = "01000"
+
+// selectFacts gathers what the rules want to know of a SELECT that stands by
+// itself.
+func (s *survey) selectFacts(n *pg_query.SelectStmt) rules.Facts {
+	f := rules.Facts{
+		Kind:  sqltext.Select,
+		Where: n.WhereClause != nil,
+		Limit: n.LimitCount != nil && !n.LimitCount.GetAConst().GetIsnull(),
+		Aggregate: len(n.GroupClause) > 0 || n.HavingClause != nil || len(n.DistinctClause) > 0 ||
+			hasAggregate(n.TargetList),
+	}
+	if c := n.LimitOffset.GetAConst(); c != nil {
+		f.Offset = int64(c.GetIval().GetIval())
+		if c.GetFval() != nil {
+			f.Offset = rules.LargeOffset // more than 31 bits
+		}
+	}
+	if len(n.FromClause) == 1 && n.FromClause[0].GetRangeVar() != nil && len(s.relations) == 1 {
+		f.Table = s.relations[0].Name
+		if h := s.view.hypertable(s.relations[0]); h != nil {
+			f.Hypertable, f.Time = true, mentions(n.WhereClause, h.TimeColumn)
+		}
+	}
+	return f
+}
+
+// route looks for something better than Pass for a lone SELECT.
+func (r *Router) route(m *made, c *Context, st *state, s *survey, n *pg_query.Node, sql string, info sqltext.Info) {
+	p, sel := m.plan, n.GetSelectStmt()
+	neighbours := nearest(sel) != nil
+	aggregates := !neighbours && s.mayAggregate(sel)
+	switch {
+	case p.Pins&PinCatalog != 0:
+		p.Reason = ReasonNoCatalog
+	case p.Pins != 0:
+		p.Reason = ReasonUnclean
+	case !neighbours && !aggregates, p.DDL():
+		p.Reason = ReasonPlain
+	case !c.SettingsKnown:
+		p.Reason = ReasonSettings
+	case info.Moving:
+		p.Reason = ReasonMovingLiteral
+	case neighbours && !c.Cache:
+		p.Reason = ReasonKNNOff
+	case neighbours:
+		if p.KNN, p.Reason = knn(sel, c, st.view); p.KNN != nil {
+			p.Action = Cached
+		}
+	case r.opt.NoAggregates || !c.Route:
+		p.Reason = ReasonRouteOff
+	default:
+		r.aggregate(m, c, st.view.snap, n, sql)
+	}
+}
+
+// aggregate plans a SELECT over a continuous aggregate.
+func (r *Router) aggregate(m *made, c *Context, snap *catalog.Snapshot, n *pg_query.Node, sql string) {
+	p := m.plan
+	m.literal, m.moment = true, true
+	p.Aggregates, p.Reason = planAggregate(n, sql, c, snap, r.opt.Now())
+	if p.Aggregates != nil {
+		p.Action, p.Reason = Rewrite, ReasonAggregate
+		m.expires = p.Aggregates.Expires
+		return
+	}
+	if formReasons[p.Reason] {
+		m.literal, m.moment = false, false
+	}
+}
+
+// formReasons are the reasons of planAggregate that no literal, chunk or
+// watermark has a say in.
+var formReasons = map[Reason]bool{
+	ReasonAggNotSelect: true, ReasonAggSetOperation: true, ReasonAggCTE: true, ReasonAggJoin: true,
+	ReasonAggSubquery: true, ReasonAggWindow: true, ReasonAggDistinct: true, ReasonAggLocking: true,
+	ReasonAggGroupingSets: true, ReasonAggFrom: true, ReasonAggNotHypertable: true,
+	ReasonAggHierarchical: true, ReasonAggRowSecurity: true, ReasonAggTimeType: true,
+	ReasonAggNotGrouped: true, ReasonAggVersion: true,
+}
+
+// mayAggregate reports whether a SELECT reads a hypertable and groups, or calls
+// an aggregate function, so that planAggregate is worth asking.
+func (s *survey) mayAggregate(n *pg_query.SelectStmt) bool {
+	if len(n.GroupClause) == 0 && !hasAggregate(n.TargetList) {
+		return false
+	}
+	for _, r := range s.relations {
+		if s.view.hypertable(r) != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// DDL reports whether a statement of the text changes the catalog.
+func (p *Plan) DDL() bool {
+	for i := range p.Statements {
+		if p.Statements[i].DDL {
+			return true
+		}
+	}
+	return false
+}

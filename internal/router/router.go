@@ -1,0 +1,174 @@
+package router
+
+import (
+	"bytes"
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"qvpgw/internal/rules"
+	"qvpgw/internal/sqltext"
+)
+
+// Options make a Router. The zero Options plan everything as Pass with
+// PinCatalog wherever a name is used.
+type Options struct {
+	Catalog Catalog
+	Rules   *rules.Set
+	Now     func() time.Time // time.Now when nil
+	// Size is how many texts the cache of plans keeps, 10,000 when 0. It holds at
+	// most 1 KiB for each of them on average.
+	Size int
+	// NoAggregates: continuous aggregates are never read in place of a
+	// hypertable, whatever a session sets.
+	NoAggregates bool
+}
+
+// Router plans texts. It is safe for concurrent use.
+type Router struct {
+	opt   Options
+	raw   *planCache // by the text's bytes
+	shape *planCache // by its shape: plans that no literal has a say in
+	state atomic.Pointer[state]
+
+	// follow makes one goroutine at a time follow the catalog.
+	follow sync.Mutex
+
+	// once has hashes of texts that a shape answered once: at their second time
+	// they are kept by their bytes.
+	once [1 << 12]atomic.Uint64
+	seed maphash.Seed
+
+	parsed atomic.Uint64
+	buffer sync.Pool // *[]byte for shapes
+}
+
+// state is the catalog as the router last saw it. Plans made under states of
+// equal epoch are valid under each other.
+type state struct {
+	view     *view
+	epoch    uint64
+	snapshot uint64 // counts snapshots, from 1
+}
+
+// defaultSize is Options.Size when it is 0.
+const defaultSize = 10_000
+
+// New returns a Router.
+func New(o Options) *Router {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Size <= 0 {
+		o.Size = defaultSize
+	}
+	r := &Router{
+		opt:   o,
+		raw:   newPlanCache(o.Size, o.Size<<10),
+		shape: newPlanCache(o.Size/4, o.Size<<8),
+		seed:  maphash.MakeSeed(),
+	}
+	r.buffer.New = func() any { return new([]byte) }
+	r.state.Store(&state{view: newView(nil), snapshot: 1})
+	return r
+}
+
+// Plan returns the plan of a text of SQL under c. text may hold several
+// statements; it is not kept. The plan is immutable, shared, and never nil. c
+// must be interned: equal facts, same pointer, never changed.
+//
+// A plan is for this moment: it may change with the catalog and with the
+// context, so a prepared statement is planned anew, from its text, for each
+// execution. A Rewrite or Cached plan holds only on a connection without
+// temporary objects.
+func (r *Router) Plan(c *Context, text []byte) *Plan {
+	st := r.current()
+	if p := r.raw.get(c, text, st, r.opt.Now); p != nil {
+		return p
+	}
+	if len(text) > maxText {
+		return planTooLong
+	}
+	buf := r.buffer.Get().(*[]byte)
+	defer r.buffer.Put(buf)
+	var info sqltext.Info
+	*buf, info = sqltext.AppendShape((*buf)[:0], text, c.ConformingStrings)
+	if p := unfit(c, info); p != nil {
+		return p
+	}
+	shared := !info.Moving
+	if shared {
+		if p := r.shape.get(c, *buf, st, r.opt.Now); p != nil {
+			r.remember(c, text, p, st)
+			return p
+		}
+	}
+	r.parsed.Add(1)
+	made := r.plan(c, st, text, info)
+	e := &planEntry{plan: made.plan, epoch: st.epoch, expires: made.expires}
+	if made.moment {
+		e.snapshot = st.snapshot
+	}
+	if shared && !made.literal && !made.moment {
+		e.text = bytes.Clone(*buf)
+		r.shape.put(c, e)
+	} else {
+		e.text = bytes.Clone(text)
+		r.raw.put(c, e)
+	}
+	return made.plan
+}
+
+// remember keeps a text that its shape answered for the second time.
+func (r *Router) remember(c *Context, text []byte, p *Plan, st *state) {
+	h := maphash.Bytes(r.seed, text) | 1
+	slot := &r.once[h>>1%uint64(len(r.once))]
+	if slot.Swap(h) != h {
+		return
+	}
+	r.raw.put(c, &planEntry{text: bytes.Clone(text), plan: p, epoch: st.epoch})
+}
+
+// current follows the catalog: a snapshot with another fingerprint voids all
+// plans, a newer one of the same fingerprint only those that look at its chunks
+// and watermarks. A plan made under an older state than the cache's is put with
+// its own epoch, so that nobody gets it.
+func (r *Router) current() *state {
+	st := r.state.Load()
+	if r.opt.Catalog == nil || r.opt.Catalog.Load() == st.view.snap {
+		return st
+	}
+	r.follow.Lock()
+	defer r.follow.Unlock()
+	st = r.state.Load()
+	snap := r.opt.Catalog.Load()
+	old := st.view.snap
+	if snap == old {
+		return st
+	}
+	next := &state{view: newView(snap), epoch: st.epoch, snapshot: st.snapshot + 1}
+	if snap == nil || old == nil || snap.Fingerprint != old.Fingerprint || snap.InRecovery != old.InRecovery {
+		next.epoch++
+		r.raw.clear()
+		r.shape.clear()
+	}
+	r.state.Store(next)
+	return next
+}
+
+// Stat is a moment's figures of a Router.
+type Stat struct {
+	Texts, TextBytes   int    // plans kept by text, and their bytes
+	Shapes, ShapeBytes int    // plans kept by shape, and their bytes
+	Parsed             uint64 // texts that were not found by either, since the start
+}
+
+// Stat returns the router's figures.
+func (r *Router) Stat() Stat {
+	var s Stat
+	s.Texts, s.TextBytes = r.raw.stat()
+	s.Shapes, s.ShapeBytes = r.shape.stat()
+	s.Parsed = r.parsed.Load()
+	return s
+}
