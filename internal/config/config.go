@@ -51,11 +51,10 @@ type Backend struct {
 type Pool struct {
 	Size              int           `yaml:"size"`
 	Overflow          int           `yaml:"overflow"`
-	Min               int           `yaml:"min"`
 	Mode              PoolMode      `yaml:"mode"`
 	QueryWaitTimeout  time.Duration `yaml:"query_wait_timeout"`  // 0: waits for ever
 	ServerLifetime    time.Duration `yaml:"server_lifetime"`     // 0: no limit
-	ServerIdleTimeout time.Duration `yaml:"server_idle_timeout"` // 0: never closed for being idle
+	ServerIdleTimeout time.Duration `yaml:"server_idle_timeout"` // of one within Size; 0: kept open
 	ServerCheckDelay  time.Duration `yaml:"server_check_delay"`  // 0: checked before each use
 	LoginBackoff      time.Duration `yaml:"login_backoff"`
 }
@@ -76,6 +75,7 @@ type Auth struct {
 	Method AuthMethod `yaml:"method"`
 	Query  bool       `yaml:"query"`
 	Users  []User     `yaml:"users"`
+	Admins []string   `yaml:"admins"`
 }
 
 // User is one client role. Exactly one of Password and Verifier is set.
@@ -134,14 +134,13 @@ func Default() *Config {
 			ConnectTimeout: 10 * time.Second,
 		},
 		Pool: Pool{
-			Size:              20,
-			Overflow:          10,
-			Mode:              PoolTransaction,
-			QueryWaitTimeout:  2 * time.Minute,
-			ServerLifetime:    time.Hour,
-			ServerIdleTimeout: 10 * time.Minute,
-			ServerCheckDelay:  30 * time.Second,
-			LoginBackoff:      time.Second,
+			Size:             20,
+			Overflow:         10,
+			Mode:             PoolTransaction,
+			QueryWaitTimeout: 2 * time.Minute,
+			ServerLifetime:   time.Hour,
+			ServerCheckDelay: 30 * time.Second,
+			LoginBackoff:     time.Second,
 		},
 		Limits: Limits{
 			MaxClients:         10000,
@@ -177,6 +176,15 @@ func (c *Config) ClientUsers() []User {
 		}
 	}
 	return append(users, User{Name: c.Backend.User, Password: c.Backend.Password})
+}
+
+// ConsoleUsers returns the users that may use the console: auth.admins, or without
+// any the backend's own user.
+func (c *Config) ConsoleUsers() []string {
+	if len(c.Auth.Admins) > 0 {
+		return c.Auth.Admins
+	}
+	return []string{c.Backend.User}
 }
 
 // Where says what set a key: "config.yaml:12", "POSTGRES_PORT", or "default".

@@ -55,7 +55,7 @@ func TestTheShippedFileEqualsTheDefaults(t *testing.T) {
 		t.Errorf("config.yaml:\n%s\ndefaults:\n%s", got, want)
 	}
 	walk(reflect.ValueOf(shipped).Elem(), "", func(key string, _ reflect.Value) {
-		if key != "rules" && key != "auth.users" && shipped.Where(key) == "default" {
+		if key != "rules" && key != "auth.users" && key != "auth.admins" && shipped.Where(key) == "default" {
 			t.Errorf("config.yaml does not have the key %s", key)
 		}
 	})
@@ -147,7 +147,7 @@ func TestEveryProblemIsReportedAtOnceWithItsLine(t *testing.T) {
 pool:
   siez: 5
   overflow: many
-  min: 50
+  size: 0
 log:
   level: warning
 backend:
@@ -162,7 +162,7 @@ pol:
 		`config.yaml:1: listen: "6432" is not host:port; write as 127.0.0.1:6432, or :6432 for every address`,
 		`config.yaml:3: unknown key "siez" in pool; did you mean "size"?`,
 		`config.yaml:4: pool.overflow: "many" is not a whole number`,
-		`config.yaml:5: pool.min is 50; it must be from 0 to 20`,
+		`config.yaml:5: pool.size is 0; it must be from 1 to 10000`,
 		`config.yaml:7: log.level: "warning" is not one of debug, info, warn, error; did you mean "warn"?`,
 		`config.yaml:9: backend.connect_timeout: "10" has no unit; write 10s for seconds, or 10ms, 10m, 10h`,
 		`config.yaml:10: unknown key "pol"; did you mean "pool"?`,
@@ -202,6 +202,7 @@ func TestAProblemSaysWhatWouldBeRight(t *testing.T) {
 	f("auth:\n  users:\n  - name: bob\n", `config.yaml:3: user "bob" has neither password nor verifier; give one`)
 	f("auth:\n  users:\n  - name: bob\n    verifier: md5abc\n", `config.yaml:3: the verifier of user "bob" is not one; it looks like SCRAM-SHA-256$4096:<salt>$<stored key>:<server key>, as in pg_authid.rolpassword`)
 	f("auth:\n  users:\n  - {name: a, password: x}\n  - {name: a, password: y}", `config.yaml:4: user "a" is listed twice, first as auth.users[0]`)
+	f("auth:\n  admins: [root, '']", `config.yaml:2: auth.admins[1] is empty; give a user's name`)
 	f("auth:\n  query: false\n", `config.yaml:2: nobody could log in: auth.query is false, auth.users is empty and backend.password is not set; set one of them`)
 	f("cache:\n  bytes: 64 potatoes", `config.yaml:2: cache.bytes: "64 potatoes" is not a size; write a whole number with a unit, as 64MiB (B, kB, MB, GB, KiB, MiB, GiB)`)
 	f("cache:\n  max_entry: 1GiB", `config.yaml:2: cache.max_entry is 1GiB; it must be at most cache.bytes, 64MiB`)
@@ -295,6 +296,17 @@ func TestTheBackendsUserMayLogInWithoutAnEntry(t *testing.T) {
 	c.Auth.Users = []User{{Name: "postgres", Password: "other"}}
 	if got := c.ClientUsers(); len(got) != 1 || got[0].Password != "other" {
 		t.Errorf("an entry of its own: %v", got)
+	}
+}
+
+func TestTheBackendsUserIsTheAdminUnlessOthersAre(t *testing.T) {
+	c := Default()
+	if got := c.ConsoleUsers(); len(got) != 1 || got[0] != "postgres" {
+		t.Errorf("got %v", got)
+	}
+	c = mustLoad(t, "auth: {admins: [ops, \"${WHO:-root}\"]}", env())
+	if got := c.ConsoleUsers(); len(got) != 2 || got[0] != "ops" || got[1] != "root" {
+		t.Errorf("got %v", got)
 	}
 }
 

@@ -105,7 +105,6 @@ func (v *validator) pool() {
 	p := v.c.Pool
 	v.between("pool.size", p.Size, 1, 10000)
 	v.between("pool.overflow", p.Overflow, 0, 10000)
-	v.between("pool.min", p.Min, 0, max(p.Size, 0))
 	v.duration("pool.query_wait_timeout", p.QueryWaitTimeout, 0)
 	v.duration("pool.server_lifetime", p.ServerLifetime, 0)
 	v.duration("pool.server_idle_timeout", p.ServerIdleTimeout, 0)
@@ -145,6 +144,11 @@ func (v *validator) auth() {
 			v.add(at, "user %q has neither password nor verifier; give one", u.Name)
 		case u.Verifier != "" && !isVerifier(string(u.Verifier)):
 			v.add(at, "the verifier of user %q is not one; it looks like SCRAM-SHA-256$4096:<salt>$<stored key>:<server key>, as in pg_authid.rolpassword", u.Name)
+		}
+	}
+	for i, name := range a.Admins {
+		if name == "" {
+			v.add(fmt.Sprintf("auth.admins[%d]", i), "auth.admins[%d] is empty; give a user's name", i)
 		}
 	}
 	if a.Method == AuthSCRAM && !a.Query && len(v.c.ClientUsers()) == 0 {
