@@ -1,0 +1,181 @@
+package router
+
+import (
+	"time"
+
+	pg_query "github.com/pganalyze/pg_query_go/v6"
+
+	"qvpgw/internal/catalog"
+	"qvpgw/internal/rollup"
+)
+
+// AggregateRewriteMargin is how far the server's clock may run ahead of the
+// planner's before a plan with bounds relative to now() is refused by its guard.
+// Such a plan expires so that the margin is never used up.
+const AggregateRewriteMargin = 30 * time.Second
+
+// planAggregate plans the SELECT stmt of a lone statement over a continuous
+// aggregate, or returns nil and the first condition that fails. now is the
+// planner's clock, by which bounds relative to now() are estimated; the guard
+// proves the estimate.
+func planAggregate(stmt *pg_query.Node, text string, c *Context, snap *catalog.Snapshot, now time.Time) (*AggregateRewrite, Reason) {
+	s, reason := selectStatement(stmt)
+	if reason != "" {
+		return nil, reason
+	}
+	sc, reason := fromClause(s.FromClause[0], c, snap)
+	if reason != "" {
+		return nil, reason
+	}
+	switch {
+	case !c.SettingsKnown || !c.ConformingStrings:
+		return nil, ReasonAggSettings
+	case !provable(snap.Timescale):
+		return nil, ReasonAggVersion
+	}
+	zone, ok := location(c.TimeZone)
+	if !ok {
+		return nil, ReasonAggZone
+	}
+	q, reason := analyze(s, sc, c, estimator{now: now, zone: zone})
+	if reason != "" {
+		return nil, reason
+	}
+	span := rangeOf(q.bounds)
+	best, reason := choose(q, span, snap)
+	if best == nil {
+		return nil, reason
+	}
+	if reason := roundTrip(q); reason != "" {
+		return nil, reason
+	}
+	return best.emit(c, now)
+}
+
+// candidate is one aggregate that can answer a query, and how.
+type candidate struct {
+	query   *aggQuery
+	view    *rollup.View
+	recipes []rollup.Recipe // of query.calls
+	raw     *catalog.Hypertable
+	held    *catalog.Hypertable
+	span    timeRange
+	spans   []catalog.Span // what the aggregate answers, in order, not empty
+	cost    int64
+}
+
+// choose returns the cheapest aggregate of the hypertable that can answer. When
+// none can, the reason is that of the one that came furthest.
+func choose(q *aggQuery, span timeRange, snap *catalog.Snapshot) (*candidate, Reason) {
+	views := viewsOf(snap)
+	var best *candidate
+	reason, depth := ReasonAggNoAggregates, 0
+	for _, a := range snap.Aggregates {
+		if a.RawID != q.scope.hyper.ID {
+			continue
+		}
+		view := views[a.ID]
+		if view == nil {
+			if depth == 0 {
+				reason, depth = ReasonAggDefinition, 1
+			}
+			continue
+		}
+		cand, why, passed := consider(q, span, view)
+		if cand == nil {
+			if passed > depth {
+				reason, depth = why, passed
+			}
+			continue
+		}
+		if best == nil || cand.cost < best.cost || cand.cost == best.cost && view.Grid.Approx() > best.view.Grid.Approx() {
+			best = cand
+		}
+	}
+	return best, reason
+}
+
+// consider checks one aggregate. It also returns how many conditions held.
+func consider(q *aggQuery, span timeRange, view *rollup.View) (*candidate, Reason, int) {
+	cand := &candidate{query: q, view: view, span: span, raw: q.scope.hyper, held: q.scope.snap.Hypertables[view.Aggregate.ID]}
+	if cand.held == nil {
+		return nil, ReasonAggCatalog, 2
+	}
+	for name, c := range q.columns {
+		if _, ok := view.Dims[name]; !ok {
+			return nil, ReasonAggDimension, 3
+		}
+		if !rollup.Groupable(c) {
+			return nil, ReasonAggGroupType, 4
+		}
+	}
+	pinned := true
+	for name := range view.Dims {
+		pinned = pinned && q.pinned[name]
+	}
+	for _, call := range q.calls {
+		recipe, obstacle := view.Derive(call.Call, pinned)
+		switch obstacle {
+		case rollup.NotStored:
+			return nil, ReasonAggNotStored, 5
+		case rollup.TypeUnknown:
+			return nil, ReasonAggValueType, 5
+		case rollup.FirstTies:
+			return nil, ReasonAggFirstTies, 5
+		}
+		cand.recipes = append(cand.recipes, recipe)
+	}
+	return cand.place()
+}
+
+// place chooses the ranges that the aggregate answers and checks the bucket lemma
+// on them.
+func (d *candidate) place() (*candidate, Reason, int) {
+	a := d.view.Aggregate
+	if !d.raw.HasThreshold || a.Watermark <= rollup.MinTime {
+		return nil, ReasonAggNotMaterial, 7
+	}
+	req := rollup.Request{
+		From: d.span.from, To: d.span.to, Limit: min(a.Watermark, d.raw.Threshold),
+		Raw: d.raw.Chunks, Held: d.held.Chunks, Invalid: a.Invalid,
+	}
+	if low := d.span.low; low != nil && low.moving {
+		req.From += AggregateRewriteMargin.Microseconds()
+	}
+	if high := d.span.high; high != nil && high.moving {
+		req.To -= AggregateRewriteMargin.Microseconds()
+	}
+	for _, n := range d.query.needs {
+		if n.zone == "" && !d.view.Grid.Refines(n.grid) {
+			return nil, ReasonAggBucket, 6
+		}
+	}
+	d.spans = rollup.Split(d.view.Grid, req)
+	if len(d.spans) == 0 {
+		if len(rollup.Split(d.view.Grid, unbounded(req))) == 0 {
+			return nil, ReasonAggNotMaterial, 7
+		}
+		return nil, ReasonAggNarrow, 8
+	}
+	for _, n := range d.query.needs {
+		loc, ok := location(n.zone)
+		if !ok || !d.view.Grid.RefinesIn(n.grid, loc, d.lo(), d.hi()) {
+			if d.view.Grid.Refines(n.grid) {
+				return nil, ReasonAggZone, 7
+			}
+			return nil, ReasonAggBucket, 6
+		}
+	}
+	d.cost = rollup.Cost(d.view.Grid, req, d.spans)
+	return d, "", 9
+}
+
+// lo and hi are the ends of what the aggregate answers.
+func (d *candidate) lo() int64 { return d.spans[0].Start }
+func (d *candidate) hi() int64 { return d.spans[len(d.spans)-1].End }
+
+// unbounded is the request for all of time.
+func unbounded(r rollup.Request) rollup.Request {
+	r.From, r.To = rollup.MinTime, rollup.MaxTime
+	return r
+}

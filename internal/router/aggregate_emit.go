@@ -1,0 +1,443 @@
+package router
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	pg_query "github.com/pganalyze/pg_query_go/v6"
+
+	"qvpgw/internal/catalog"
+	"qvpgw/internal/rollup"
+)
+
+// armSet is what is read besides the aggregate: raw rows before the first span,
+// between spans, and after the last one.
+type armSet struct {
+	low, high int64 // the query's bounds with slack: no row outside [low, high] is asked for
+	arms      []rawRange
+	chunks    []catalog.Chunk // of the hypertable, that the arms can touch
+}
+
+// rawRange is [from, to) of the time axis, read from the hypertable. An open end
+// is bounded by the query's own conditions.
+type rawRange struct {
+	from, to            int64
+	openLeft, openRight bool
+}
+
+// arms decides which raw arms can give rows: those that overlap a chunk. A bound
+// relative to now() is given one bucket of slack, so that a clock that differs
+// does not refuse the plan.
+func (d *candidate) arms() *armSet {
+	a := &armSet{low: rollup.MinTime, high: rollup.MaxTime}
+	if b := d.span.low; b != nil {
+		a.low = b.at
+		if b.moving {
+			a.low -= d.view.Grid.Approx()
+		}
+	}
+	end := rollup.MaxTime
+	if b := d.span.high; b != nil {
+		a.high = b.at
+		if b.moving {
+			a.high += d.view.Grid.Approx() + AggregateRewriteMargin.Microseconds()
+		}
+		end = a.high + 1 // time <= high may be asked for
+	}
+	if low := d.span.low; low == nil || low.moving || d.span.from < d.lo() {
+		a.add(d.raw.Chunks, rawRange{from: a.low, to: d.lo(), openLeft: true})
+	}
+	for i := 1; i < len(d.spans); i++ {
+		a.add(d.raw.Chunks, rawRange{from: d.spans[i-1].End, to: d.spans[i].Start})
+	}
+	if high := d.span.high; high == nil || high.moving || d.span.to > d.hi() {
+		a.add(d.raw.Chunks, rawRange{from: d.hi(), to: end, openRight: true})
+	}
+	return a
+}
+
+func (a *armSet) add(chunks []catalog.Chunk, r rawRange) {
+	touched := rollup.Overlapping(chunks, r.from, r.to)
+	if len(touched) == 0 {
+		return
+	}
+	a.arms = append(a.arms, r)
+	for _, c := range touched {
+		if !slices.Contains(a.chunks, c) {
+			a.chunks = append(a.chunks, c)
+		}
+	}
+}
+
+// emit writes the three texts.
+func (d *candidate) emit(c *Context, now time.Time) (*AggregateRewrite, Reason) {
+	arms := d.arms()
+	if !d.writable(arms) {
+		return nil, ReasonAggTimeBound
+	}
+	inner := d.snapshotProof(arms)
+	guard := "SELECT COALESCE(" + strings.Join(append(d.sessionProof(c), inner...), " AND ") + ", FALSE)"
+	sql, float, reason := d.sql(arms, strings.Join(inner, " AND "))
+	if reason != "" {
+		return nil, reason
+	}
+	r := &AggregateRewrite{
+		View: displayName(d.view.Aggregate.View), Lock: d.lock(arms), Guard: guard, SQL: sql, Float: float,
+		Ranges: d.ranges(arms), Expires: d.expires(now),
+	}
+	if reason := parsesBack(r); reason != "" {
+		return nil, reason
+	}
+	return r, ""
+}
+
+// writable reports whether every moment in the texts has one spelling: years 1 to
+// 9999.
+func (d *candidate) writable(a *armSet) bool {
+	ok := func(b *bound, micros int64) bool {
+		return b == nil || time.UnixMicro(micros).UTC().Year() >= 1 && time.UnixMicro(micros).UTC().Year() <= 9999
+	}
+	return ok(d.span.low, a.low) && ok(d.span.high, a.high)
+}
+
+// expires is when the estimates of bounds relative to now() stop being good.
+func (d *candidate) expires(now time.Time) time.Time {
+	at := d.span.validUntil
+	earlier := func(t time.Time) {
+		if at.IsZero() || t.Before(at) {
+			at = t
+		}
+	}
+	half := AggregateRewriteMargin / 2
+	if b := d.span.low; b != nil && b.moving {
+		earlier(now.Add(time.Duration(d.lo()-b.at)*time.Microsecond - half))
+	}
+	if b := d.span.high; b != nil && b.moving {
+		earlier(now.Add(time.Duration(d.view.Grid.Approx())*time.Microsecond + half))
+	}
+	return at
+}
+
+// lock names every relation whose rows the rewritten query may read, each by
+// ONLY: the hypertable with the chunks of the raw arms, and the materialization
+// with its chunks, compressed ones too. A chunk that is dropped, truncated,
+// compressed or decompressed between the snapshot and the read would tear the
+// answer.
+func (d *candidate) lock(arms *armSet) string {
+	var names []string
+	add := func(n catalog.Name) { names = append(names, "ONLY "+relationText(n)) }
+	chunks := func(list []catalog.Chunk) {
+		for _, c := range list {
+			add(c.Name)
+			if c.Compressed.Name != "" {
+				add(c.Compressed)
+			}
+		}
+	}
+	if len(arms.chunks) > 0 {
+		add(d.raw.Name)
+		chunks(arms.chunks)
+	}
+	add(d.view.Aggregate.Materialization)
+	chunks(d.heldChunks())
+	return "LOCK TABLE " + strings.Join(names, ", ") + " IN ACCESS SHARE MODE NOWAIT"
+}
+
+// ranges lists what is read from where, in order of time.
+func (d *candidate) ranges(arms *armSet) []Range {
+	at := func(micros int64) string { return time.UnixMicro(micros).UTC().Format(time.RFC3339Nano) }
+	type piece struct {
+		start int64
+		Range
+	}
+	var pieces []piece
+	for _, s := range d.spans {
+		pieces = append(pieces, piece{s.Start, Range{Source: displayName(d.view.Aggregate.View), From: at(s.Start), To: at(s.End)}})
+	}
+	for _, arm := range arms.arms {
+		r := Range{Source: displayName(d.raw.Name)}
+		if !arm.openLeft {
+			r.From = at(arm.from)
+		} else if d.span.low != nil {
+			r.From = at(d.span.low.at)
+		}
+		if !arm.openRight {
+			r.To = at(arm.to)
+		} else if d.span.high != nil {
+			r.To = at(d.span.high.at)
+		}
+		pieces = append(pieces, piece{arm.from, r})
+	}
+	slices.SortFunc(pieces, func(a, b piece) int { return cmp.Compare(a.start, b.start) })
+	out := make([]Range, len(pieces))
+	for i, p := range pieces {
+		out[i] = p.Range
+	}
+	return out
+}
+
+func displayName(n catalog.Name) string {
+	if n.Schema == "public" {
+		return n.Name
+	}
+	return n.Schema + "." + n.Name
+}
+
+// partColumn is a column of the union that holds partials.
+type partColumn struct {
+	rollup.Part
+	function string // the user's spelling of first or last
+}
+
+// parts numbers the partials of all recipes; equal ones share a column.
+func (d *candidate) parts() (columns []partColumn, numbers [][]int) {
+	numbers = make([][]int, len(d.recipes))
+	for i, recipe := range d.recipes {
+		for _, p := range recipe.Parts {
+			n := -1
+			for j, have := range columns {
+				if have.Part == p {
+					n = j
+				}
+			}
+			if n < 0 {
+				n = len(columns)
+				columns = append(columns, partColumn{p, d.query.calls[i].function})
+			}
+			numbers[i] = append(numbers[i], n)
+		}
+	}
+	return columns, numbers
+}
+
+// sql writes the rewritten query.
+func (d *candidate) sql(arms *armSet, filter string) (string, bool, Reason) {
+	q := d.query
+	columns, numbers := d.parts()
+	var b strings.Builder
+	var failed Reason
+	group := func(n *pg_query.Node) string {
+		text, reason := q.groupExpr(n, func(call int) string {
+			return combine(d.recipes[call].Combine, q.calls[call].function, numbers[call])
+		})
+		if reason != "" && failed == "" {
+			failed = reason
+		}
+		return text
+	}
+	b.WriteString("SELECT ")
+	for i, name := range q.names {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(group(q.target(i)) + " AS " + ident(name))
+	}
+	stored, reason := d.storedArm(columns)
+	if reason != "" {
+		return "", false, reason
+	}
+	b.WriteString(" FROM (" + stored)
+	for _, arm := range arms.arms {
+		b.WriteString(" UNION ALL " + d.rawArm(columns, d.armConditions(arm, arms)))
+	}
+	b.WriteString(") AS " + unionAlias + " WHERE (SELECT " + filter + ")")
+	if len(q.keys) > 0 {
+		b.WriteString(" GROUP BY ")
+		for i := range q.keys {
+			if i > 0 {
+				b.WriteString(", ")
+			}
+			b.WriteString(unionAlias + ".k" + strconv.Itoa(i+1))
+		}
+	}
+	if q.stmt.HavingClause != nil {
+		b.WriteString(" HAVING " + group(q.stmt.HavingClause))
+	}
+	for i, o := range q.order {
+		word := ", "
+		if i == 0 {
+			word = " ORDER BY "
+		}
+		if o.ordinal > 0 {
+			b.WriteString(word + strconv.Itoa(o.ordinal) + o.suffix)
+		} else {
+			b.WriteString(word + group(o.node) + o.suffix)
+		}
+	}
+	if n := q.stmt.LimitCount; n != nil {
+		b.WriteString(" LIMIT " + group(n))
+	}
+	if n := q.stmt.LimitOffset; n != nil {
+		b.WriteString(" OFFSET " + group(n))
+	}
+	float := false
+	for _, r := range d.recipes {
+		float = float || r.Float
+	}
+	return b.String(), float, failed
+}
+
+// storedArm reads the spans from the materialization: one row a bucket and group.
+func (d *candidate) storedArm(columns []partColumn) (string, Reason) {
+	q := d.query
+	overStored := func(r *renderer, n *pg_query.Node) bool {
+		ref := n.GetColumnRef()
+		if ref == nil {
+			return false
+		}
+		c, ok := q.scope.column(ref)
+		name := d.view.Dims[c.Name]
+		if c.Name == q.scope.hyper.TimeColumn {
+			name = d.view.Bucket
+		}
+		if !ok || name == "" {
+			r.fail(ReasonAggDimension)
+			return true
+		}
+		r.write(storedAlias, ".", ident(name))
+		return true
+	}
+	var list []string
+	for i, k := range q.keys {
+		text, reason := render(q.scope.snap, k.node, overStored)
+		if reason != "" {
+			return "", reason
+		}
+		list = append(list, text+" AS k"+strconv.Itoa(i+1))
+	}
+	for i, c := range columns {
+		text := storedAlias + "." + ident(c.Stored)
+		if c.AsText {
+			text += "::pg_catalog.text"
+		}
+		list = append(list, text+" AS a"+strconv.Itoa(i+1))
+	}
+	bucket := storedAlias + "." + ident(d.view.Bucket)
+	spans := make([]string, len(d.spans))
+	for i, s := range d.spans {
+		spans[i] = bucket + " >= " + d.time(s.Start) + " AND " + bucket + " < " + d.time(s.End)
+	}
+	where := spans
+	if len(spans) > 1 {
+		where = []string{
+			bucket + " >= " + d.time(d.lo()), bucket + " < " + d.time(d.hi()), // for the exclusion of chunks
+			"(" + strings.Join(spans, " OR ") + ")",
+		}
+	}
+	for _, cond := range q.conds {
+		text, reason := render(q.scope.snap, cond, overStored)
+		if reason != "" {
+			return "", reason
+		}
+		where = append(where, text)
+	}
+	return "SELECT " + strings.Join(list, ", ") + " FROM " + relationText(d.view.Aggregate.Materialization) + " AS " + storedAlias +
+		" WHERE " + strings.Join(where, " AND "), ""
+}
+
+// armConditions keeps a raw arm on its range. At an open end the query's own
+// bounds hold; a bound that is not constant is joined by the constant that the
+// guard proves, so that chunks are excluded when the statement is planned.
+func (d *candidate) armConditions(arm rawRange, set *armSet) []string {
+	moment := rawAlias + "." + ident(d.raw.TimeColumn)
+	var out []string
+	if !arm.openLeft {
+		out = append(out, moment+" >= "+d.time(arm.from))
+	}
+	if !arm.openRight {
+		out = append(out, moment+" < "+d.time(arm.to))
+	}
+	varies := func(b *bound) bool { return b != nil && (b.moving || !b.until.IsZero()) }
+	if arm.openLeft && varies(d.span.low) {
+		out = append(out, moment+" >= "+d.time(set.low))
+	}
+	if arm.openRight && varies(d.span.high) {
+		out = append(out, moment+" <= "+d.time(set.high))
+	}
+	if arm.openLeft || arm.openRight {
+		for _, b := range d.span.all {
+			out = append(out, moment+" "+b.operator()+" ("+b.text+")")
+		}
+	}
+	return out
+}
+
+// rawArm aggregates raw rows by the query's own groups into the partials that the
+// materialization holds, with the expressions that the aggregate is made of.
+func (d *candidate) rawArm(columns []partColumn, where []string) string {
+	q := d.query
+	var list []string
+	for i, k := range q.keys {
+		list = append(list, k.raw+" AS k"+strconv.Itoa(i+1))
+	}
+	moment := rawAlias + "." + ident(d.raw.TimeColumn)
+	for i, c := range columns {
+		value := rawAlias + "." + ident(c.Partial.Column)
+		text := ""
+		switch {
+		case c.Order && c.Partial.Func == rollup.Min:
+			text = "pg_catalog.min(" + moment + ")"
+		case c.Order:
+			text = "pg_catalog.max(" + moment + ")"
+		case c.Partial.Func == rollup.Count && c.Partial.Column == "":
+			text = "pg_catalog.count(*)"
+		case c.Partial.Func == rollup.First, c.Partial.Func == rollup.Last:
+			text = c.function + "(" + value + ", " + moment + ")"
+		default:
+			names := map[rollup.Func]string{rollup.Count: "count", rollup.Sum: "sum", rollup.Min: "min", rollup.Max: "max"}
+			text = "pg_catalog." + names[c.Partial.Func] + "(" + value + ")"
+		}
+		list = append(list, text+" AS a"+strconv.Itoa(i+1))
+	}
+	for _, cond := range q.conds {
+		text, _ := render(q.scope.snap, cond, q.overRaw) // analyze rendered it before
+		where = append(where, text)
+	}
+	out := "SELECT " + strings.Join(list, ", ") + " FROM " + relationText(d.raw.Name) + " AS " + rawAlias + " WHERE " + strings.Join(where, " AND ")
+	if len(q.keys) == 0 {
+		return out + " HAVING pg_catalog.count(*) > 0" // no row of nulls from an empty arm
+	}
+	numbers := make([]string, len(q.keys))
+	for i := range numbers {
+		numbers[i] = strconv.Itoa(i + 1)
+	}
+	return out + " GROUP BY " + strings.Join(numbers, ", ")
+}
+
+func (b bound) operator() string {
+	op := "<"
+	if b.lower {
+		op = ">"
+	}
+	if !b.strict {
+		op += "="
+	}
+	return op
+}
+
+// combine writes how columns of the union become one value.
+func combine(c rollup.Combine, function string, parts []int) string {
+	a := func(i int) string { return unionAlias + ".a" + strconv.Itoa(parts[i]+1) }
+	switch c {
+	case rollup.CombineCount:
+		return "COALESCE(pg_catalog.sum(" + a(0) + "), 0)::pg_catalog.int8"
+	case rollup.CombineSum:
+		return "pg_catalog.sum(" + a(0) + ")"
+	case rollup.CombineSumInt:
+		return "pg_catalog.sum(" + a(0) + ")::pg_catalog.int8"
+	case rollup.CombineMin:
+		return "pg_catalog.min(" + a(0) + ")"
+	case rollup.CombineMax:
+		return "pg_catalog.max(" + a(0) + ")"
+	case rollup.CombineAvgNumeric:
+		return "(pg_catalog.sum(" + a(0) + ")::pg_catalog.numeric OPERATOR(pg_catalog./) NULLIF(pg_catalog.sum(" + a(1) + "), 0))"
+	case rollup.CombineAvgFloat:
+		return "(pg_catalog.sum(" + a(0) + ") OPERATOR(pg_catalog./) NULLIF(pg_catalog.sum(" + a(1) + "), 0)::pg_catalog.float8)"
+	case rollup.CombineFirst, rollup.CombineLast:
+		return function + "(" + a(0) + ", " + a(1) + ")"
+	}
+	panic("BUG: an unknown way to combine partials")
+}

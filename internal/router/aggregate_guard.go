@@ -1,0 +1,180 @@
+package router
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"qvpgw/internal/catalog"
+	"qvpgw/internal/rollup"
+)
+
+// provable reports whether the proof of freshness is known for that version of
+// TimescaleDB: from 2.11, which keeps the watermark in a table, to 2.29; 2.30
+// changes what a log row means (granular refresh).
+func provable(version string) bool {
+	minor, ok := timescaleMinor(version)
+	return ok && minor >= 11 && minor <= 29
+}
+
+// timescaleMinor returns n of version 2.n.
+func timescaleMinor(version string) (int, bool) {
+	rest, ok := strings.CutPrefix(version, "2.")
+	if !ok {
+		return 0, false
+	}
+	minor, _, _ := strings.Cut(rest, ".")
+	n, err := strconv.Atoi(minor)
+	return n, err == nil
+}
+
+// proof collects conditions that are joined by AND.
+type proof []string
+
+func (p *proof) addf(format string, args ...any) { *p = append(*p, fmt.Sprintf(format, args...)) }
+
+// snapshotProof is the part of the guard that depends on the snapshot and the
+// transaction's start alone: it gives the same answer in the guard and, as a
+// one-time filter, in the rewritten query.
+func (d *candidate) snapshotProof(arms *armSet) proof {
+	var p proof
+	d.proveBounds(&p, arms)
+	d.proveFresh(&p)
+	d.proveChunks(&p)
+	return p
+}
+
+// proveBounds proves every estimate that the ranges rest on.
+func (d *candidate) proveBounds(p *proof, arms *armSet) {
+	for _, b := range d.span.all {
+		switch {
+		case b.lower && b.strict:
+			p.addf("%s > (%s)", d.time(d.lo()), b.text)
+		case b.lower:
+			p.addf("%s >= (%s)", d.time(d.lo()), b.text)
+		case b.strict:
+			p.addf("%s <= (%s)", d.time(d.hi()), b.text)
+		default:
+			p.addf("%s <= (%s)", d.time(d.hi()-1), b.text)
+		}
+	}
+	if b := d.span.low; b != nil {
+		p.addf("%s <= (%s)", d.time(arms.low), b.text)
+	}
+	if b := d.span.high; b != nil {
+		p.addf("%s >= (%s)", d.time(arms.high), b.text)
+	}
+}
+
+// proveFresh proves that the spans are materialized and that no log of TimescaleDB
+// marks any of them. Every step of a refresh is one transaction, so in one snapshot
+// a changed range is in the hypertable's log, in the aggregate's log, in the
+// pending ranges, or in the materialization as it should be.
+func (d *candidate) proveFresh(p *proof) {
+	minor, _ := timescaleMinor(d.query.scope.snap.Timescale)
+	mat, raw := d.view.Aggregate.ID, d.raw.ID
+	unchanged := ""
+	if minor >= 28 {
+		unchanged = " AND schema_change_timestamp IS NULL"
+	}
+	p.addf("EXISTS (SELECT FROM _timescaledb_catalog.continuous_agg WHERE mat_hypertable_id = %d AND raw_hypertable_id = %d%s)", mat, raw, unchanged)
+	p.addf("EXISTS (SELECT FROM _timescaledb_catalog.continuous_aggs_watermark WHERE mat_hypertable_id = %d AND watermark >= %d)", mat, d.hi())
+	p.addf("EXISTS (SELECT FROM _timescaledb_catalog.continuous_aggs_invalidation_threshold WHERE hypertable_id = %d AND watermark >= %d)", raw, d.hi())
+	clean := func(table, column string, id int32) {
+		overlaps := make([]string, len(d.spans))
+		for i, s := range d.spans {
+			overlaps[i] = fmt.Sprintf("lowest_modified_value < %d AND greatest_modified_value >= %d", s.End, s.Start)
+		}
+		p.addf("NOT EXISTS (SELECT FROM _timescaledb_catalog.%s WHERE %s = %d AND (%s))", table, column, id, strings.Join(overlaps, " OR "))
+	}
+	clean("continuous_aggs_hypertable_invalidation_log", "hypertable_id", raw)
+	clean("continuous_aggs_materialization_invalidation_log", "materialization_id", mat)
+	if minor >= 22 {
+		clean("continuous_aggs_materialization_ranges", "materialization_id", mat)
+	}
+}
+
+// proveChunks proves that the hypertable has no chunk that the plan does not know
+// (then every chunk that the raw arms can touch is locked) and that every chunk of
+// the materialization in the spans is still there: drop_chunks on an aggregate, by a
+// retention policy too, removes its rows and writes to no log.
+func (d *candidate) proveChunks(p *proof) {
+	alive := ""
+	if minor, _ := timescaleMinor(d.query.scope.snap.Timescale); minor < 26 {
+		alive = " AND NOT dropped"
+	}
+	p.addf("NOT EXISTS (SELECT FROM _timescaledb_catalog.chunk WHERE hypertable_id = %d%s AND (osm_chunk OR id <> ALL ('{%s}'::pg_catalog.int4[])))",
+		d.raw.ID, alive, chunkIDs(d.raw.Chunks))
+	held := d.heldChunks()
+	p.addf("(SELECT pg_catalog.count(*) FROM _timescaledb_catalog.chunk WHERE hypertable_id = %d%s AND NOT osm_chunk AND id = ANY ('{%s}'::pg_catalog.int4[])) = %d",
+		d.held.ID, alive, chunkIDs(held), len(held))
+}
+
+// heldChunks returns the chunks of the materialization in the spans.
+func (d *candidate) heldChunks() []catalog.Chunk {
+	var out []catalog.Chunk
+	for _, s := range d.spans {
+		for _, c := range rollup.Overlapping(d.held.Chunks, s.Start, s.End) {
+			if !slices.Contains(out, c) {
+				out = append(out, c)
+			}
+		}
+	}
+	return out
+}
+
+func chunkIDs(chunks []catalog.Chunk) string {
+	ids := make([]int32, len(chunks))
+	for i, c := range chunks {
+		ids[i] = c.ID
+	}
+	slices.Sort(ids)
+	var b strings.Builder
+	for i, id := range ids {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(strconv.Itoa(int(id)))
+	}
+	return b.String()
+}
+
+// sessionProof is the part of the guard that depends on the session and on what
+// names and privileges are now: PostgreSQL reads them outside the snapshot, so
+// they stand in the guard only, never in the filter of the rewritten query, which
+// must not change its mind after the guard was true.
+func (d *candidate) sessionProof(c *Context) proof {
+	var p proof
+	sc := d.query.scope
+	name := literal(relationText(sc.relation.Name))
+	stored := literal(relationText(d.view.Aggregate.Materialization))
+	if sc.schema == "" {
+		// A temporary table or another schema's may have taken the name.
+		p.addf("pg_catalog.to_regclass(%s) = pg_catalog.to_regclass(%s)", literal(ident(sc.written)), name)
+	}
+	if oid := sc.relation.OID; oid != 0 {
+		p.addf("pg_catalog.to_regclass(%s)::pg_catalog.oid = %d", name, oid)
+	}
+	p.addf("pg_catalog.has_table_privilege(%s, 'SELECT')", name)
+	p.addf("pg_catalog.has_table_privilege(%s, 'SELECT')", stored)
+	p.addf("NOT pg_catalog.row_security_active(%s)", name)
+	if d.query.clock.session {
+		p.addf("pg_catalog.current_setting('TimeZone') = %s", literal(c.TimeZone))
+	}
+	if minor, _ := timescaleMinor(sc.snap.Timescale); minor >= 22 && minor <= 24 {
+		// Changes collected from the WAL reach the logs only when a refresh reads the
+		// replication slot.
+		p.addf("NOT EXISTS (SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name LIKE 'ts\\_%%\\_cagg' AND database = pg_catalog.current_database())")
+	}
+	return p
+}
+
+// time spells a moment on the time column's scale.
+func (d *candidate) time(micros int64) string {
+	typ := "timestamp"
+	if d.query.scope.timeIsUTC {
+		typ = "timestamptz"
+	}
+	return literal(momentText(micros, d.query.scope.timeIsUTC)) + "::pg_catalog." + typ
+}

@@ -1,0 +1,434 @@
+package router
+
+import (
+	"strconv"
+
+	pg_query "github.com/pganalyze/pg_query_go/v6"
+
+	"qvpgw/internal/catalog"
+	"qvpgw/internal/rollup"
+)
+
+// rawAlias, storedAlias and unionAlias name the hypertable, the materialization
+// and what comes from both in the rewritten query.
+const (
+	rawAlias    = "r"
+	storedAlias = "m"
+	unionAlias  = "u"
+)
+
+// aggQuery is a query over one hypertable, taken apart.
+type aggQuery struct {
+	scope  *scope
+	clock  *buckets
+	stmt   *pg_query.SelectStmt
+	names  []string // of the output columns
+	keys   []groupKey
+	conds  []*pg_query.Node // conjuncts without a bare time column
+	bounds []bound
+	order  []orderItem
+
+	calls   []aggCall
+	callNo  map[string]int // by the call's text over the hypertable
+	needs   []need         // of every time expression
+	columns map[string]catalog.Column
+	pinned  map[string]bool // columns with one value in each group
+
+	user []userExpr // every expression that goes into the new text, for the round trip
+}
+
+type userExpr struct {
+	node *pg_query.Node
+	text string // as the user spelled it
+}
+
+// groupKey is one expression of GROUP BY; raw is its text over the hypertable,
+// by which equal expressions are found.
+type groupKey struct {
+	node *pg_query.Node
+	raw  string
+}
+
+type aggCall struct {
+	rollup.Call
+	function string // as the user spelled its name
+	raw      string // the call's argument over the hypertable, for first and last
+}
+
+type orderItem struct {
+	ordinal int // of an output column, 0 for an expression
+	node    *pg_query.Node
+	suffix  string // " DESC NULLS LAST"
+}
+
+// analyze takes the statement apart and checks all that does not depend on an
+// aggregate's definition.
+func analyze(s *pg_query.SelectStmt, sc *scope, c *Context, e estimator) (*aggQuery, Reason) {
+	q := &aggQuery{
+		scope: sc, stmt: s, clock: &buckets{scope: sc, zone: c.TimeZone},
+		callNo: map[string]int{}, columns: map[string]catalog.Column{}, pinned: map[string]bool{},
+	}
+	for _, step := range []func() Reason{
+		q.targets, q.groupBy, func() Reason { return q.where(s.WhereClause, e) }, q.orderBy, q.outputs, q.limits, q.spelling,
+	} {
+		if reason := step(); reason != "" {
+			return nil, reason
+		}
+	}
+	if len(q.keys) == 0 && len(q.calls) == 0 {
+		return nil, ReasonAggNotGrouped
+	}
+	return q, ""
+}
+
+func (q *aggQuery) targets() Reason {
+	for _, n := range q.stmt.TargetList {
+		t := n.GetResTarget()
+		if t == nil || len(t.Indirection) > 0 || t.Val == nil {
+			return ReasonAggExpression
+		}
+		name := t.Name
+		if name == "" {
+			name = columnName(t.Val)
+		}
+		q.names = append(q.names, name)
+	}
+	if len(q.names) == 0 {
+		return ReasonAggNotGrouped
+	}
+	return ""
+}
+
+func (q *aggQuery) target(i int) *pg_query.Node { return q.stmt.TargetList[i].GetResTarget().Val }
+
+// outputNamed finds the output column of that name; 0 for none, -1 when several
+// different ones have it. Columns count from 1.
+func (q *aggQuery) outputNamed(name string) int {
+	found, text := 0, ""
+	for i, n := range q.names {
+		if n != name {
+			continue
+		}
+		t, reason := render(q.scope.snap, q.target(i), func(r *renderer, n *pg_query.Node) bool {
+			return verbatimCalls(r, n) || q.overRaw(r, n)
+		})
+		if found != 0 && (reason != "" || t != text) {
+			return -1
+		}
+		if found == 0 {
+			found, text = i+1, t
+		}
+	}
+	return found
+}
+
+// ordinal returns the output column that an integer constant or a bare name means
+// in ORDER BY or GROUP BY; 0 when the node is an expression, -1 when it is wrong.
+func (q *aggQuery) ordinal(n *pg_query.Node) int {
+	if c := n.GetAConst(); c != nil {
+		if i := int(c.GetIval().GetIval()); c.GetIval() != nil && i >= 1 && i <= len(q.names) {
+			return i
+		}
+		return -1
+	}
+	if names, ok := stringsOf(n.GetColumnRef().GetFields()); ok && len(names) == 1 {
+		return q.outputNamed(names[0])
+	}
+	return 0
+}
+
+func (q *aggQuery) groupBy() Reason {
+	for _, n := range q.stmt.GroupClause {
+		if n.GetGroupingSet() != nil {
+			return ReasonAggGroupingSets
+		}
+		// A name means an input column first, an output column second.
+		ref := n.GetColumnRef()
+		input := false
+		if ref != nil && len(ref.Fields) == 1 {
+			_, input = q.scope.column(ref)
+		}
+		if !input {
+			if i := q.ordinal(n); i > 0 {
+				n = q.target(i - 1)
+			} else if i < 0 {
+				return ReasonAggGroupBy
+			}
+		}
+		before := len(q.columns)
+		raw, reason := q.rowExpr(n)
+		if reason != "" {
+			return reason
+		}
+		if before == len(q.columns) && !q.mentionsColumn(n) {
+			return ReasonAggGroupBy
+		}
+		if ref := n.GetColumnRef(); ref != nil {
+			c, _ := q.scope.column(ref)
+			q.pinned[c.Name] = true
+		}
+		if q.keyIndex(raw) < 0 {
+			q.keys = append(q.keys, groupKey{n, raw})
+		}
+	}
+	return ""
+}
+
+func (q *aggQuery) mentionsColumn(n *pg_query.Node) bool {
+	found := false
+	_, _ = render(q.scope.snap, n, func(_ *renderer, n *pg_query.Node) bool {
+		found = found || n.GetColumnRef() != nil
+		return false
+	})
+	return found
+}
+
+func (q *aggQuery) keyIndex(raw string) int {
+	for i, k := range q.keys {
+		if k.raw == raw {
+			return i
+		}
+	}
+	return -1
+}
+
+// rowExpr checks an expression that is computed from a row: grouped columns, and
+// the time column inside bucket forms only. It notes what they need and returns
+// its text over the hypertable.
+func (q *aggQuery) rowExpr(n *pg_query.Node) (string, Reason) {
+	return render(q.scope.snap, n, func(r *renderer, n *pg_query.Node) bool {
+		if form, ok := q.clock.form(n); ok {
+			q.needs = append(q.needs, form)
+			text, reason := render(q.scope.snap, n, q.overRaw)
+			if reason != "" {
+				r.fail(reason)
+			}
+			r.write(text)
+			return true
+		}
+		if q.scope.isTime(n) {
+			r.fail(ReasonAggBucket)
+			return true
+		}
+		if ref := n.GetColumnRef(); ref != nil {
+			if c, ok := q.scope.column(ref); ok {
+				q.columns[c.Name] = c
+			}
+		}
+		return q.overRaw(r, n)
+	})
+}
+
+// overRaw writes columns of the hypertable qualified by rawAlias.
+func (q *aggQuery) overRaw(r *renderer, n *pg_query.Node) bool {
+	ref := n.GetColumnRef()
+	if ref == nil {
+		return false
+	}
+	c, ok := q.scope.column(ref)
+	if !ok {
+		r.fail(ReasonAggColumn)
+		return true
+	}
+	r.write(rawAlias, ".", ident(c.Name))
+	return true
+}
+
+func (q *aggQuery) orderBy() Reason {
+	for _, n := range q.stmt.SortClause {
+		s := n.GetSortBy()
+		if s == nil || len(s.UseOp) > 0 || s.SortbyDir == pg_query.SortByDir_SORTBY_USING {
+			return ReasonAggOrderBy
+		}
+		item := orderItem{node: s.Node}
+		// A name means an output column first, an input column second.
+		if item.ordinal = q.ordinal(s.Node); item.ordinal < 0 {
+			return ReasonAggOrderBy
+		}
+		if s.SortbyDir == pg_query.SortByDir_SORTBY_DESC {
+			item.suffix = " DESC"
+		}
+		switch s.SortbyNulls {
+		case pg_query.SortByNulls_SORTBY_NULLS_FIRST:
+			item.suffix += " NULLS FIRST"
+		case pg_query.SortByNulls_SORTBY_NULLS_LAST:
+			item.suffix += " NULLS LAST"
+		}
+		q.order = append(q.order, item)
+	}
+	return ""
+}
+
+// outputs checks the expressions over groups: targets, HAVING and ORDER BY.
+func (q *aggQuery) outputs() Reason {
+	check := func(n *pg_query.Node) Reason {
+		_, reason := q.groupExpr(n, func(int) string { return "" })
+		return reason
+	}
+	for i := range q.names {
+		if reason := check(q.target(i)); reason != "" {
+			return reason
+		}
+	}
+	if q.stmt.HavingClause != nil {
+		if reason := check(q.stmt.HavingClause); reason != "" {
+			return reason
+		}
+	}
+	for _, o := range q.order {
+		if o.ordinal == 0 {
+			if reason := check(o.node); reason != "" {
+				return reason
+			}
+		}
+	}
+	return ""
+}
+
+// groupExpr renders an expression over groups: keys become columns of the union,
+// calls what combined gives for their number.
+func (q *aggQuery) groupExpr(n *pg_query.Node, combined func(call int) string) (string, Reason) {
+	return render(q.scope.snap, n, func(r *renderer, n *pg_query.Node) bool {
+		if n.GetAConst() == nil && n.GetParamRef() == nil {
+			if raw, reason := render(q.scope.snap, n, q.overRaw); reason == "" {
+				if i := q.keyIndex(raw); i >= 0 {
+					r.write(unionAlias, ".k", strconv.Itoa(i+1))
+					return true
+				}
+			}
+		}
+		if f := n.GetFuncCall(); f != nil && f.Over == nil {
+			if fn, ok := rollup.FuncNamed(functionName(f)); ok {
+				i, reason := q.call(f, fn)
+				if reason != "" {
+					r.fail(reason)
+					return true
+				}
+				r.write(combined(i))
+				return true
+			}
+		}
+		if ref := n.GetColumnRef(); ref != nil {
+			if _, ok := q.scope.column(ref); ok {
+				r.fail(ReasonAggUngrouped)
+			} else {
+				r.fail(ReasonAggColumn)
+			}
+			return true
+		}
+		return false
+	})
+}
+
+// call registers an aggregate call and returns its number.
+func (q *aggQuery) call(f *pg_query.FuncCall, fn rollup.Func) (int, Reason) {
+	names, ok := stringsOf(f.Funcname)
+	switch {
+	case !ok, len(names) > 2:
+		return 0, ReasonAggFunction
+	case q.scope.snap.UserFunctions[names[len(names)-1]]:
+		return 0, ReasonAggUserCode
+	case f.AggFilter != nil, f.AggDistinct, len(f.AggOrder) > 0, f.AggWithinGroup, f.FuncVariadic:
+		return 0, ReasonAggFilterClause
+	}
+	call := aggCall{function: dottedText(names)}
+	call.Func = fn
+	want := 1
+	if fn == rollup.First || fn == rollup.Last {
+		want = 2
+	}
+	switch {
+	case f.AggStar && fn == rollup.Count:
+		call.Star = true
+	case len(f.Args) != want:
+		return 0, ReasonAggArgument
+	case want == 2 && !q.scope.isTime(f.Args[1]):
+		return 0, ReasonAggArgument
+	case fn == rollup.Count && notNullConstant(f.Args[0]):
+		call.Star = true
+	default:
+		ref := f.Args[0].GetColumnRef()
+		if ref == nil {
+			return 0, ReasonAggArgument
+		}
+		c, ok := q.scope.column(ref)
+		if !ok {
+			return 0, ReasonAggColumn
+		}
+		call.Column, call.Time = c, c.Name == q.scope.hyper.TimeColumn
+	}
+	key := strconv.Itoa(int(fn)) + " " + call.Column.Name
+	if i, ok := q.callNo[key]; ok {
+		return i, ""
+	}
+	q.calls = append(q.calls, call)
+	q.callNo[key] = len(q.calls) - 1
+	return len(q.calls) - 1, ""
+}
+
+func notNullConstant(n *pg_query.Node) bool {
+	c := n.GetAConst()
+	return c != nil && !c.Isnull && c.GetIval() != nil
+}
+
+// limits checks LIMIT and OFFSET: numbers and parameters.
+func (q *aggQuery) limits() Reason {
+	for _, n := range []*pg_query.Node{q.stmt.LimitCount, q.stmt.LimitOffset} {
+		if n != nil && n.GetAConst() == nil && n.GetParamRef() == nil {
+			return ReasonAggLimit
+		}
+	}
+	return ""
+}
+
+// spelling notes every user expression with its own text for the round trip.
+func (q *aggQuery) spelling() Reason {
+	var nodes []*pg_query.Node
+	for i := range q.names {
+		nodes = append(nodes, q.target(i))
+	}
+	for _, k := range q.keys {
+		nodes = append(nodes, k.node)
+	}
+	for _, o := range q.order {
+		if o.ordinal == 0 {
+			nodes = append(nodes, o.node)
+		}
+	}
+	for _, b := range q.bounds {
+		nodes = append(nodes, b.value)
+	}
+	nodes = append(nodes, q.conds...)
+	for _, n := range []*pg_query.Node{q.stmt.HavingClause, q.stmt.LimitCount, q.stmt.LimitOffset} {
+		if n != nil {
+			nodes = append(nodes, n)
+		}
+	}
+	for _, n := range nodes {
+		text, reason := render(q.scope.snap, n, verbatimCalls)
+		if reason != "" {
+			return reason
+		}
+		q.user = append(q.user, userExpr{n, text})
+	}
+	return ""
+}
+
+// verbatimCalls lets aggregate calls through that call has checked.
+func verbatimCalls(r *renderer, n *pg_query.Node) bool {
+	f := n.GetFuncCall()
+	if f == nil || f.Over != nil {
+		return false
+	}
+	if _, ok := rollup.FuncNamed(functionName(f)); !ok {
+		return false
+	}
+	names, _ := stringsOf(f.Funcname)
+	r.write(dottedText(names))
+	if f.AggStar {
+		r.write("(*)")
+	} else {
+		r.list("(", f.Args, ")")
+	}
+	return true
+}

@@ -1,0 +1,162 @@
+package router
+
+import (
+	pg_query "github.com/pganalyze/pg_query_go/v6"
+
+	"qvpgw/internal/catalog"
+)
+
+// scope is the one relation of a query and how its columns may be named.
+type scope struct {
+	snap      *catalog.Snapshot
+	hyper     *catalog.Hypertable
+	relation  *catalog.Relation
+	schema    string // as written, "" when unqualified
+	written   string // the table's name as written
+	alias     string // by which columns are qualified
+	aliased   bool   // an alias hides the table's own name
+	timeIsUTC bool   // the time column is timestamptz: an instant
+}
+
+// selectStatement returns the SELECT if its clauses are within the first form.
+func selectStatement(stmt *pg_query.Node) (*pg_query.SelectStmt, Reason) {
+	s := stmt.GetSelectStmt()
+	switch {
+	case s == nil, s.IntoClause != nil:
+		return nil, ReasonAggNotSelect
+	case s.Op != pg_query.SetOperation_SETOP_NONE, len(s.ValuesLists) > 0:
+		return nil, ReasonAggSetOperation
+	case s.WithClause != nil:
+		return nil, ReasonAggCTE
+	case len(s.DistinctClause) > 0:
+		return nil, ReasonAggDistinct
+	case len(s.WindowClause) > 0:
+		return nil, ReasonAggWindow
+	case len(s.LockingClause) > 0:
+		return nil, ReasonAggLocking
+	case s.GroupDistinct:
+		return nil, ReasonAggGroupingSets
+	case s.LimitOption == pg_query.LimitOption_LIMIT_OPTION_WITH_TIES:
+		return nil, ReasonAggLimit
+	case len(s.FromClause) == 0:
+		return nil, ReasonAggNotHypertable
+	case len(s.FromClause) > 1:
+		return nil, ReasonAggJoin
+	}
+	return s, ""
+}
+
+// fromClause resolves the FROM item as the session would.
+func fromClause(from *pg_query.Node, c *Context, snap *catalog.Snapshot) (*scope, Reason) {
+	rv := from.GetRangeVar()
+	switch {
+	case from.GetJoinExpr() != nil:
+		return nil, ReasonAggJoin
+	case from.GetRangeSubselect() != nil:
+		return nil, ReasonAggSubquery
+	case rv == nil, !rv.Inh, rv.Catalogname != "" && rv.Catalogname != c.Database:
+		return nil, ReasonAggFrom
+	case rv.Alias != nil && len(rv.Alias.Colnames) > 0:
+		return nil, ReasonAggFrom
+	}
+	relation := resolve(rv, c, snap)
+	if relation == nil {
+		return nil, ReasonAggNotHypertable
+	}
+	hyper := hypertableNamed(snap, relation.Name)
+	if hyper == nil {
+		return nil, ReasonAggNotHypertable
+	}
+	for _, a := range snap.Aggregates {
+		if a.ID == hyper.ID {
+			return nil, ReasonAggHierarchical
+		}
+	}
+	if relation.RowSecurity {
+		return nil, ReasonAggRowSecurity
+	}
+	if hyper.TimeType != oidTimestamptz && hyper.TimeType != oidTimestamp {
+		return nil, ReasonAggTimeType
+	}
+	s := &scope{
+		snap: snap, hyper: hyper, relation: relation, schema: rv.Schemaname, written: rv.Relname, alias: rv.Relname,
+		timeIsUTC: hyper.TimeType == oidTimestamptz,
+	}
+	if rv.Alias != nil {
+		s.alias, s.aliased = rv.Alias.Aliasname, true
+	}
+	if _, ok := relation.Column(hyper.TimeColumn); !ok {
+		return nil, ReasonAggCatalog
+	}
+	return s, ""
+}
+
+// resolve finds the relation as PostgreSQL does: the first schema of the search
+// path that has the name. Temporary tables, and what changed since the snapshot,
+// are left to the guard.
+func resolve(rv *pg_query.RangeVar, c *Context, snap *catalog.Snapshot) *catalog.Relation {
+	if rv.Schemaname != "" {
+		return snap.Relations[catalog.Name{Schema: rv.Schemaname, Name: rv.Relname}]
+	}
+	for _, schema := range c.SearchPath {
+		if r := snap.Relations[catalog.Name{Schema: schema, Name: rv.Relname}]; r != nil {
+			return r
+		}
+	}
+	return nil
+}
+
+func hypertableNamed(snap *catalog.Snapshot, name catalog.Name) *catalog.Hypertable {
+	for _, h := range snap.Hypertables {
+		if h.Name == name {
+			return h
+		}
+	}
+	return nil
+}
+
+// column resolves a reference to a column of the hypertable; false for whole
+// rows, *, system columns and anything qualified by another name.
+func (s *scope) column(ref *pg_query.ColumnRef) (catalog.Column, bool) {
+	names, ok := stringsOf(ref.Fields)
+	if !ok || len(names) == 0 {
+		return catalog.Column{}, false
+	}
+	switch len(names) {
+	case 1:
+	case 2:
+		if names[0] != s.alias {
+			return catalog.Column{}, false
+		}
+	case 3:
+		if s.aliased || names[0] != s.relation.Name.Schema || names[1] != s.alias {
+			return catalog.Column{}, false
+		}
+	default:
+		return catalog.Column{}, false
+	}
+	return s.relation.Column(names[len(names)-1])
+}
+
+// isTime reports whether the node is the bare time column.
+func (s *scope) isTime(n *pg_query.Node) bool {
+	ref := n.GetColumnRef()
+	if ref == nil {
+		return false
+	}
+	c, ok := s.column(ref)
+	return ok && c.Name == s.hyper.TimeColumn
+}
+
+// stringsOf returns the names in a list of String nodes.
+func stringsOf(nodes []*pg_query.Node) ([]string, bool) {
+	out := make([]string, len(nodes))
+	for i, n := range nodes {
+		s := n.GetString_()
+		if s == nil {
+			return nil, false
+		}
+		out[i] = s.Sval
+	}
+	return out, true
+}

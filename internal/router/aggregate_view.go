@@ -1,0 +1,191 @@
+package router
+
+import (
+	"sync/atomic"
+
+	pg_query "github.com/pganalyze/pg_query_go/v6"
+
+	"qvpgw/internal/catalog"
+	"qvpgw/internal/rollup"
+)
+
+// viewSet is what the definitions of one snapshot's aggregates say.
+type viewSet struct {
+	snap  *catalog.Snapshot
+	views map[int32]*rollup.View // by Aggregate.ID; without those that are not followed
+}
+
+// newestViews keeps the definitions of the newest snapshot: they are parsed once
+// for each, not once for each query.
+var newestViews atomic.Pointer[viewSet]
+
+// viewsOf returns the understood aggregates of a snapshot.
+func viewsOf(snap *catalog.Snapshot) map[int32]*rollup.View {
+	if set := newestViews.Load(); set != nil && set.snap == snap {
+		return set.views
+	}
+	set := &viewSet{snap: snap, views: map[int32]*rollup.View{}}
+	for _, a := range snap.Aggregates {
+		hyper := snap.Hypertables[a.RawID]
+		if hyper == nil {
+			continue
+		}
+		if v := parseView(snap, hyper, a); v != nil {
+			set.views[a.ID] = v
+		}
+	}
+	newestViews.Store(set)
+	return set.views
+}
+
+// parseView reads an aggregate's definition; nil when it is not of the followed
+// form: time_bucket without time zone and plain columns in GROUP BY, one table, no
+// condition. Output columns that are not followed are left out.
+func parseView(snap *catalog.Snapshot, hyper *catalog.Hypertable, a *catalog.Aggregate) *rollup.View {
+	if !a.Finalized || a.BucketTimeZone != "" {
+		return nil
+	}
+	tree, err := pg_query.Parse(a.Definition)
+	if err != nil || len(tree.Stmts) != 1 {
+		return nil
+	}
+	s, reason := selectStatement(tree.Stmts[0].Stmt)
+	if reason != "" || s.WhereClause != nil || s.HavingClause != nil || s.LimitCount != nil || s.LimitOffset != nil {
+		return nil
+	}
+	rv := s.FromClause[0].GetRangeVar()
+	relation := snap.Relations[hyper.Name]
+	if rv == nil || relation == nil || rv.Relname != hyper.Name.Name || rv.Schemaname != "" && rv.Schemaname != hyper.Name.Schema {
+		return nil
+	}
+	sc := &scope{snap: snap, hyper: hyper, relation: relation, alias: rv.Relname, timeIsUTC: hyper.TimeType == oidTimestamptz}
+	if rv.Alias != nil {
+		sc.alias, sc.aliased = rv.Alias.Aliasname, true
+	}
+	p := viewParser{scope: sc, view: &rollup.View{Aggregate: a, Dims: map[string]string{}, Partials: map[rollup.Partial]string{}}}
+	for _, n := range s.TargetList {
+		p.output(n.GetResTarget())
+	}
+	for _, n := range s.GroupClause {
+		if !p.group(n) {
+			return nil
+		}
+	}
+	if !p.bucketed || p.view.Bucket == "" {
+		return nil
+	}
+	for _, c := range a.Columns {
+		if c.Name == p.view.Bucket && c.Type != hyper.TimeType {
+			return nil
+		}
+	}
+	return p.view
+}
+
+type viewParser struct {
+	scope    *scope
+	view     *rollup.View
+	bucketed bool
+}
+
+// stored reports whether the materialization has the column.
+func (p *viewParser) stored(name string) bool {
+	for _, c := range p.view.Aggregate.Columns {
+		if c.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *viewParser) output(t *pg_query.ResTarget) {
+	if t == nil || t.Val == nil {
+		return
+	}
+	name := t.Name
+	if name == "" {
+		name = columnName(t.Val)
+	}
+	if !p.stored(name) {
+		return
+	}
+	if ref := t.Val.GetColumnRef(); ref != nil {
+		if c, ok := p.scope.column(ref); ok {
+			p.view.Dims[c.Name] = name // GROUP BY has it, or the definition would not have been taken
+		}
+		return
+	}
+	f := t.Val.GetFuncCall()
+	if f == nil || f.AggFilter != nil || f.AggDistinct || len(f.AggOrder) > 0 || f.AggWithinGroup || f.Over != nil {
+		return
+	}
+	if functionName(f) == "time_bucket" {
+		if _, ok := p.bucket(t.Val); ok {
+			p.view.Bucket = name
+		}
+		return
+	}
+	p.partial(f, name)
+}
+
+func (p *viewParser) partial(f *pg_query.FuncCall, name string) {
+	fn, ok := rollup.FuncNamed(functionName(f))
+	if !ok || p.scope.snap.UserFunctions[functionName(f)] {
+		return
+	}
+	partial := rollup.Partial{Func: fn}
+	switch {
+	case f.AggStar:
+	case len(f.Args) == 0, len(f.Args) > 2:
+		return
+	case len(f.Args) == 2 && !p.scope.isTime(f.Args[1]):
+		return
+	default:
+		ref := f.Args[0].GetColumnRef()
+		if ref == nil {
+			return
+		}
+		c, ok := p.scope.column(ref)
+		if !ok {
+			return
+		}
+		partial.Column = c.Name
+	}
+	p.view.Partials[partial] = name
+}
+
+// bucket returns the grid of a time_bucket over the time column.
+func (p *viewParser) bucket(n *pg_query.Node) (rollup.Grid, bool) {
+	f := n.GetFuncCall()
+	if f == nil || functionName(f) != "time_bucket" || p.scope.snap.UserFunctions["time_bucket"] {
+		return rollup.Grid{}, false
+	}
+	grid, arg, ok := bucketGrid(f.Args)
+	return grid, ok && p.scope.isTime(arg)
+}
+
+// group reads one expression of the definition's GROUP BY. PostgreSQL prints them
+// written out, never as names of output columns or ordinals.
+func (p *viewParser) group(n *pg_query.Node) bool {
+	if grid, ok := p.bucket(n); ok {
+		if p.bucketed {
+			return false
+		}
+		p.bucketed, p.view.Grid = true, grid
+		return true
+	}
+	if ref := n.GetColumnRef(); ref != nil {
+		if c, ok := p.scope.column(ref); ok {
+			if _, selected := p.view.Dims[c.Name]; !selected {
+				p.view.Extra = true
+			}
+			return c.Name != p.scope.hyper.TimeColumn
+		}
+		return false
+	}
+	if n.GetGroupingSet() != nil || n.GetAConst() != nil {
+		return false
+	}
+	p.view.Extra = true
+	return true
+}
