@@ -15,9 +15,10 @@ import (
 // group is one statement alone, by either protocol: what may be answered from an
 // aggregate or from memory.
 type group struct {
-	plan *router.Plan
-	sql  []byte
-	oids wire.OIDs // declared parameter types
+	plan  *router.Plan
+	sql   []byte
+	oids  wire.OIDs // declared parameter types
+	began time.Time
 
 	extended bool
 	parse    bool   // the group has a Parse, under name
@@ -29,8 +30,8 @@ type group struct {
 
 // loneGroup recognises Parse? Bind Describe? Execute Sync of one statement, with
 // the unnamed portal and no row limit.
-func (s *session) loneGroup(b []byte) (g group, ok bool) {
-	g.extended = true
+func (s *session) loneGroup(b []byte) (g *group, ok bool) {
+	g = &group{extended: true, began: time.Now()}
 	step := wire.Parse
 	for len(b) > 0 {
 		m, rest := cutMessage(b)
@@ -93,7 +94,7 @@ func (s *session) loneGroup(b []byte) (g group, ok bool) {
 func (s *session) answerQuery(m *message, plan *router.Plan, sql []byte) error {
 	// The text outlives the message: it is looked at after the answer is decided.
 	s.scratch2 = append(s.scratch2[:0], sql...)
-	g := group{plan: plan, sql: s.scratch2}
+	g := &group{plan: plan, sql: s.scratch2, began: time.Now()}
 	done, err := s.answerGroup(g)
 	if err != nil {
 		return err
@@ -106,7 +107,7 @@ func (s *session) answerQuery(m *message, plan *router.Plan, sql []byte) error {
 }
 
 // answerGroup answers g; false: it is to be passed to the server.
-func (s *session) answerGroup(g group) (bool, error) {
+func (s *session) answerGroup(g *group) (bool, error) {
 	if err := s.attach(); err != nil {
 		return false, nil // passing it meets the same error and reports it
 	}
@@ -146,7 +147,7 @@ const snapshotQuery = "SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text,
 
 // remembered answers a k-NN query from memory if the database has not changed
 // since the answer was given; else it has the reply of the server kept.
-func (s *session) remembered(g group) (bool, error) {
+func (s *session) remembered(g *group) (bool, error) {
 	rows, err := s.conn.Query(snapshotQuery, s.srv.opt.QueueTimeout)
 	s.conn.Stream.SetDst(s.net)
 	if err != nil {
@@ -155,7 +156,7 @@ func (s *session) remembered(g group) (bool, error) {
 	}
 	if len(rows) != 1 || len(rows[0]) != 2 || rows[0][0] == nil || rows[0][1] == nil || *rows[0][1] != "f" {
 		s.srv.m.CacheMisses[metrics.MissUnproven].Inc()
-		s.routed("pass", "standby", g.plan)
+		s.routed("pass", "standby", g)
 		return false, nil
 	}
 	snapshot := *rows[0][0]
@@ -163,21 +164,21 @@ func (s *session) remembered(g group) (bool, error) {
 	if e, ok := s.srv.opt.Cache.Get(key); ok {
 		if e.Snapshot == snapshot {
 			s.srv.m.CacheHits.Inc()
-			s.routed("cached", "hit", g.plan)
+			s.routed("cached", "hit", g)
 			return true, s.conn.Stream.Inject(e.Reply)
 		}
 		s.srv.m.CacheMisses[metrics.MissChanged].Inc()
 	} else {
 		s.srv.m.CacheMisses[metrics.MissAbsent].Inc()
 	}
-	s.routed("cached", "miss", g.plan)
+	s.routed("cached", "miss", g)
 	s.fill.begin(s, key, snapshot)
 	return false, nil
 }
 
 // cacheKey holds every fact that the answer depends on besides the database's
 // state, each with its length.
-func (s *session) cacheKey(g group) []byte {
+func (s *session) cacheKey(g *group) []byte {
 	key := make([]byte, 0, len(g.sql)+len(g.bind)+len(s.bucket.Key())+128)
 	field := func(b []byte) {
 		key = strconv.AppendInt(key, int64(len(b)), 10)

@@ -54,7 +54,7 @@ func (s *session) beginConsole() error {
 		case wire.Terminate:
 			return errBye
 		case wire.Query:
-			body, err := s.client.Body(maxText)
+			body, err := s.client.Body(s.srv.opt.MaxText)
 			if err != nil {
 				return violation("%v", err)
 			}

@@ -85,22 +85,30 @@ func (d *database) close() {
 	}
 }
 
-// read keeps the catalog: at once, whenever stale was called, and from time to
-// time, over connections of p.
+// read keeps the catalog: whole at once, whenever stale was called and from time
+// to time; what changes often whenever refresh was called.
 func (d *database) read(p *pool.Pool) {
+	if d.srv.opt.NewLoader == nil {
+		return
+	}
+	load := d.srv.opt.NewLoader()
+	query := func(sql string) ([][]*string, error) { return p.Query(sql, readTimeout) }
 	every := d.srv.opt.CatalogEvery
 	if every <= 0 {
 		every = 5 * time.Second
 	}
 	t := time.NewTicker(every)
 	defer t.Stop()
+	whole := true
 	for {
-		d.readOnce(p)
+		d.readOnce(load, query, whole)
+		whole = false
 		select {
 		case <-d.ctx.Done():
 			return
 		case <-d.wake:
 		case <-t.C:
+			whole = true
 		}
 	}
 }
@@ -108,18 +116,22 @@ func (d *database) read(p *pool.Pool) {
 // readTimeout bounds one query of the catalog reader.
 const readTimeout = 30 * time.Second
 
-func (d *database) readOnce(p *pool.Pool) {
-	if d.srv.opt.LoadCatalog == nil {
-		return
-	}
+type loadFunc = func(query QueryFunc, last *catalog.Snapshot) (*catalog.Snapshot, error)
+
+func (d *database) readOnce(load loadFunc, query QueryFunc, whole bool) {
 	d.mu.Lock()
 	goal := d.wanted
+	last := d.catalog.Load()
+	if whole || goal > d.have {
+		last = nil
+	}
 	d.mu.Unlock()
-	query := func(sql string) ([][]*string, error) { return p.Query(sql, readTimeout) }
-	snap, err := d.srv.opt.LoadCatalog(d.ctx, query, d.catalog.Load())
+	snap, err := load(query, last)
 	if err != nil {
-		d.srv.log.Warn("cannot read the catalog", "database", d.name, "error", err)
-		d.srv.m.CatalogFailed()
+		if d.ctx.Err() == nil {
+			d.srv.log.Warn("cannot read the catalog", "database", d.name, "error", err)
+			d.srv.m.CatalogFailed()
+		}
 	} else {
 		d.catalog.Store(snap)
 		d.srv.m.CatalogRead()

@@ -95,7 +95,7 @@ func (s *session) onDescribe(m *message) error {
 		s.leave(m)
 		return nil
 	}
-	body, err := s.body(m, maxText)
+	body, err := s.body(m, maxName)
 	if err != nil {
 		return s.bodyError(err)
 	}
@@ -145,7 +145,7 @@ func (s *session) onExecute(m *message) error {
 		s.leave(m)
 		return nil
 	}
-	body, err := s.body(m, maxText)
+	body, err := s.body(m, maxName)
 	if err != nil {
 		return s.bodyError(err)
 	}
@@ -183,7 +183,7 @@ func (s *session) onClose(m *message) error {
 		s.leave(m)
 		return nil
 	}
-	body, err := s.body(m, maxText)
+	body, err := s.body(m, maxName)
 	if err != nil {
 		return s.bodyError(err)
 	}

@@ -2,27 +2,50 @@ package gateway
 
 import (
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// lookForHangUp is the sweeper's look at a session: if the turn that runs is the
-// one that ran at the last look and the client has hung up, its wait ends and its
-// query is cancelled. Nothing is read from the client, so nothing needs handing
-// back, and TLS makes no difference.
-func (s *session) lookForHangUp() {
+// look is the sweeper's look at a session. A client whose turn is the one that
+// ran at the last look and who has hung up stops waiting, and its query is
+// cancelled; nothing is read from the client, so nothing needs handing back, and
+// TLS makes no difference. A client that has been silent for too long is ended.
+func (s *session) look(now time.Time) {
 	busy := s.busy.Load()
-	if busy&1 == 0 || busy != s.looked {
-		s.looked = busy
+	if busy != s.looked || s.since.IsZero() {
+		s.looked, s.since = busy, now
 		return
 	}
-	if s.hungUp.Load() || !peerClosed(s.raw) {
+	if busy&1 == 0 {
+		s.lookIdle(now.Sub(s.since))
+		return
+	}
+	if s.pool == nil || s.hungUp.Load() || !peerClosed(s.raw) {
 		return
 	}
 	s.hungUp.Store(true)
 	s.pool.Abort(&s.waiter, errHungUp)
 	if c := s.held.Load(); c != nil && c.BeginCancel(s.owner) {
 		go func() { _ = c.Cancel(s.cancelContext()) }()
+	}
+}
+
+// lookIdle ends a client that has sent nothing for too long.
+func (s *session) lookIdle(silent time.Duration) {
+	var e *Error
+	switch limit := s.srv.opt.IdleInTx; {
+	case s.inTx.Load() && limit > 0 && silent > limit:
+		e = fatal("25P03", "terminating connection due to idle-in-transaction timeout", "limits.idle_in_transaction_timeout is "+limit.String()+".")
+	default:
+		limit = s.srv.opt.IdleTimeout
+		if s.inTx.Load() || limit <= 0 || silent <= limit {
+			return
+		}
+		e = fatal("57P05", "terminating connection due to idle-session timeout", "limits.client_idle_timeout is "+limit.String()+".")
+	}
+	if s.evicted.CompareAndSwap(nil, e) {
+		s.wake()
 	}
 }
 

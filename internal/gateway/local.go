@@ -41,26 +41,35 @@ func (s *session) note(plan *router.Plan) {
 func actionName(a router.Action) string { return metrics.Action(a).String() }
 
 // routed corrects the route by what the execution found out.
-func (s *session) routed(action, reason string, p *router.Plan) {
+func (s *session) routed(action, reason string, g *group) {
 	what := ""
 	switch {
-	case p.Aggregates != nil:
-		what = p.Aggregates.View
-	case p.KNN != nil:
-		what = p.KNN.Table
+	case g.plan.Aggregates != nil:
+		what = g.plan.Aggregates.View
+	case g.plan.KNN != nil:
+		what = g.plan.KNN.Table
 	}
 	s.route.mu.Lock()
 	s.route.action, s.route.reason, s.route.what = action, reason, what
 	s.route.mu.Unlock()
-	s.srv.routes.add(Route{At: time.Now(), PID: s.pid, Action: action, Reason: reason, What: what})
+	s.srv.routes.add(Route{
+		At: time.Now(), PID: s.pid, Database: s.database, User: s.user, Took: time.Since(g.began),
+		Text: string(g.sql[:min(len(g.sql), routeText)]), Action: action, Reason: reason, What: what,
+	})
 }
 
 // Route is one routed or cached statement, for the operators' page.
 type Route struct {
 	At                   time.Time
 	PID                  uint32
+	Database, User       string
+	Text                 string // its beginning
+	Took                 time.Duration
 	Action, Reason, What string
 }
+
+// routeText is how much of a statement the page shows, in bytes.
+const routeText = 400
 
 // routeLog keeps the last routes.
 type routeLog struct {

@@ -244,6 +244,7 @@ func (s *session) settle() error {
 			s.detach()
 		}
 	}
+	s.inTx.Store(s.cv.tx != wire.Idle)
 	s.busy.Store((s.busy.Load() | 1) + 1)
 	if s.srv.isDraining() && s.conn == nil && s.client.Buffered() == 0 {
 		return errDrain

@@ -26,15 +26,15 @@ const beginRewrite = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
 // ours with its own Sync, and nothing of the reply goes out before the guard's
 // row. When the guard says no, or anything of ours fails before the first row,
 // the original is to run: false.
-func (s *session) rewrite(g group) (bool, error) {
+func (s *session) rewrite(g *group) (bool, error) {
 	rw := g.plan.Aggregates
 	if len(rw.ParamsFor) > 0 {
-		s.routed("pass", "guard_parameters", g.plan)
+		s.routed("pass", "guard_parameters", g)
 		return false, nil
 	}
 	d, err := s.describe(g)
 	if d == nil || err != nil {
-		s.routed("pass", "describe_failed", g.plan)
+		s.routed("pass", "describe_failed", g)
 		return false, err
 	}
 	b := s.scratch[:0]
@@ -79,17 +79,17 @@ func (s *session) rewrite(g group) (bool, error) {
 		if rw.Float {
 			s.srv.m.Reassociated.Inc()
 		}
-		s.routed("rewrite", string(g.plan.Reason), g.plan)
+		s.routed("rewrite", string(g.plan.Reason), g)
 		return true, s.injectReady()
 	case proven == guardYes:
 		s.srv.m.Rewrites[metrics.FellBack].Inc()
-		s.routed("pass", "rewrite_failed", g.plan)
+		s.routed("pass", "rewrite_failed", g)
 	case proven == guardNo:
 		s.srv.m.Rewrites[metrics.GuardRefused].Inc()
-		s.routed("pass", "not_fresh", g.plan)
+		s.routed("pass", "not_fresh", g)
 	default:
 		s.srv.m.Rewrites[metrics.LockRefused].Inc()
-		s.routed("pass", "lock_refused", g.plan)
+		s.routed("pass", "lock_refused", g)
 	}
 	s.db.refresh()
 	return false, nil
@@ -151,7 +151,7 @@ func (s *session) readCommit() (wire.TxStatus, error) {
 // readRewritten reads the reply to the rewritten query. With send it is passed to
 // the client under the original's description, from the first row or the end on;
 // started says that it was.
-func (s *session) readRewritten(g group, d *description, send bool) (started bool, err error) {
+func (s *session) readRewritten(g *group, d *description, send bool) (started bool, err error) {
 	st := &s.conn.Stream
 	failed := false // an error came, or the columns are not the original's
 	for {
@@ -217,7 +217,7 @@ func sameColumns(a, b []wire.Field) bool {
 }
 
 // replyHead is what precedes the rows in the reply to g.
-func (s *session) replyHead(g group, d *description) []byte {
+func (s *session) replyHead(g *group, d *description) []byte {
 	b := []byte{}
 	if g.parse {
 		b = wire.AppendParseComplete(b)
@@ -238,7 +238,7 @@ func (s *session) replyHead(g group, d *description) []byte {
 
 // describe returns the description of g's original statement, asking the server
 // when it is not known. Nil: the server cannot parse it, or it gives no rows.
-func (s *session) describe(g group) (*description, error) {
+func (s *session) describe(g *group) (*description, error) {
 	snap := s.db.catalog.Load()
 	if snap == nil {
 		return nil, nil

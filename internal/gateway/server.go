@@ -42,12 +42,18 @@ type Options struct {
 	LoginTimeout  time.Duration // startup and authentication together
 	QueueTimeout  time.Duration // longest wait for a server connection
 	CancelTimeout time.Duration
-	Session       bool // session pooling: a client keeps its connection
-	NoRoute       bool // aggregates are never rewritten
-	NoCache       bool // k-NN answers are never kept
+	IdleTimeout   time.Duration // a client without transaction that sends nothing for so long is closed
+	IdleInTx      time.Duration // one with an open transaction
+	MaxText       int           // longest statement that is looked into, in bytes; 0: 1 MiB
+	Session       bool          // session pooling: a client keeps its connection
+	NoRoute       bool          // aggregates are never rewritten
+	NoCache       bool          // k-NN answers are never kept
+	ExactFloats   bool          // nothing that adds floats in another order is rewritten
 
-	Rules        *rules.Set
-	LoadCatalog  func(ctx context.Context, query func(sql string) ([][]*string, error), last *catalog.Snapshot) (*catalog.Snapshot, error)
+	Rules *rules.Set
+	// NewLoader returns a reader of one database's catalog. It is given the last
+	// snapshot to read only what changes often, or nil to read everything.
+	NewLoader    func() func(query QueryFunc, last *catalog.Snapshot) (*catalog.Snapshot, error)
 	CatalogEvery time.Duration // how often it is read again
 	Cache        *cache.Cache
 	MaxEntry     int                              // largest reply that is cached, in bytes
@@ -57,6 +63,10 @@ type Options struct {
 	Version      string
 	Log          *slog.Logger
 }
+
+// QueryFunc runs one statement on a server connection of its own and returns the
+// rows as text, NULL as nil.
+type QueryFunc func(sql string) ([][]*string, error)
 
 // Table is a result of the console.
 type Table struct {
@@ -102,6 +112,9 @@ func New(opt Options) *Server {
 	}
 	if s.m == nil {
 		s.m = metrics.New()
+	}
+	if s.opt.MaxText <= 0 {
+		s.opt.MaxText = 1 << 20
 	}
 	secret := make([]byte, 32)
 	if _, err := rand.Read(secret); err != nil {
@@ -243,10 +256,10 @@ func (s *Server) sweep() {
 	t := time.NewTicker(sweepEvery)
 	defer t.Stop()
 	for {
-		<-t.C
+		now := <-t.C
 		sessions := s.all()
 		for _, c := range sessions {
-			c.lookForHangUp()
+			c.look(now)
 		}
 		select {
 		case <-s.done:

@@ -25,6 +25,7 @@ type session struct {
 	startup  wire.Startup
 	database string
 	user     string
+	login    string // the user of the pool's server connections
 	app      string
 	pid      uint32 // virtual backend key, from register
 	key      []byte
@@ -34,15 +35,18 @@ type session struct {
 	out    []byte      // answers of our own while no server connection is held
 	cv     conversation
 
-	owner  uint64
-	waiter pool.Waiter
-	conn   *pool.Conn                // held, or nil
-	held   atomic.Pointer[pool.Conn] // the same, for cancels
-	last   *pool.Conn                // held before, preferred
-	up     serverWriter
-	busy   atomic.Uint64 // odd while a turn runs
-	looked uint64        // busy at the sweeper's last look
-	hungUp atomic.Bool
+	owner   uint64
+	waiter  pool.Waiter
+	conn    *pool.Conn                // held, or nil
+	held    atomic.Pointer[pool.Conn] // the same, for cancels
+	last    *pool.Conn                // held before, preferred
+	up      serverWriter
+	busy    atomic.Uint64 // odd while a turn runs
+	looked  uint64        // busy at the sweeper's last look, and since when; the sweeper's alone
+	since   time.Time
+	inTx    atomic.Bool // a transaction is open between two turns
+	evicted atomic.Pointer[Error]
+	hungUp  atomic.Bool
 
 	pins     atomic.Uint32 // router.Pins
 	base     *pool.Bucket  // settings of the startup packet
@@ -260,7 +264,7 @@ func (s *session) pin(p router.Pins) {
 		return
 	}
 	s.pins.Store(uint32(have | p))
-	s.srv.m.Pinned(p &^ have)
+	s.srv.m.Pinned(uint32(p &^ have))
 }
 
 // wake ends a client that sits between two turns; a busy one sees the shutdown

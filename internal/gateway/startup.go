@@ -251,12 +251,12 @@ func (s *session) welcome() error {
 	if s.srv.opt.LoginUser != "" && s.srv.opt.LoginDatabase != "" && s.database != s.srv.opt.LoginDatabase {
 		return fatal("3D000", fmt.Sprintf("database %q does not exist", s.database), fmt.Sprintf("This gateway serves the database %q.", s.srv.opt.LoginDatabase))
 	}
-	login := s.user
+	s.login = s.user
 	if s.srv.opt.LoginUser != "" {
-		login = s.srv.opt.LoginUser
+		s.login = s.srv.opt.LoginUser
 	}
 	s.db = s.srv.database(s.database)
-	p, err := s.db.pool(login)
+	p, err := s.db.pool(s.login)
 	if err != nil {
 		return noServer(err)
 	}

@@ -15,6 +15,8 @@ import (
 type ClientStat struct {
 	PID            uint32
 	User, Database string
+	Login          string // the user of its server connections
+	PinSet         router.Pins
 	App            string
 	Addr, Local    net.Addr
 	TLS            bool
@@ -36,10 +38,11 @@ func (s *session) setApp(name string) {
 func (s *Server) Clients() []ClientStat {
 	var list []ClientStat
 	for _, c := range s.all() {
+		pins := router.Pins(c.pins.Load())
 		x := ClientStat{
-			PID: c.pid, User: c.user, Database: c.database, Addr: c.raw.RemoteAddr(), Local: c.raw.LocalAddr(),
+			PID: c.pid, User: c.user, Database: c.database, Login: c.login, PinSet: pins, Addr: c.raw.RemoteAddr(), Local: c.raw.LocalAddr(),
 			TLS: c.net != c.raw, Connected: c.started, Active: c.busy.Load()&1 == 1,
-			Pins: router.Pins(c.pins.Load()).Names(), LastRoute: c.route.String(),
+			Pins: pins.Names(), LastRoute: c.route.String(),
 		}
 		c.route.mu.Lock()
 		x.App = c.app
@@ -93,6 +96,15 @@ func (s *Server) Catalog(name string) *catalog.Snapshot {
 		}
 	}
 	return nil
+}
+
+// Query runs one statement of our own on a pooled server connection.
+func (s *Server) Query(database, user, sql string) ([][]*string, error) {
+	p, err := s.database(database).pool(user)
+	if err != nil {
+		return nil, err
+	}
+	return p.Query(sql, readTimeout)
 }
 
 // Ready says whether a database can be reached now, by one empty query.

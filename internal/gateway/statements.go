@@ -96,7 +96,7 @@ func (s *session) onParse(m *message) error {
 		s.leave(m)
 		return nil
 	}
-	body, err := s.body(m, maxText)
+	body, err := s.body(m, s.srv.opt.MaxText)
 	if errors.Is(err, wire.ErrBodyTooLarge) {
 		return s.parseLarge(m)
 	}

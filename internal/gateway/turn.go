@@ -9,9 +9,8 @@ import (
 	"qvpgw/internal/wire"
 )
 
-// maxText is the longest statement that is looked into, in bytes; a longer one
-// streams through and pins the client.
-const maxText = 1 << 20
+// maxName bounds messages that have little more than names in them, in bytes.
+const maxName = 64 << 10
 
 // turn reads what the client sends up to a point where it waits for an answer,
 // passes the answers, and gives the server connection back if it may.
@@ -60,6 +59,8 @@ func (s *session) clientError(err error) error {
 			return we.Err // found while the write stood aside
 		}
 		return s.serverGone(we.Err)
+	case timedOut(err) && s.evicted.Load() != nil:
+		return s.evicted.Load()
 	case timedOut(err) && s.srv.isDraining():
 		if s.conn == nil && s.client.Buffered() == 0 {
 			return errDrain
@@ -152,7 +153,7 @@ func (s *session) onQuery(m *message) error {
 		}
 	}
 	plan, sql := unparsed, []byte(nil)
-	body, err := s.body(m, maxText)
+	body, err := s.body(m, s.srv.opt.MaxText)
 	switch {
 	case err == nil:
 		if sql, err = wire.ParseQuery(body); err != nil {

@@ -15,6 +15,7 @@ import (
 type Options struct {
 	Server   *pgconn.Config
 	Size     int // connections kept open
+	Min      int // idle ones that are never closed for being idle
 	Overflow int // opened beyond Size while clients wait, closed when idle
 
 	ConnectTimeout time.Duration // dial, TLS and login together

@@ -145,3 +145,20 @@ type Range struct {
 	Source   string // "market_data_1h" or "market_data"
 	From, To string // RFC 3339, "" when open
 }
+
+// pinNames are the codes of the pins, in the order of their bits.
+var pinNames = [...]string{
+	"unparsed", "function", "relation", "do", "temp", "prepare", "cursor", "listen", "advisory",
+	"role", "setting", "sequence", "load", "seed", "two_phase", "catalog", "statement",
+}
+
+// Names returns the codes of the pins in p.
+func (p Pins) Names() []string {
+	var names []string
+	for i, name := range pinNames {
+		if p>>i&1 == 1 {
+			names = append(names, name)
+		}
+	}
+	return names
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"qvpgw/internal/config"
+	"qvpgw/internal/schema"
+)
+
+type loadFunc = func() (*config.Config, error)
+
+func migrateCommand(load loadFunc) *cobra.Command {
+	root := &cobra.Command{Use: "migrate", Short: "Bring the schema to a version, or say where it stands"}
+	asJSON := root.PersistentFlags().Bool("json", false, "print JSON")
+	yes := root.PersistentFlags().Bool("yes", false, "let a migration down drop tables that hold rows")
+	open := func(c *cobra.Command) (*schema.Migrator, error) {
+		cfg, err := load()
+		if err != nil {
+			return nil, err
+		}
+		b := cfg.Backend
+		return schema.NewMigrator(connString(b, b.Database, b.User, string(b.Password)), schema.Options{
+			Yes: *yes, Log: func(s string) { fmt.Fprintln(c.ErrOrStderr(), s) },
+		}), nil
+	}
+	show := func(c *cobra.Command, v interface{ Text() string }) error {
+		if *asJSON {
+			e := json.NewEncoder(c.OutOrStdout())
+			e.SetIndent("", "  ")
+			return e.Encode(v)
+		}
+		_, err := fmt.Fprint(c.OutOrStdout(), v.Text())
+		return err
+	}
+	result := func(use, short string, args cobra.PositionalArgs, run func(context.Context, *schema.Migrator, []string) (schema.Result, error)) {
+		root.AddCommand(&cobra.Command{
+			Use: use, Short: short, Args: args,
+			RunE: func(c *cobra.Command, a []string) error {
+				m, err := open(c)
+				if err != nil {
+					return err
+				}
+				r, err := run(c.Context(), m, a)
+				if err != nil {
+					return err
+				}
+				return show(c, r)
+			},
+		})
+	}
+	result("up", "Apply all migrations that are pending", cobra.NoArgs, func(ctx context.Context, m *schema.Migrator, _ []string) (schema.Result, error) {
+		return m.Up(ctx)
+	})
+	result("down [n]", "Undo the last n migrations (default 1)", cobra.MaximumNArgs(1), func(ctx context.Context, m *schema.Migrator, a []string) (schema.Result, error) {
+		n, err := number(a, 1)
+		if err != nil {
+			return schema.Result{}, err
+		}
+		return m.Down(ctx, n)
+	})
+	result("goto version", "Migrate up or down to a version", cobra.ExactArgs(1), func(ctx context.Context, m *schema.Migrator, a []string) (schema.Result, error) {
+		n, err := number(a, 0)
+		if err != nil {
+			return schema.Result{}, err
+		}
+		return m.Goto(ctx, n)
+	})
+	result("force version", "Mark a version as clean without running anything", cobra.ExactArgs(1), func(ctx context.Context, m *schema.Migrator, a []string) (schema.Result, error) {
+		n, err := number(a, 0)
+		if err != nil {
+			return schema.Result{}, err
+		}
+		return m.Force(ctx, n)
+	})
+	root.AddCommand(
+		&cobra.Command{
+			Use: "status", Short: "Say which migrations are applied", Args: cobra.NoArgs,
+			RunE: func(c *cobra.Command, _ []string) error {
+				m, err := open(c)
+				if err != nil {
+					return err
+				}
+				s, err := m.Status(c.Context())
+				if err != nil {
+					return err
+				}
+				return show(c, s)
+			},
+		},
+		&cobra.Command{
+			Use: "version", Short: "Print the schema's version", Args: cobra.NoArgs,
+			RunE: func(c *cobra.Command, _ []string) error {
+				m, err := open(c)
+				if err != nil {
+					return err
+				}
+				v, dirty, err := m.Version(c.Context())
+				if err != nil {
+					return err
+				}
+				text := strconv.Itoa(v)
+				if v < 0 {
+					text = "none"
+				}
+				if dirty {
+					text += " (dirty)"
+				}
+				_, err = fmt.Fprintln(c.OutOrStdout(), text)
+				return err
+			},
+		},
+		&cobra.Command{
+			Use: "create title", Short: "Write the two files of a new migration", Args: cobra.ExactArgs(1),
+			RunE: func(c *cobra.Command, a []string) error {
+				up, down, err := schema.Create("migrations", a[0])
+				if err != nil {
+					return err
+				}
+				_, err = fmt.Fprintln(c.OutOrStdout(), up+"\n"+down)
+				return err
+			},
+		},
+	)
+	return root
+}
+
+// number reads the first argument, or the default.
+func number(args []string, def int) (int, error) {
+	if len(args) == 0 {
+		return def, nil
+	}
+	n, err := strconv.Atoi(args[0])
+	if err != nil || n < 0 {
+		return 0, fmt.Errorf("cannot read %q as a number of migrations or a version", args[0])
+	}
+	return n, nil
+}

@@ -1,0 +1,272 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"runtime"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/spf13/cobra"
+
+	"qvpgw/internal/admin"
+	"qvpgw/internal/cache"
+	"qvpgw/internal/catalog"
+	"qvpgw/internal/config"
+	"qvpgw/internal/gateway"
+	"qvpgw/internal/metrics"
+	"qvpgw/internal/pool"
+	"qvpgw/internal/rules"
+	"qvpgw/internal/schema"
+	"qvpgw/internal/wire"
+)
+
+func serveCommand(load func() (*config.Config, error)) *cobra.Command {
+	return &cobra.Command{
+		Use: "serve", Short: "Serve PostgreSQL clients", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := load()
+			if err != nil {
+				return err
+			}
+			g, err := build(cfg, logger(cfg, c.ErrOrStderr()), fixed{})
+			if err != nil {
+				return err
+			}
+			if err := g.migrate(c.Context()); err != nil {
+				return err
+			}
+			return g.serve(c.Context(), func() {})
+		},
+	}
+}
+
+// fixed is the one login that a backend takes which knows no databases and users.
+type fixed struct{ database, user string }
+
+// program is the running gateway: every part, built in the order in which they
+// depend on each other.
+type program struct {
+	cfg     *config.Config
+	log     *slog.Logger
+	started time.Time
+	metrics *metrics.Metrics
+	cache   *cache.Cache
+	gateway *gateway.Server
+	console *admin.Console
+}
+
+func logger(cfg *config.Config, w io.Writer) *slog.Logger {
+	opt := &slog.HandlerOptions{Level: cfg.Log.Level.Slog()}
+	if cfg.Log.Format == config.LogJSON {
+		return slog.New(slog.NewJSONHandler(w, opt))
+	}
+	return slog.New(slog.NewTextHandler(w, opt))
+}
+
+// build makes the parts; nothing listens and nothing is dialled yet.
+func build(cfg *config.Config, log *slog.Logger, login fixed) (*program, error) {
+	if err := cfg.CheckRules(rules.Names()); err != nil {
+		return nil, err
+	}
+	modes := map[string]string{}
+	for name, m := range cfg.Rules {
+		modes[name] = string(m)
+	}
+	set, err := rules.New(modes)
+	if err != nil {
+		return nil, err
+	}
+	p := &program{cfg: cfg, log: log, started: time.Now(), metrics: metrics.New(), cache: cache.New(int64(cfg.Cache.Bytes))}
+	p.metrics.Build(versionText())
+	secure, binding, err := serverTLS(cfg.TLS)
+	if err != nil {
+		return nil, err
+	}
+	users, err := p.users()
+	if err != nil {
+		return nil, err
+	}
+	opt := gateway.Options{
+		Backend: func(database, user string) (*pgconn.Config, error) {
+			return backend(cfg, database, user)
+		},
+		LoginDatabase: login.database, LoginUser: login.user,
+		Pool: pool.Options{
+			Size: cfg.Pool.Size, Overflow: cfg.Pool.Overflow, ConnectTimeout: cfg.Backend.ConnectTimeout,
+			Lifetime: cfg.Pool.ServerLifetime, IdleTimeout: cfg.Pool.ServerIdleTimeout, Min: cfg.Pool.Min,
+			CheckDelay: cfg.Pool.ServerCheckDelay, Backoff: cfg.Pool.LoginBackoff,
+		},
+		Trust:         cfg.Auth.Method == config.AuthTrust,
+		Verifier:      users.verifier,
+		TLS:           secure,
+		RequireTLS:    cfg.TLS.Mode == config.TLSRequire,
+		Binding:       binding,
+		MaxClients:    cfg.Limits.MaxClients,
+		LoginTimeout:  cfg.Limits.ClientLoginTimeout,
+		QueueTimeout:  cfg.Pool.QueryWaitTimeout,
+		CancelTimeout: cfg.Limits.CancelTimeout,
+		IdleTimeout:   cfg.Limits.ClientIdleTimeout,
+		IdleInTx:      cfg.Limits.IdleInTransactionTimeout,
+		MaxText:       int(cfg.Limits.MaxStatement),
+		Session:       cfg.Pool.Mode == config.PoolSession,
+		NoRoute:       !cfg.Route.Enabled || cfg.Schema.TimescaleDB == config.Off,
+		ExactFloats:   cfg.Route.Float == config.FloatExact,
+		NoCache:       !cfg.Cache.Enabled || cfg.Schema.PGVector == config.Off,
+		Rules:         set,
+		NewLoader:     newLoader,
+		CatalogEvery:  cfg.Catalog.Refresh,
+		Cache:         p.cache,
+		MaxEntry:      int(cfg.Cache.MaxEntry),
+		Console:       p.answer,
+		Admins:        []string{cfg.Backend.User},
+		Metrics:       p.metrics,
+		Version:       versionText(),
+		Log:           log,
+	}
+	p.gateway = gateway.New(opt)
+	users.query = func(sql string) ([][]*string, error) {
+		return p.gateway.Query(cfg.Backend.Database, cfg.Backend.User, sql)
+	}
+	p.console = p.newConsole()
+	p.watch()
+	return p, nil
+}
+
+// backend is the way to the server for a client's database and user.
+func backend(cfg *config.Config, database, user string) (*pgconn.Config, error) {
+	b := cfg.Backend
+	password := ""
+	for _, u := range cfg.ClientUsers() {
+		if u.Name == user {
+			password = string(u.ServerPassword)
+			if password == "" {
+				password = string(u.Password)
+			}
+		}
+	}
+	c, err := pgconn.ParseConfig(connString(b, database, user, password))
+	if err != nil {
+		return nil, fmt.Errorf("cannot use the backend's settings: %w", err)
+	}
+	c.RuntimeParams = map[string]string{} // PGOPTIONS and the like are the gateway's, not its clients'
+	return c, nil
+}
+
+// newLoader returns a reader of one database's catalog.
+func newLoader() func(gateway.QueryFunc, *catalog.Snapshot) (*catalog.Snapshot, error) {
+	var l schema.Loader
+	return func(run gateway.QueryFunc, last *catalog.Snapshot) (*catalog.Snapshot, error) {
+		query := func(_ context.Context, sql string) ([][]string, error) {
+			rows, err := run(sql)
+			if err != nil {
+				return nil, err
+			}
+			text := make([][]string, len(rows))
+			for i, row := range rows {
+				text[i] = make([]string, len(row))
+				for j, v := range row {
+					if v != nil {
+						text[i][j] = *v
+					}
+				}
+			}
+			return text, nil
+		}
+		if last != nil {
+			return l.LoadVolatile(context.Background(), query, last)
+		}
+		return l.Load(context.Background(), query)
+	}
+}
+
+// serverTLS loads the certificate that clients are shown.
+func serverTLS(cfg config.TLS) (*tls.Config, []byte, error) {
+	if cfg.Mode == config.TLSDisable {
+		return nil, nil, nil
+	}
+	pair, err := tls.LoadX509KeyPair(cfg.Cert, cfg.Key)
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot load the certificate in tls.cert and tls.key: %w", err)
+	}
+	leaf, err := x509.ParseCertificate(pair.Certificate[0])
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot read the certificate in tls.cert: %w", err)
+	}
+	binding, err := wire.TLSServerEndPoint(leaf)
+	if err != nil {
+		binding = nil // SCRAM without channel binding
+	}
+	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"postgresql"}}, binding, nil
+}
+
+// migrate brings the schema up to date, if the gateway owns it.
+func (p *program) migrate(ctx context.Context) error {
+	if !p.cfg.Schema.Migrate {
+		return nil
+	}
+	r, err := schema.NewMigrator(p.dsn(), schema.Options{Log: func(s string) { p.log.Info(s) }}).Up(ctx)
+	if err != nil {
+		return fmt.Errorf("cannot migrate the schema (schema.migrate: false serves without): %w", err)
+	}
+	for _, n := range r.Notices {
+		p.log.Info(n)
+	}
+	return nil
+}
+
+// serve listens and serves until ctx ends, then drains. ready is called once
+// clients can connect.
+func (p *program) serve(ctx context.Context, ready func()) error {
+	// A loop that spins must not starve the goroutines (trap T11); two more than
+	// the cores keeps the runtime's own work off the clients' way.
+	if n := runtime.NumCPU(); runtime.GOMAXPROCS(0) < n {
+		runtime.GOMAXPROCS(n)
+	}
+	l, err := net.Listen("tcp", p.cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("cannot listen for PostgreSQL clients: %w", listenHint(err, "listen"))
+	}
+	served := make(chan error, 2)
+	var web *admin.Server
+	if p.cfg.HTTP != "" {
+		h, err := net.Listen("tcp", p.cfg.HTTP)
+		if err != nil {
+			_ = l.Close()
+			return fmt.Errorf("cannot listen for HTTP: %w", listenHint(err, "http"))
+		}
+		web = admin.New(admin.Options{
+			Status: p.status, Registry: p.metrics.Registry(), Log: p.log,
+			Ready: func() error { return p.gateway.Ready(p.cfg.Backend.Database, p.cfg.Backend.User) },
+		})
+		go func() { served <- web.Serve(h) }()
+		p.log.Info("HTTP", "address", h.Addr().String())
+	}
+	go func() { served <- p.gateway.Serve(l) }()
+	go p.console.Run(ctx)
+	p.log.Info("serving", "address", l.Addr().String(), "backend", net.JoinHostPort(p.cfg.Backend.Host, fmt.Sprint(p.cfg.Backend.Port)))
+	ready()
+	select {
+	case err = <-served:
+	case <-ctx.Done():
+	}
+	p.log.Info("shutting down", "at most", p.cfg.Limits.ShutdownTimeout)
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.cfg.Limits.ShutdownTimeout)
+	defer cancel()
+	err = errors.Join(err, p.gateway.Shutdown(end))
+	if web != nil {
+		err = errors.Join(err, web.Shutdown(end))
+	}
+	return err
+}
+
+// listenHint says what to do when a port is taken.
+func listenHint(err error, key string) error {
+	return fmt.Errorf("%w (another program may have the port: change %s in the configuration)", err, key)
+}
