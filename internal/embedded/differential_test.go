@@ -269,6 +269,30 @@ var conversations = map[string]string{
 > Sync
 < ReadyForQuery
 `,
+	"roles are taken off": `
+> Query "set session authorization pg_monitor"
+< ReadyForQuery
+> Query "select session_user"
+< ReadyForQuery
+> Query "reset session authorization"
+< ReadyForQuery
+> Query "select session_user"
+< ReadyForQuery
+> Query "set session authorization pg_monitor; set session authorization default"
+< ReadyForQuery
+> Query "select session_user"
+< ReadyForQuery
+> Query "set session authorization pg_monitor"
+< ReadyForQuery
+> Query "discard all"
+< ReadyForQuery
+> Query "select session_user, current_user"
+< ReadyForQuery
+> Query "set role pg_monitor"
+< ReadyForQuery
+> Query "reset role; select current_user"
+< ReadyForQuery
+`,
 	"listen and notify": `
 > Query "listen c"
 < ReadyForQuery
@@ -286,7 +310,7 @@ var conversations = map[string]string{
 < ReadyForQuery
 > Query "begin; declare c cursor for select generate_series(1,3) as g; fetch 2 from c; close c; commit"
 < ReadyForQuery
-> Query "explain (costs off) select 1"
+> Query "expg_monitor (costs off) select 1"
 < ReadyForQuery
 `,
 }

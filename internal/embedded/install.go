@@ -51,14 +51,17 @@ func File(dir, name string) (string, error) {
 	return path, nil
 }
 
-// version names the installation: what the lock file and the front's template
-// depend on.
+// template counts the ways in which server.mjs initialised a data directory.
+const template = "2"
+
+// version names the installation by what is in it: the packages of the lock
+// file and the template.
 func version() string {
 	lock, err := files.ReadFile("node/package-lock.json")
 	if err != nil {
 		panic("BUG: no embedded package-lock.json")
 	}
-	return hash(lock)
+	return hash(append(lock, template...))
 }
 
 func hash(b []byte) string {
@@ -142,8 +145,7 @@ func (in *installation) build(ctx context.Context, log io.Writer) error {
 		return err
 	}
 	fmt.Fprintln(log, "embedded database: initialising a data directory")
-	template := filepath.Join(part, "template")
-	if err := output(ctx, part, in.node, script, "--data", template, "--init"); err != nil {
+	if err := output(ctx, part, in.node, script, "--data", filepath.Join(part, "template"), "--init"); err != nil {
 		return fmt.Errorf("cannot initialise the embedded database: %w", err)
 	}
 	if err := os.Rename(part, in.dir); err != nil {

