@@ -205,6 +205,7 @@ code (oid, proname, native) AS MATERIALIZED (
   WHERE p.oid >= 16384
     AND (o.known IS NOT TRUE OR p.proname IN (` + unsafeExtension + `))
     AND NOT (o.objid IS NOT NULL AND p.provolatile = 'i' AND p.prolang IN (12, 13))
+    AND NOT (p.prolang = 12 AND p.prosrc ~ '^(multi)?range_constructor[0-3]$')
     AND NOT (n.nspname = 'qvpgw' AND n.nspowner = p.proowner)),
 state (oid) AS MATERIALIZED (
   SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.oid < 16384 AND (` + stateful + `)),

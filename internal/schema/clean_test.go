@@ -1,0 +1,230 @@
+package schema
+
+import (
+	"testing"
+
+	"qvpgw/internal/catalog"
+	"qvpgw/internal/pgtest"
+)
+
+// What a user's function may be: each is in the schema that the cases below run
+// in.
+const userCode = `
+CREATE FUNCTION spy() RETURNS text LANGUAGE plpgsql AS $$ BEGIN PERFORM set_config('app.user', 'x', false); RETURN 'x'; END $$;
+CREATE FUNCTION spy_trigger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM set_config('app.user', 'x', false); RETURN NEW; END $$;
+CREATE FUNCTION twice(i int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT i * 2';
+CREATE FUNCTION same(a int, b int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT a = b';
+CREATE OPERATOR === (LEFTARG = int, RIGHTARG = int, FUNCTION = same);
+CREATE OPERATOR =~= (LEFTARG = int, RIGHTARG = int, FUNCTION = int4eq);
+CREATE DOMAIN spied AS int CHECK (twice(VALUE) > 0);
+CREATE DOMAIN positive AS int CHECK (VALUE > 0);
+CREATE TYPE mood AS ENUM ('up', 'down');
+CREATE TYPE plain_pair AS (a int, b text);
+CREATE TYPE spied_pair AS (a spied, b text);
+CREATE TYPE spied_range AS RANGE (subtype = spied);
+CREATE TABLE base (i int PRIMARY KEY, s text, at timestamptz NOT NULL DEFAULT now());
+CREATE SEQUENCE counter;
+`
+
+func TestARelationIsCleanOnlyWhenNothingOfAUserRunsWithIt(t *testing.T) {
+	dsn := pgtest.Database(t)
+	conn := connect(t, dsn)
+	exec(t, conn, userCode)
+
+	const (
+		clean    = "clean"
+		readOnly = "read" // reading is clean, writing is not
+		unclean  = "unclean"
+	)
+	cases := []struct{ name, sql, want string }{
+		{"plain", "CREATE TABLE plain (i int, s text DEFAULT 'x', at timestamptz DEFAULT now(), CHECK (i > 0))", clean},
+		{"enumerated", "CREATE TABLE enumerated (m mood, p plain_pair, q positive)", clean},
+		{"partitioned", "CREATE TABLE partitioned (i int) PARTITION BY RANGE (i); CREATE TABLE partitioned_1 PARTITION OF partitioned FOR VALUES FROM (0) TO (9)", clean},
+		{"viewed", "CREATE VIEW viewed AS SELECT i + 1 AS j, now() AS n FROM base", clean},
+		{"settings_view", "CREATE VIEW settings_view AS SELECT nspname FROM pg_catalog.pg_namespace JOIN information_schema.tables ON true", clean},
+		{"builtin_operator", "CREATE TABLE builtin_operator (i int CHECK (i =~= 3))", clean},
+		{"builtin_trigger", "CREATE TABLE builtin_trigger (i int); CREATE TRIGGER z BEFORE UPDATE ON builtin_trigger FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()", clean},
+		{"referring", "CREATE TABLE referring (i int REFERENCES base)", clean},
+		{"generated_clean", "CREATE TABLE generated_clean (i int, j int GENERATED ALWAYS AS (i * 2) STORED)", clean},
+		{"materialized", "CREATE MATERIALIZED VIEW materialized AS SELECT * FROM base", clean},
+		{"hyper", "CREATE TABLE hyper (at timestamptz NOT NULL, v float); SELECT create_hypertable('hyper', 'at'); INSERT INTO hyper VALUES ('2024-01-01', 1), ('2024-03-01', 2)", clean},
+		{"vectors", "CREATE TABLE vectors (v vector(3), CHECK (vector_dims(v) = 3)); CREATE INDEX ON vectors USING hnsw (v vector_l2_ops)", clean},
+		{"uuids", "CREATE TABLE uuids (id uuid DEFAULT gen_random_uuid())", clean},
+		{"disabled", "CREATE TABLE disabled (i int); CREATE TRIGGER z BEFORE INSERT ON disabled FOR EACH ROW EXECUTE FUNCTION spy_trigger(); ALTER TABLE disabled DISABLE TRIGGER z", clean},
+		{"own_trigger", `CREATE SCHEMA qvpgw; CREATE FUNCTION qvpgw.log() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+			CREATE TABLE own_trigger (i int); CREATE TRIGGER z AFTER INSERT ON own_trigger EXECUTE FUNCTION qvpgw.log()`, clean},
+
+		{"triggered", "CREATE TABLE triggered (i int); CREATE TRIGGER audit BEFORE INSERT ON triggered FOR EACH ROW EXECUTE FUNCTION spy_trigger()", readOnly},
+		{"when_user", "CREATE TABLE when_user (i int); CREATE TRIGGER z BEFORE UPDATE ON when_user FOR EACH ROW WHEN (twice(NEW.i) > 2) EXECUTE FUNCTION suppress_redundant_updates_trigger()", readOnly},
+		{"when_setting", "CREATE TABLE when_setting (i int); CREATE TRIGGER z BEFORE UPDATE ON when_setting FOR EACH ROW WHEN (set_config('a.b', 'c', false) = 'c') EXECUTE FUNCTION suppress_redundant_updates_trigger()", readOnly},
+		{"defaulted", "CREATE TABLE defaulted (s text DEFAULT spy())", readOnly},
+		{"setting_default", "CREATE TABLE setting_default (s text DEFAULT set_config('app.user', 'x', false))", readOnly},
+		{"locking_default", "CREATE TABLE locking_default (s text DEFAULT pg_try_advisory_lock(1)::text)", readOnly},
+		{"checked", "CREATE TABLE checked (i int CHECK (twice(i) > 0))", readOnly},
+		{"setting_check", "CREATE TABLE setting_check (i int CHECK (set_config('a.b', i::text, false) <> ''))", readOnly},
+		{"user_operator", "CREATE TABLE user_operator (i int CHECK (i === 3))", readOnly},
+		{"generated", "CREATE TABLE generated (i int, j int GENERATED ALWAYS AS (twice(i)) STORED)", readOnly},
+		{"ruled", "CREATE TABLE ruled (i int); CREATE RULE r AS ON INSERT TO ruled DO ALSO SELECT spy()", readOnly},
+		{"partition_trigger", `CREATE TABLE partition_trigger (i int) PARTITION BY RANGE (i); CREATE TABLE pt_1 PARTITION OF partition_trigger FOR VALUES FROM (0) TO (9);
+			CREATE TRIGGER z BEFORE INSERT ON pt_1 FOR EACH ROW EXECUTE FUNCTION spy_trigger()`, readOnly},
+		{"cascading", `CREATE TABLE cascading (i int PRIMARY KEY); CREATE TABLE cascaded (i int REFERENCES cascading ON DELETE CASCADE);
+			CREATE TRIGGER z AFTER DELETE ON cascaded FOR EACH ROW EXECUTE FUNCTION spy_trigger()`, readOnly},
+		{"hyper_trigger", `CREATE TABLE hyper_trigger (at timestamptz NOT NULL, v float); SELECT create_hypertable('hyper_trigger', 'at');
+			CREATE TRIGGER z BEFORE INSERT ON hyper_trigger FOR EACH ROW EXECUTE FUNCTION spy_trigger(); INSERT INTO hyper_trigger VALUES ('2024-01-01', 1)`, readOnly},
+		{"view_over_trigger", "CREATE VIEW view_over_trigger AS SELECT * FROM triggered", readOnly},
+
+		{"user_view", "CREATE VIEW user_view AS SELECT twice(i) AS j FROM base", unclean},
+		{"setting_view", "CREATE VIEW setting_view AS SELECT set_config('app.user', s, false) FROM base", unclean},
+		{"sequence_view", "CREATE VIEW sequence_view AS SELECT nextval('counter')", unclean},
+		{"view_of_view", "CREATE VIEW view_of_view AS SELECT j FROM user_view", unclean},
+		{"operator_view", "CREATE VIEW operator_view AS SELECT i === 3 AS e FROM base", unclean},
+		{"type_view", "CREATE VIEW type_view AS SELECT i::spied AS e FROM base", unclean},
+		{"user_materialized", "CREATE MATERIALIZED VIEW user_materialized AS SELECT twice(i) AS j FROM base", unclean},
+		{"secured", "CREATE TABLE secured (i int); CREATE POLICY p ON secured USING (i > 0); ALTER TABLE secured ENABLE ROW LEVEL SECURITY", unclean},
+		{"secured_view", "CREATE VIEW secured_view AS SELECT * FROM secured", unclean},
+		{"domained", "CREATE TABLE domained (d spied)", unclean},
+		{"domain_array", "CREATE TABLE domain_array (d spied[])", unclean},
+		{"composite", "CREATE TABLE composite (d spied_pair)", unclean},
+		{"ranged", "CREATE TABLE ranged (d spied_range)", unclean},
+		{"indexed", "CREATE TABLE indexed (i int); CREATE INDEX ON indexed (twice(i))", unclean},
+		{"partial", "CREATE TABLE partial (i int); CREATE INDEX ON partial (i) WHERE twice(i) > 2", unclean},
+		{"partition_key", "CREATE TABLE partition_key (i int) PARTITION BY RANGE (twice(i))", unclean},
+		{"chunk_view", "CREATE VIEW chunk_view AS SELECT * FROM _timescaledb_internal._hyper_1_1_chunk", unclean},
+	}
+	for _, c := range cases {
+		exec(t, conn, c.sql)
+	}
+	s := load(t, conn)
+	for _, c := range cases {
+		r := s.Relations[catalog.Name{Schema: "public", Name: c.name}]
+		if r == nil {
+			t.Errorf("%s is not in the snapshot", c.name)
+			continue
+		}
+		got := unclean
+		switch {
+		case r.Clean && r.ReadClean:
+			got = clean
+		case r.ReadClean:
+			got = readOnly
+		}
+		if got != c.want || r.Clean != (r.Unclean == "") {
+			t.Errorf("%s is %s (%q), it should be %s", c.name, got, r.Unclean, c.want)
+		}
+	}
+	for name, want := range map[string]string{
+		"triggered": "trigger audit of triggered", "secured": "row security on secured",
+		"defaulted": "default of column s of defaulted", "partition_trigger": "trigger z of pt_1",
+	} {
+		if got := s.Relations[catalog.Name{Schema: "public", Name: name}].Unclean; got != want {
+			t.Errorf("against %s stands %q, not %q", name, got, want)
+		}
+	}
+	for name, want := range map[string]bool{"spy": true, "twice": true, "log": false, "time_bucket": false, "timescaledb_pre_restore": true, "now": false} {
+		if s.UserFunctions[name] != want {
+			t.Errorf("function %s: %t", name, s.UserFunctions[name])
+		}
+	}
+	for name, want := range map[string]bool{"===": true, "=~=": false, "<->": false} {
+		if s.UserOperators[name] != want {
+			t.Errorf("operator %s: %t", name, s.UserOperators[name])
+		}
+	}
+	for name, want := range map[string]bool{"spied": true, "_spied": true, "spied_pair": true, "spied_range": true, "positive": false, "mood": false, "plain_pair": false, "vector": false} {
+		if s.UserTypes[name] != want {
+			t.Errorf("type %s: %t", name, s.UserTypes[name])
+		}
+	}
+	if s.UserCasts || s.EventTriggers || s.LoginTriggers {
+		t.Errorf("casts %t, event triggers %t, login triggers %t", s.UserCasts, s.EventTriggers, s.LoginTriggers)
+	}
+	if r := s.Relations[catalog.Name{Schema: "pg_catalog", Name: "pg_settings"}]; !r.ReadClean || r.Clean {
+		t.Errorf("pg_settings is %+v; its rules set settings", r)
+	}
+	if r := s.Relations[catalog.Name{Schema: "pg_catalog", Name: "pg_class"}]; !r.Clean {
+		t.Errorf("pg_class is %q", r.Unclean)
+	}
+}
+
+func TestCastsClassesAndEventTriggersAreSeen(t *testing.T) {
+	for _, c := range []struct {
+		name, sql string
+		seen      func(*catalog.Snapshot) bool
+	}{
+		{
+			"a cast", "CREATE TYPE celsius AS (v float); CREATE FUNCTION f(celsius) RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE CAST (celsius AS int) WITH FUNCTION f(celsius) AS IMPLICIT",
+			func(s *catalog.Snapshot) bool { return s.UserCasts },
+		},
+		{
+			"a default operator class", `CREATE FUNCTION f(point, point) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 0'; CREATE FUNCTION lt(point, point) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT false';
+			CREATE OPERATOR < (LEFTARG = point, RIGHTARG = point, FUNCTION = lt);
+			CREATE OPERATOR CLASS points DEFAULT FOR TYPE point USING btree AS OPERATOR 1 <, FUNCTION 1 f(point, point)`,
+			func(s *catalog.Snapshot) bool { return s.UserCasts },
+		},
+		{
+			"an event trigger", "CREATE FUNCTION f() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'; CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION f()",
+			func(s *catalog.Snapshot) bool { return s.EventTriggers && !s.LoginTriggers },
+		},
+		{
+			"a login trigger", "CREATE FUNCTION f() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'; CREATE EVENT TRIGGER e ON login EXECUTE FUNCTION f()",
+			func(s *catalog.Snapshot) bool { return s.LoginTriggers && !s.EventTriggers },
+		},
+		{
+			"an operator over nextval", "CREATE OPERATOR !!! (RIGHTARG = regclass, FUNCTION = nextval)",
+			func(s *catalog.Snapshot) bool { return s.UserOperators["!!!"] },
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			conn := connect(t, pgtest.Database(t))
+			if c.seen(load(t, conn)) {
+				t.Fatal("seen before it was there")
+			}
+			exec(t, conn, c.sql)
+			if !c.seen(load(t, conn)) {
+				t.Error("not seen")
+			}
+		})
+	}
+}
+
+func TestNextvalRowSecurityAndInsertTriggersAreSeenThroughViews(t *testing.T) {
+	conn := connect(t, pgtest.Database(t))
+	exec(t, conn, userCode+`
+		CREATE TABLE serial_id (id serial, v int);
+		CREATE TABLE identity_id (id int GENERATED ALWAYS AS IDENTITY, v int);
+		CREATE DOMAIN counted AS bigint DEFAULT nextval('counter');
+		CREATE TABLE domain_id (id counted, v int);
+		CREATE TABLE no_id (v int);
+		CREATE VIEW serial_view AS SELECT * FROM serial_id;
+		CREATE TABLE referring (i int REFERENCES base);
+		CREATE TABLE hyper (at timestamptz NOT NULL, v float); SELECT create_hypertable('hyper', 'at');
+		CREATE TABLE secured (i int); ALTER TABLE secured ENABLE ROW LEVEL SECURITY;
+		CREATE VIEW secured_view AS SELECT * FROM secured;
+		CREATE COLLATION folded (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+		CREATE TABLE collated (a text, b text COLLATE folded NOT NULL)`)
+	s := load(t, conn)
+	at := func(name string) *catalog.Relation { return s.Relations[catalog.Name{Schema: "public", Name: name}] }
+	for name, want := range map[string]bool{"serial_id": true, "identity_id": true, "domain_id": true, "no_id": false, "serial_view": true} {
+		if r := at(name); r.Nextval != want || !r.Clean {
+			t.Errorf("%s: nextval %t, %q", name, r.Nextval, r.Unclean)
+		}
+	}
+	for name, want := range map[string]bool{"referring": true, "base": false, "hyper": false, "no_id": false} {
+		if at(name).InsertTrigger != want {
+			t.Errorf("%s: insert trigger %t", name, at(name).InsertTrigger)
+		}
+	}
+	for name, want := range map[string]bool{"secured": true, "secured_view": true, "base": false} {
+		if at(name).RowSecurity != want {
+			t.Errorf("%s: row security %t", name, at(name).RowSecurity)
+		}
+	}
+	a, _ := at("collated").Column("a")
+	b, ok := at("collated").Column("b")
+	if !ok || a.Nondeterministic || !b.Nondeterministic || !b.NotNull || a.NotNull || b.Number != 2 || b.Type != 25 || b.TypMod != -1 {
+		t.Errorf("columns %+v and %+v", a, b)
+	}
+	if h := at("hyper").HypertableID; s.Hypertables[h] == nil || s.Hypertables[h].TimeColumn != "at" || s.Hypertables[h].TimeType != 1184 {
+		t.Errorf("hypertable %d: %+v", h, s.Hypertables[h])
+	}
+}
