@@ -54,7 +54,7 @@ fuzz: ## every fuzz target for FUZZTIME (30s)
 	@git grep -oE '^func Fuzz[A-Za-z0-9_]+' -- '*_test.go' | while IFS=: read -r file name; do
 		name=$${name#func }
 		echo "== $$(dirname "$$file") $$name"
-		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "./$$(dirname "$$file")"
+		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "./$$(dirname "$$file")"
 	done
 
 torture: ## 64 clients, cancels, hang-ups and killed servers: no row may reach another client

@@ -362,3 +362,20 @@ func TestTheFileNameInProblemsIsThePathAsGiven(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestAVerifierIsOfPostgreSQLsForm(t *testing.T) {
+	const keys = "$MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTI=:MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTI="
+	if !isVerifier("SCRAM-SHA-256$4096:c2FsdA==" + keys) {
+		t.Error("a verifier is refused")
+	}
+	for _, bad := range []string{
+		"", "md5abc", "SCRAM-SHA-256$4096:c2FsdA==", "SCRAM-SHA-1$4096:c2FsdA==" + keys, "SCRAM-SHA-256$0:c2FsdA==" + keys,
+		"SCRAM-SHA-256$x:c2FsdA==" + keys, "SCRAM-SHA-256$4096:" + keys, "SCRAM-SHA-256$4096" + keys,
+		"SCRAM-SHA-256$4096:c2Fs\ndA==" + keys, "SCRAM-SHA-256$4096:c2FsdA==" + keys[:45], "SCRAM-SHA-256$4096:c2FsdA==" + keys + "$",
+		"SCRAM-SHA-256$4096:c2FsdA==$c2FsdA==:c2FsdA==",
+	} {
+		if isVerifier(bad) {
+			t.Errorf("%q is taken", bad)
+		}
+	}
+}

@@ -160,7 +160,7 @@ func (v *validator) auth() {
 // SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>, base64.
 func isVerifier(s string) bool {
 	parts := strings.Split(s, "$")
-	if len(parts) != 3 || parts[0] != "SCRAM-SHA-256" {
+	if len(parts) != 3 || parts[0] != "SCRAM-SHA-256" || strings.ContainsAny(s, "\r\n") {
 		return false
 	}
 	iterations, salt, ok := strings.Cut(parts[1], ":")
