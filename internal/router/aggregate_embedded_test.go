@@ -1,0 +1,304 @@
+package router
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"qvpgw/internal/catalog"
+	"qvpgw/internal/pgtest"
+	"qvpgw/internal/schema"
+)
+
+// live is the embedded backend with the migrations' tables, bars of early 2024
+// and of the last weeks, and refreshed aggregates.
+type live struct {
+	conn *pgx.Conn
+}
+
+func newLive(t *testing.T) *live {
+	t.Helper()
+	ctx := context.Background()
+	dsn := pgtest.Embedded(t).DSN()
+	if err := schema.Migrate(ctx, dsn, schema.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := schema.NewMigrator(dsn, schema.Options{Yes: true}).Goto(ctx, 0); err != nil {
+			t.Error(err)
+		}
+		conn, err := pgx.Connect(ctx, dsn)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close(ctx)
+		if _, err := conn.PgConn().Exec(ctx, "DROP SCHEMA qvpgw CASCADE").ReadAll(); err != nil {
+			t.Error(err)
+		}
+	})
+	conn, err := pgx.Connect(ctx, dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &live{conn}
+	t.Cleanup(func() {
+		_, _ = conn.PgConn().Exec(ctx, "DROP MATERIALIZED VIEW IF EXISTS ticks_1h; DROP TABLE IF EXISTS ticks").ReadAll()
+		_ = conn.Close(ctx)
+	})
+	l.exec(t, `
+INSERT INTO market_data (timestamp, symbol, open, high, low, close, volume)
+SELECT t, s, p, p + 1.5, p - 0.25, CASE WHEN n % 11 = 0 THEN NULL ELSE p + 0.125 END, CASE WHEN n % 7 = 0 THEN NULL ELSE n * 13 % 1009 END
+FROM (SELECT t, s, row_number() OVER (ORDER BY t, s) AS n, round((100 + 10 * sin(extract(epoch FROM t) / 7000))::numeric, 2)::float8 AS p
+      FROM unnest(ARRAY['SPX', 'SPY']) s, (
+        SELECT generate_series('2024-01-04 00:07'::timestamptz, '2024-03-15 12:30', '25 min')
+        UNION ALL SELECT generate_series(date_trunc('hour', now()) - interval '45 days', now(), '30 min')) x (t)) y`)
+	l.exec(t, `
+CREATE TABLE ticks (at timestamp NOT NULL, symbol text, price numeric, size int, ratio real, fee numeric(10, 2), level numeric);
+SELECT create_hypertable('ticks', by_range('at', INTERVAL '7 days'));
+INSERT INTO ticks SELECT t, (ARRAY['A', 'B', NULL])[1 + n % 3], CASE WHEN n % 5 > 0 THEN (n * 7 % 1000)::numeric / CASE WHEN n % 2 = 0 THEN 100 ELSE 8 END END,
+  CASE WHEN n % 4 > 0 THEN n END, n, n % 100, n % 3
+FROM (SELECT t, row_number() OVER (ORDER BY t)::int AS n FROM generate_series('2024-01-04'::timestamp, '2024-02-15', '40 min') t) x`)
+	l.exec(t, `CREATE MATERIALIZED VIEW ticks_1h WITH (timescaledb.continuous) AS
+SELECT time_bucket('1 hour', at) AS bucket, symbol, level, count(*) AS n, sum(price) AS price, count(price) AS prices, min(price) AS low,
+  sum(size) AS size, count(size) AS sizes, sum(ratio) AS ratio, min(fee) AS fee
+FROM ticks GROUP BY 1, 2, 3 WITH NO DATA`)
+	l.refresh(t, "NULL", "NULL")
+	l.exec(t, "CALL refresh_continuous_aggregate('ticks_1h', NULL, NULL)")
+	return l
+}
+
+func (l *live) refresh(t *testing.T, from, to string) {
+	t.Helper()
+	for _, name := range []string{"market_data_1h", "market_data_1d", "market_data_1w"} {
+		l.exec(t, fmt.Sprintf("CALL refresh_continuous_aggregate('%s', %s, %s)", name, from, to))
+	}
+}
+
+func (l *live) exec(t *testing.T, sql string) {
+	t.Helper()
+	if _, err := l.conn.PgConn().Exec(context.Background(), sql).ReadAll(); err != nil {
+		t.Fatalf("%v\nin %s", err, sql)
+	}
+}
+
+func (l *live) snapshot(t *testing.T) *catalog.Snapshot {
+	t.Helper()
+	s, err := schema.Load(context.Background(), schema.ConnQuery(l.conn))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// answer is one result as text, with its columns' names, types and modifiers.
+type answer struct {
+	columns []pgconn.FieldDescription
+	rows    [][]string
+}
+
+func (l *live) query(sql string, args []string) (*answer, error) {
+	values := make([][]byte, len(args))
+	for i, a := range args {
+		values[i] = []byte(a)
+	}
+	result := l.conn.PgConn().ExecParams(context.Background(), sql, values, nil, nil, nil).Read()
+	if result.Err != nil {
+		return nil, result.Err
+	}
+	a := &answer{columns: slices.Clone(result.FieldDescriptions)}
+	for _, row := range result.Rows {
+		text := make([]string, len(row))
+		for i, v := range row {
+			if text[i] = string(v); v == nil {
+				text[i] = "NULL"
+			}
+		}
+		a.rows = append(a.rows, text)
+	}
+	return a, nil
+}
+
+// routed runs a plan as the gateway does. It returns nil when the lock was not
+// had or the guard said no.
+func (l *live) routed(t *testing.T, r *AggregateRewrite, args []string) *answer {
+	t.Helper()
+	l.exec(t, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+	defer l.exec(t, "ROLLBACK")
+	if _, err := l.conn.PgConn().Exec(context.Background(), r.Lock).ReadAll(); err != nil {
+		if !strings.Contains(err.Error(), "does not exist") {
+			t.Errorf("%v\nin %s", err, r.Lock)
+		}
+		return nil
+	}
+	guard, err := l.query(r.Guard, nil)
+	if err != nil {
+		t.Fatalf("%v\nin %s", err, r.Guard)
+	}
+	if guard.rows[0][0] != "t" {
+		return nil
+	}
+	a, err := l.query(r.SQL, args)
+	if err != nil {
+		t.Fatalf("%v\nin %s", err, r.SQL)
+	}
+	return a
+}
+
+// difference says how two answers differ, "" when they do not. Floats may differ
+// by their last bits where a sum was re-associated.
+func difference(want, got *answer, ordered, float bool) string {
+	if len(want.columns) != len(got.columns) {
+		return fmt.Sprintf("%d columns, want %d", len(got.columns), len(want.columns))
+	}
+	for i, c := range want.columns {
+		if g := got.columns[i]; g.Name != c.Name || g.DataTypeOID != c.DataTypeOID || g.TypeModifier != c.TypeModifier {
+			return fmt.Sprintf("column %d is %s of type %d (%d), want %s of type %d (%d)", i+1, g.Name, g.DataTypeOID, g.TypeModifier, c.Name, c.DataTypeOID, c.TypeModifier)
+		}
+	}
+	if len(want.rows) != len(got.rows) {
+		return fmt.Sprintf("%d rows, want %d", len(got.rows), len(want.rows))
+	}
+	if !ordered {
+		slices.SortFunc(want.rows, slices.Compare)
+		slices.SortFunc(got.rows, slices.Compare)
+	}
+	for i, row := range want.rows {
+		for j, w := range row {
+			g := got.rows[i][j]
+			if g == w || float && want.columns[j].DataTypeOID == 701 && nearly(g, w) {
+				continue
+			}
+			return fmt.Sprintf("row %d column %s is %s, want %s", i+1, want.columns[j].Name, g, w)
+		}
+	}
+	return ""
+}
+
+func nearly(a, b string) bool {
+	x, errX := strconv.ParseFloat(a, 64)
+	y, errY := strconv.ParseFloat(b, 64)
+	return errX == nil && errY == nil && math.Abs(x-y) <= 1e-9*math.Max(math.Abs(x), math.Abs(y))
+}
+
+// goldenArgs are the values of the golden statements' parameters.
+var goldenArgs = map[string][]string{
+	"a parameter as the symbol and the limit": {"SPY", "10"},
+	"a list in a parameter":                   {"{SPX,SPY}"},
+}
+
+// liveOnly are statements that the golden files cannot hold, because their plan
+// depends on the clock of the server.
+var liveOnly = []goldenCase{
+	{title: "the last thirty days by hour", sql: "SELECT time_bucket('1 hour', timestamp) AS h, symbol, first(open, timestamp), last(close, timestamp), count(*), sum(volume) FROM market_data WHERE timestamp > now() - interval '30 days' GROUP BY h, symbol ORDER BY h, symbol"},
+	{title: "the last two days until an hour ago", sql: "SELECT symbol, count(*), sum(volume) FROM market_data WHERE timestamp BETWEEN now() - interval '2 days' AND now() - interval '1 hour' GROUP BY symbol ORDER BY symbol"},
+	{title: "since midnight ten days ago", sql: "SELECT count(*), max(high) FROM market_data WHERE timestamp >= date_trunc('day', now()) - interval '10 days'"},
+	{title: "a range without rows", sql: "SELECT count(*), sum(volume), max(high), first(open, timestamp) FROM market_data WHERE symbol = 'none' AND timestamp >= '2024-01-10'"},
+	{title: "groups without rows", sql: "SELECT symbol, count(*) FROM market_data WHERE symbol = 'none' GROUP BY symbol"},
+}
+
+// check runs one statement by the plans of several snapshots and compares. It
+// returns how many of the plans answered.
+func (l *live) check(t *testing.T, step string, c goldenCase, snaps ...*catalog.Snapshot) (answers []bool) {
+	t.Helper()
+	sql, zone := c.sql, "UTC"
+	if rest, ok := strings.CutPrefix(sql, "SET TimeZone = '"); ok {
+		zone, sql, _ = strings.Cut(rest, "';")
+	}
+	l.exec(t, "SET TimeZone = '"+zone+"'")
+	args := goldenArgs[c.title]
+	ordered := strings.Contains(sql, "ORDER BY")
+	for i, snap := range snaps {
+		context := goldenContext()
+		context.Database, context.SearchPath = "template1", []string{"public"}
+		plan, reason := planText(t, c.sql, context, snap, time.Now())
+		answers = append(answers, false)
+		if plan == nil {
+			if i == 0 && step == "fresh" {
+				t.Errorf("%s: %s: passed with %s", step, c.title, reason)
+			}
+			continue
+		}
+		want, err := l.query(sql, args)
+		if err != nil {
+			t.Fatalf("%s: %s: %v", step, c.title, err)
+		}
+		got := l.routed(t, plan, args)
+		if got == nil {
+			continue
+		}
+		answers[i] = true
+		if d := difference(want, got, ordered, plan.Float); d != "" {
+			t.Errorf("%s: %s, snapshot %d: %s\n%s\n%v", step, c.title, i, d, plan.SQL, plan.Ranges)
+		}
+	}
+	return answers
+}
+
+func TestRoutedAnswersEqualTheOriginals(t *testing.T) {
+	l := newLive(t)
+	cases := append(readGolden(t, "aggregates_routed.txt"), liveOnly...)
+	steps := []struct {
+		title string
+		do    string
+	}{
+		{"fresh", ""},
+		{"late insert", "INSERT INTO market_data (timestamp, symbol, open, high, low, close, volume) VALUES ('2024-02-10 10:10:10', 'SPY', 1, 999, 1, 2, 77777), ('2024-01-20 10:10:10', 'SPX', 1, 2, 0.5, 2, 5)"},
+		{"newest insert", "INSERT INTO market_data (timestamp, symbol, open, high, low, close, volume) VALUES (now(), 'SPY', 1, 2, 1, 2, 3)"},
+		{"refresh of a part", "CALL refresh_continuous_aggregate('market_data_1h', '2024-02-01', '2024-02-20'); CALL refresh_continuous_aggregate('market_data_1d', '2024-02-01', '2024-02-20')"},
+		{"update", "UPDATE market_data SET volume = volume + 1 WHERE timestamp >= '2024-02-05' AND timestamp < '2024-02-05 03:00'"},
+		{"delete", "DELETE FROM market_data WHERE timestamp >= '2024-02-20' AND timestamp < '2024-02-23' AND symbol = 'SPY'"},
+		{"refresh of everything", "refresh"},
+		{"compressed", "ALTER TABLE market_data SET (timescaledb.compress, timescaledb.compress_segmentby = 'symbol', timescaledb.compress_orderby = 'timestamp'); SELECT compress_chunk(c) FROM show_chunks('market_data', older_than => '2024-02-20'::timestamptz) c"},
+		{"insert into a compressed chunk", "INSERT INTO market_data (timestamp, symbol, open, high, low, close, volume) VALUES ('2024-01-30 10:10:10', 'SPY', 1, 999, 1, 2, 77777)"},
+		{"decompressed and refreshed", "SELECT decompress_chunk(c) FROM show_chunks('market_data', older_than => '2024-02-20'::timestamptz) c; refresh"},
+		{"the aggregates' old chunks dropped", "SELECT drop_chunks('market_data_1h', older_than => '2024-01-20'::timestamptz), drop_chunks('market_data_1d', older_than => '2024-01-20'::timestamptz), drop_chunks('market_data_1w', older_than => '2024-01-20'::timestamptz)"},
+		{"raw chunks dropped", "SELECT drop_chunks('market_data', older_than => '2024-02-05'::timestamptz)"},
+		{"refresh after the drop", "refresh"},
+		{"an older chunk made", "INSERT INTO market_data (timestamp, symbol, open, high, low, close, volume) VALUES ('2023-12-01 10:10:10', 'SPY', 1, 999, 1, 2, 77777)"},
+		{"truncated", "TRUNCATE market_data"},
+	}
+	first := l.snapshot(t)
+	before := first
+	now, old := 0, 0
+	for _, step := range steps {
+		for _, sql := range strings.Split(step.do, "; ") {
+			if sql == "refresh" {
+				l.refresh(t, "NULL", "NULL")
+			} else if sql != "" {
+				l.exec(t, sql)
+			}
+		}
+		after := l.snapshot(t)
+		for _, c := range cases {
+			answers := l.check(t, step.title, c, after, before, first)
+			if answers[0] {
+				now++
+			} else if step.title == "fresh" {
+				t.Errorf("fresh: %s: the guard said no", c.title)
+			}
+			if answers[1] || answers[2] {
+				old++
+			}
+			if step.title == "late insert" && strings.HasPrefix(c.title, "everything") && (answers[1] || answers[2] || !answers[0]) {
+				t.Errorf("late insert: %s: answered by plans of the new, the last and the first snapshot: %v", c.title, answers)
+			}
+			if step.title == "refresh of everything" && !answers[0] {
+				t.Errorf("%s: %s: the guard said no", step.title, c.title)
+			}
+		}
+		before = after
+	}
+	t.Logf("%d statements, %d steps: %d answers by new plans, %d steps at which an older plan answered", len(cases), len(steps), now, old)
+	if now < len(cases)*len(steps)/2 {
+		t.Errorf("%d of %d answers were routed, want at least half", now, len(cases)*len(steps))
+	}
+}
