@@ -100,7 +100,7 @@ func build(cfg *config.Config, log *slog.Logger, login fixed) (*program, error) 
 		LoginDatabase: login.database, LoginUser: login.user,
 		Pool: pool.Options{
 			Size: cfg.Pool.Size, Overflow: cfg.Pool.Overflow, ConnectTimeout: cfg.Backend.ConnectTimeout,
-			Lifetime: cfg.Pool.ServerLifetime, IdleTimeout: cfg.Pool.ServerIdleTimeout, Min: cfg.Pool.Min,
+			Lifetime: cfg.Pool.ServerLifetime, IdleTimeout: cfg.Pool.ServerIdleTimeout,
 			CheckDelay: cfg.Pool.ServerCheckDelay, Backoff: cfg.Pool.LoginBackoff,
 		},
 		Trust:         cfg.Auth.Method == config.AuthTrust,

@@ -120,15 +120,15 @@ func (s *session) answerGroup(g *group) (bool, error) {
 		done, err = s.remembered(g)
 	}
 	if done && err == nil {
+		if g.extended {
+			s.srv.m.Queries[metrics.Action(g.plan.Action)].Inc()
+		}
 		if g.parse {
 			st := s.srv.stmts.get(s.pool, s.bucket, g.plan, g.sql, g.oids)
 			if len(g.name) == 0 {
 				// Kept as the unnamed statement, prepared when it is next bound.
 				s.srv.stmts.put(st)
-				s.unnamed = statement{
-					id: nextStatement.Add(1), plan: g.plan, bucket: s.bucket,
-					sql: append(s.unnamed.sql[:0], g.sql...), oids: append(s.unnamed.oids[:0], g.oids...),
-				}
+				s.keepUnnamed(g.plan, g.sql, g.oids)
 			} else {
 				s.remember(g.name, st)
 			}

@@ -27,8 +27,14 @@ func (s *session) onBind(m *message) error {
 		return violation("%v", err)
 	}
 	st := s.lookup(name)
+	plan := unparsed
 	if st != nil {
-		switch st.plan.Action {
+		plan = s.planOf(st)
+		switch plan.Action {
+		case router.Refused:
+			s.note(plan)
+			s.leave(m)
+			return s.refuse(refusal(plan.Refusal), false)
 		case router.Local:
 			s.leave(m)
 			s.setPortal(portal, st)
@@ -36,7 +42,6 @@ func (s *session) onBind(m *message) error {
 			return nil
 		case router.Rewrite, router.Cached:
 			if m.mem == nil && s.lone() {
-				s.note(st.plan)
 				if held, err := s.startGather(); held || err != nil {
 					return err
 				}
@@ -54,7 +59,8 @@ func (s *session) onBind(m *message) error {
 		if err := s.prepare(st); err != nil {
 			return err
 		}
-		if err := s.mark(st.plan); err != nil {
+		s.note(plan)
+		if err := s.mark(plan); err != nil {
 			return err
 		}
 	}

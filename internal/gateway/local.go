@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"qvpgw/internal/metrics"
@@ -12,30 +13,30 @@ import (
 	"qvpgw/internal/wire"
 )
 
-// lastRoute is what became of the client's last statement.
+// lastRoute is what became of the client's last statement; other goroutines may
+// read it.
 type lastRoute struct {
-	mu     sync.Mutex // SHOW CLIENTS reads it
-	action string
-	reason string
-	what   string // the aggregate or the table
+	plan  atomic.Pointer[router.Plan]
+	found atomic.Pointer[Route] // what the execution found out, nil when that is the plan
 }
 
 func (r *lastRoute) String() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return strings.TrimRight(r.action+" "+r.reason+" "+r.what, " ")
+	if f := r.found.Load(); f != nil {
+		return strings.TrimRight(f.Action+" "+f.Reason+" "+f.What, " ")
+	}
+	if p := r.plan.Load(); p != nil {
+		return actionName(p.Action) + " " + string(p.Reason)
+	}
+	return ""
 }
 
 // note takes note of a plan that is about to be carried out.
 func (s *session) note(plan *router.Plan) {
 	s.srv.m.Queries[metrics.Action(plan.Action)].Inc()
-	if plan.Action == router.Local {
-		return
+	if plan.Action != router.Local {
+		s.route.plan.Store(plan)
+		s.route.found.Store(nil)
 	}
-	r := &s.route
-	r.mu.Lock()
-	r.action, r.reason, r.what = actionName(plan.Action), string(plan.Reason), ""
-	r.mu.Unlock()
 }
 
 func actionName(a router.Action) string { return metrics.Action(a).String() }
@@ -49,13 +50,12 @@ func (s *session) routed(action, reason string, g *group) {
 	case g.plan.KNN != nil:
 		what = g.plan.KNN.Table
 	}
-	s.route.mu.Lock()
-	s.route.action, s.route.reason, s.route.what = action, reason, what
-	s.route.mu.Unlock()
-	s.srv.routes.add(Route{
+	r := &Route{
 		At: time.Now(), PID: s.pid, Database: s.database, User: s.user, Took: time.Since(g.began),
 		Text: string(g.sql[:min(len(g.sql), routeText)]), Action: action, Reason: reason, What: what,
-	})
+	}
+	s.route.found.Store(r)
+	s.srv.routes.add(*r)
 }
 
 // Route is one routed or cached statement, for the operators' page.

@@ -115,7 +115,8 @@ func (s *session) onParameter(v verdict, body []byte) error {
 	}
 	s.params[string(name)] = string(value)
 	if string(name) == "application_name" {
-		s.setApp(string(value))
+		app := string(value)
+		s.app.Store(&app)
 	}
 	st.Forward()
 	return nil

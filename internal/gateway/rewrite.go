@@ -32,6 +32,10 @@ func (s *session) rewrite(g *group) (bool, error) {
 		s.routed("pass", "guard_parameters", g)
 		return false, nil
 	}
+	if rw.Float && s.srv.opt.ExactFloats {
+		s.routed("pass", "float_exact", g)
+		return false, nil
+	}
 	d, err := s.describe(g)
 	if d == nil || err != nil {
 		s.routed("pass", "describe_failed", g)

@@ -25,9 +25,9 @@ type session struct {
 	startup  wire.Startup
 	database string
 	user     string
-	login    string // the user of the pool's server connections
-	app      string
-	pid      uint32 // virtual backend key, from register
+	login    string                 // the user of the pool's server connections
+	app      atomic.Pointer[string] // application_name
+	pid      uint32                 // virtual backend key, from register
 	key      []byte
 	started  time.Time
 

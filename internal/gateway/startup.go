@@ -294,7 +294,8 @@ func (s *session) welcome() error {
 		s.params[p.Name] = p.Value
 		b = wire.AppendParameterStatus(b, p.Name, p.Value)
 	}
-	s.setApp(s.params["application_name"])
+	app := s.params["application_name"]
+	s.app.Store(&app)
 	b = wire.AppendBackendKeyData(b, s.pid, s.key)
 	b = append(b, readyIdle...)
 	if _, err := s.net.Write(b); err != nil {

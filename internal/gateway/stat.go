@@ -27,13 +27,6 @@ type ClientStat struct {
 	LastRoute      string
 }
 
-// setApp keeps the application's name where other goroutines may read it.
-func (s *session) setApp(name string) {
-	s.route.mu.Lock()
-	s.app = name
-	s.route.mu.Unlock()
-}
-
 // Clients returns the clients, oldest first.
 func (s *Server) Clients() []ClientStat {
 	var list []ClientStat
@@ -44,9 +37,9 @@ func (s *Server) Clients() []ClientStat {
 			TLS: c.net != c.raw, Connected: c.started, Active: c.busy.Load()&1 == 1,
 			Pins: pins.Names(), LastRoute: c.route.String(),
 		}
-		c.route.mu.Lock()
-		x.App = c.app
-		c.route.mu.Unlock()
+		if app := c.app.Load(); app != nil {
+			x.App = *app
+		}
 		if h := c.held.Load(); h != nil {
 			x.ServerPID = h.PID
 		}

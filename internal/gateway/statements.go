@@ -23,10 +23,33 @@ type statement struct {
 	sql    []byte
 	oids   wire.OIDs
 	bucket *pool.Bucket
-	plan   *router.Plan
+	plan   *router.Plan // as of the Parse; see planOf
+	now    atomic.Pointer[planned]
 	key    string // in statements; "" for one that is not shared
 	refs   int    // sessions that know it; under statements.mu
 	own    bool   // prepared by the client under its own name on its pinned connection
+}
+
+// planned is a plan with what it was made for.
+type planned struct {
+	context    *router.Context
+	generation uint64
+	plan       *router.Plan
+}
+
+// planOf returns the plan of a prepared statement for an execution now: settings
+// and catalog may have changed since its Parse.
+func (s *session) planOf(st *statement) *router.Plan {
+	if len(st.sql) == 0 {
+		return st.plan // our own answers, and texts too long to keep
+	}
+	c, g := s.context(), s.db.router.Generation()
+	if p := st.now.Load(); p != nil && p.context == c && p.generation == g && s.db.fresh.Load() {
+		return p.plan
+	}
+	p := s.plan(st.sql)
+	st.now.Store(&planned{c, g, p})
+	return p
 }
 
 // serverPrefix begins the names of shared statements. A client cannot use it.
@@ -120,9 +143,9 @@ func (s *session) onParse(m *message) error {
 		}
 	}
 	plan := s.plan(sql)
-	s.note(plan)
 	switch plan.Action {
 	case router.Refused:
+		s.note(plan)
 		s.leave(m)
 		return s.refuse(refusal(plan.Refusal), false)
 	case router.Local:
@@ -145,10 +168,7 @@ func (s *session) onParse(m *message) error {
 		s.pin(pins) // planning may run what the text calls
 	}
 	if len(name) == 0 {
-		s.unnamed = statement{
-			id: nextStatement.Add(1), plan: plan, bucket: s.bucket,
-			sql: append(s.unnamed.sql[:0], sql...), oids: append(s.unnamed.oids[:0], oids...),
-		}
+		s.keepUnnamed(plan, sql, oids)
 		s.conn.Unnamed = s.unnamed.id
 		s.cv.expect(reply{msg: wire.Parse, stmt: &s.unnamed})
 		s.forward(m)
@@ -204,11 +224,8 @@ func (s *session) parseLarge(m *message) error {
 	}
 	s.pin(router.PinUnparsed | router.PinStatement)
 	st := &statement{id: nextStatement.Add(1), plan: unparsed, own: true}
-	if len(name) == 0 {
-		s.unnamed = *st
+	if s.remember(name, st); len(name) == 0 {
 		s.conn.Unnamed = st.id
-	} else {
-		s.remember(name, st)
 	}
 	s.cv.expect(reply{msg: wire.Parse})
 	s.forward(m)
@@ -223,12 +240,19 @@ func (s *session) rename(m *message, n int, name string) {
 	s.replace(m, 5+n, b)
 }
 
+// keepUnnamed makes a text the client's unnamed statement.
+func (s *session) keepUnnamed(plan *router.Plan, sql []byte, oids wire.OIDs) {
+	u := &s.unnamed
+	u.id, u.plan, u.bucket, u.own = nextStatement.Add(1), plan, s.bucket, false
+	u.sql, u.oids = append(u.sql[:0], sql...), append(u.oids[:0], oids...)
+	u.now.Store(nil)
+}
+
 // remember keeps st under the client's name for it.
 func (s *session) remember(name []byte, st *statement) string {
 	if len(name) == 0 {
-		sql, oids := s.unnamed.sql, s.unnamed.oids
-		s.unnamed = *st
-		s.unnamed.sql, s.unnamed.oids = sql[:0], oids[:0]
+		s.keepUnnamed(st.plan, nil, nil)
+		s.unnamed.id, s.unnamed.own = st.id, true
 		return ""
 	}
 	if s.named == nil {

@@ -17,6 +17,8 @@ const maxName = 64 << 10
 func (s *session) turn() error {
 	if s.conn == nil {
 		s.client.Release()
+	} else if err := s.awaitClient(); err != nil {
+		return err
 	}
 	if err := s.clientHalf(); err != nil {
 		return err

@@ -40,7 +40,7 @@ func (p *Pool) expired(now time.Time) []*Conn {
 		switch {
 		case beyond > 0 && idle > overflowIdle,
 			p.opt.Lifetime > 0 && now.Sub(c.created) > p.opt.Lifetime,
-			p.opt.IdleTimeout > 0 && idle > p.opt.IdleTimeout && p.open-len(gone) > p.opt.Min:
+			p.opt.IdleTimeout > 0 && idle > p.opt.IdleTimeout:
 			beyond--
 			gone = append(gone, p.removeIdleLocked(i))
 		default:

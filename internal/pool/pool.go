@@ -15,7 +15,6 @@ import (
 type Options struct {
 	Server   *pgconn.Config
 	Size     int // connections kept open
-	Min      int // idle ones that are never closed for being idle
 	Overflow int // opened beyond Size while clients wait, closed when idle
 
 	ConnectTimeout time.Duration // dial, TLS and login together

@@ -157,6 +157,9 @@ func (r *Router) current() *state {
 	return next
 }
 
+// Generation changes whenever a plan may: with every snapshot of the catalog.
+func (r *Router) Generation() uint64 { return r.current().snapshot }
+
 // Stat is a moment's figures of a Router.
 type Stat struct {
 	Texts, TextBytes   int    // plans kept by text, and their bytes

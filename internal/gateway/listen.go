@@ -1,0 +1,79 @@
+package gateway
+
+import (
+	"errors"
+	"time"
+
+	"qvpgw/internal/router"
+	"qvpgw/internal/wire"
+)
+
+// awaitClient waits for the next byte of a client that keeps its server connection
+// and listens: what the server says meanwhile (notifications above all) is passed
+// at once. The client's goroutine only reads from the client until the other one
+// has ended, so neither needs a lock.
+func (s *session) awaitClient() error {
+	if s.conn == nil || router.Pins(s.pins.Load())&router.PinListen == 0 || !s.cv.idle() || s.client.Buffered() > 0 {
+		return nil
+	}
+	c := s.conn
+	lost := make(chan error, 1)
+	go func() {
+		err := s.passAsync()
+		if err != nil {
+			s.wake()
+		}
+		lost <- err
+	}()
+	_, err := s.client.Next()
+	_ = c.Net.SetReadDeadline(time.Unix(1, 0))
+	gone := <-lost
+	_ = c.Net.SetReadDeadline(time.Time{})
+	if gone != nil {
+		return gone
+	}
+	if err != nil {
+		return s.clientError(err)
+	}
+	return nil
+}
+
+// passAsync passes what the server says between two turns until its read deadline
+// ends that, without error.
+func (s *session) passAsync() error {
+	st := &s.conn.Stream
+	for {
+		h, err := st.Next()
+		if timedOut(err) {
+			return nil
+		}
+		if err != nil {
+			return s.asyncError(err)
+		}
+		body, err := st.Body(1 << 20)
+		if timedOut(err) {
+			return nil
+		}
+		if err != nil {
+			return s.asyncError(err)
+		}
+		v, _ := s.cv.fromServer(h.Type)
+		if err := s.onEvent(v, body); err != nil {
+			return err
+		}
+		if st.Buffered() == 0 {
+			if err := st.Flush(); err != nil {
+				return s.asyncError(err)
+			}
+		}
+	}
+}
+
+// asyncError says what an error between two turns means.
+func (s *session) asyncError(err error) error {
+	var we *wire.WriteError
+	if errors.As(err, &we) {
+		return errHungUp
+	}
+	return serverLost(err)
+}
