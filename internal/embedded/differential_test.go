@@ -293,6 +293,20 @@ var conversations = map[string]string{
 > Query "reset role; select current_user"
 < ReadyForQuery
 `,
+	"malformed messages": `
+> raw 46 00000004
+< ReadyForQuery
+> raw 50 00000005 41
+> Sync
+< ReadyForQuery
+> raw 42 0000000e 00 00 0001 0000 7fff0001
+> Sync
+< ReadyForQuery
+> raw 51 00000005 41
+< ReadyForQuery
+> Query "select 1"
+< ReadyForQuery
+`,
 	"listen and notify": `
 > Query "listen c"
 < ReadyForQuery

@@ -319,6 +319,26 @@ func TestACancelOfNothingDoesNothing(t *testing.T) {
 	}
 }
 
+func TestACrashOfTheEngineEndsItsClientAlone(t *testing.T) {
+	name := table(t, "a int")
+	addr := pgtest.Embedded(t).Addr()
+	// A COPY behind a comment in a comment is not recognised, and the engine
+	// traps when it asks for data that are not there.
+	pgtest.MustScript(t, fmt.Sprintf(`
+startup
+> Query "insert into %[1]s values (1)"
+< ... ReadyForQuery I
+> Query "begin; insert into %[1]s values (2)"
+< ... ReadyForQuery T
+> Query "/* /* */ */ copy %[1]s from stdin"
+< ErrorResponse FATAL 57P02
+< close
+`, name)).Run(t, addr)
+	if n := once[int](t, "SELECT sum(a) FROM "+name); n != 1 {
+		t.Errorf("sum %d, want that of the committed row", n)
+	}
+}
+
 func TestAHypertableIsWholeToTheFirstStatementAfterARestart(t *testing.T) {
 	name := table(t, "ts timestamptz NOT NULL, v float8")
 	conn := connect(t, pgtest.Embedded(t).DSN())
