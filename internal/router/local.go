@@ -20,6 +20,7 @@ const settingPrefix = "qvpgw."
 func localAnswer(text []byte, kind sqltext.Kind, conforming bool) *LocalAnswer {
 	l := &localReader{text: text, scan: sqltext.NewScanner(text, conforming)}
 	l.next() // SET, RESET, SHOW, EXPLAIN
+	l.next()
 	switch kind {
 	case sqltext.Set:
 		return l.set()
