@@ -19,9 +19,14 @@ func (s *survey) statement(n *pg_query.Node) Statement {
 	if !s.query(n, &st) && !s.session(n, &st) && !s.maintenance(n, &st) {
 		s.define(n, &st)
 	}
-	st.Nextval, st.Currval = s.nextval, s.currval
 	st.DDL = st.DDL || s.changes
 	s.everywhere(st.DDL)
+	// Code that is not known may do anything to sequences.
+	any := s.pins&(PinFunction|PinRelation|PinDo|PinCatalog) != 0
+	st.Nextval, st.Currval = s.nextval || any, s.currval || any
+	if s.setting != nil {
+		st.Setting = s.setting
+	}
 	return st
 }
 
@@ -47,6 +52,7 @@ func (s *survey) query(n *pg_query.Node, st *Statement) bool {
 		if into := selectInto(x.SelectStmt); into != nil {
 			st.DDL = !s.created(into.Rel)
 		}
+		s.once = calledOnce(x.SelectStmt)
 	case *pg_query.Node_InsertStmt:
 		st.Kind = sqltext.Insert
 	case *pg_query.Node_UpdateStmt:
@@ -61,7 +67,11 @@ func (s *survey) query(n *pg_query.Node, st *Statement) bool {
 		return true
 	case *pg_query.Node_ExplainStmt:
 		inner := s.statement(x.ExplainStmt.Query)
+		if inner.Setting != nil { // EXPLAIN runs it or does not
+			s.against(PinSetting, "EXPLAIN of set_config")
+		}
 		inner.Kind, inner.Setting, inner.Name = sqltext.Explain, nil, ""
+		s.setting = nil
 		*st = inner
 		return true
 	case *pg_query.Node_DeclareCursorStmt:

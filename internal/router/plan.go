@@ -42,7 +42,7 @@ type Plan struct {
 // Statement is what one statement does to the state of its connection.
 type Statement struct {
 	Kind    sqltext.Kind
-	Setting *Setting // SET, RESET
+	Setting *Setting // SET, RESET, SELECT set_config
 	Nextval bool     // may call nextval: makes currval and lastval meaningful
 	Currval bool     // calls currval or lastval
 	DDL     bool     // changes the catalog
@@ -51,7 +51,7 @@ type Statement struct {
 
 // Setting is a SET or RESET that the gateway can replay.
 type Setting struct {
-	Name  string // lower-case; "" with Reset: RESET ALL
+	Name  string // lower-case; "" with Reset: RESET ALL; "" with Local: some setting
 	SQL   string // the statement to replay: SET name TO value…, session scope
 	Value string // the value when it is one plain literal, else ""
 	// Values are the values, one for each of a list (search_path); nil when they

@@ -60,13 +60,9 @@ func (s *survey) value(set *Setting, args []*pg_query.Node) {
 	b.WriteString(" TO ")
 	for i, a := range args {
 		text, ok := settingValue(a)
-		if !ok {
-			// SET TIME ZONE INTERVAL '1' HOUR: no plain value.
-			sql, err := pg_query.Deparse(&pg_query.ParseResult{Stmts: []*pg_query.RawStmt{{Stmt: setNode(set, args)}}})
-			if err != nil {
-				s.against(PinSetting, "SET "+set.Name)
-			}
-			set.SQL, set.Values = sql, nil
+		if !ok { // SET TIME ZONE INTERVAL '1' HOUR
+			s.against(PinSetting, "SET "+set.Name)
+			set.Values = nil
 			return
 		}
 		if i > 0 {
@@ -79,13 +75,6 @@ func (s *survey) value(set *Setting, args []*pg_query.Node) {
 		set.Value = set.Values[0]
 	}
 	set.SQL = b.String()
-}
-
-// setNode is SET name TO args for the session, as a parse tree.
-func setNode(set *Setting, args []*pg_query.Node) *pg_query.Node {
-	return &pg_query.Node{Node: &pg_query.Node_VariableSetStmt{VariableSetStmt: &pg_query.VariableSetStmt{
-		Kind: pg_query.VariableSetKind_VAR_SET_VALUE, Name: set.Name, Args: args,
-	}}}
 }
 
 // settingValue returns the text of a plain value.
@@ -130,6 +119,56 @@ func (s *survey) multi(n *pg_query.VariableSetStmt, st *Statement) *Setting {
 	set.Value, set.Values = value, []string{value}
 	set.SQL = "SET " + set.Name + " TO " + quoteLiteral(value)
 	return set
+}
+
+// listSettings are the settings whose SET quotes each value as a name, so that
+// set_config and SET give one text different meanings (GUC_LIST_QUOTE).
+var listSettings = words(`
+search_path temp_tablespaces local_preload_libraries session_preload_libraries
+shared_preload_libraries unix_socket_directories createrole_self_grant
+restrict_nonsystem_relation_kind
+`)
+
+// configure handles set_config(name, value, is_local). once: it is called exactly
+// once when the statement runs, so that it may be followed like a SET.
+func (s *survey) configure(args []*pg_query.Node, once bool) {
+	if len(args) != 3 || s.setting != nil {
+		s.against(PinSetting, "function set_config")
+		return
+	}
+	name, named := settingValue(args[0])
+	value, plain := settingValue(args[1])
+	local := args[2].GetAConst().GetBoolval()
+	set := &Setting{Name: strings.ToLower(name), Local: local.GetBoolval()}
+	switch {
+	case set.Local:
+		// Its name alone matters, and only until the transaction ends.
+	case local == nil, !named, !plain, !once, listSettings[set.Name]:
+		s.against(PinSetting, "function set_config")
+		return
+	default:
+		set.Value, set.Values = value, []string{value}
+		set.SQL = "SET " + quoteName(set.Name) + " TO " + quoteLiteral(value)
+	}
+	s.named(set)
+	s.setting = set
+}
+
+// calledOnce returns the function calls that a SELECT of nothing but a target
+// list runs exactly once.
+func calledOnce(n *pg_query.SelectStmt) map[*pg_query.FuncCall]bool {
+	if len(n.FromClause) > 0 || n.WhereClause != nil || n.WithClause != nil || n.IntoClause != nil ||
+		n.Op != pg_query.SetOperation_SETOP_NONE || len(n.GroupClause) > 0 || n.HavingClause != nil ||
+		len(n.DistinctClause) > 0 || len(n.SortClause) > 0 || n.LimitCount != nil || n.LimitOffset != nil {
+		return nil
+	}
+	calls := make(map[*pg_query.FuncCall]bool)
+	for _, t := range n.TargetList {
+		if f := t.GetResTarget().GetVal().GetFuncCall(); f != nil {
+			calls[f] = true
+		}
+	}
+	return calls
 }
 
 // quoteName quotes a setting's name, which may have dots between its parts.

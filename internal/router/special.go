@@ -8,7 +8,7 @@ var special = map[string]Pins{
 	// Sequences: nextval makes currval and lastval meaningful, setval currval.
 	"nextval": 0, "setval": 0, "currval": 0, "lastval": 0,
 
-	"set_config": PinSetting, // unless is_local is the literal true
+	"set_config": 0, // see survey.configure
 	"setseed":    PinSeed,
 
 	// Locks that outlive the transaction. The xact variants end with it.

@@ -28,10 +28,12 @@ type survey struct {
 	currval bool
 	changes bool // a function in it changes the catalog
 
-	relations []*catalog.Relation // resolved, in the order of the text
-	evaluates bool                // has an expression with a name in it, or a relation
-	ctes      []string            // visible names, innermost last
-	facts     []rules.Facts       // of UPDATE and DELETE anywhere in it
+	relations []*catalog.Relation         // resolved, in the order of the text
+	evaluates bool                        // has an expression with a name in it, or a relation
+	ctes      []string                    // visible names, innermost last
+	facts     []rules.Facts               // of UPDATE and DELETE anywhere in it
+	setting   *Setting                    // by set_config
+	once      map[*pg_query.FuncCall]bool // calls that run exactly once
 }
 
 // against records a pin and what caused it.
@@ -275,14 +277,14 @@ func (s *survey) call(n *pg_query.FuncCall) {
 		s.against(PinFunction, "function "+name)
 		return
 	}
-	if s.special(schema, name, n.Args) {
+	if s.special(schema, name, n) {
 		return
 	}
 	s.doubtful(s.view.function(schema, name), "function "+dotted(schema, name))
 }
 
 // special handles the functions that leave state behind; false for the others.
-func (s *survey) special(schema, name string, args []*pg_query.Node) bool {
+func (s *survey) special(schema, name string, n *pg_query.FuncCall) bool {
 	if timescaleDDL[name] {
 		s.changes = true
 		s.against(PinFunction, "function "+name)
@@ -303,9 +305,8 @@ func (s *survey) special(schema, name string, args []*pg_query.Node) bool {
 	case "currval", "lastval":
 		s.currval = true
 	case "set_config":
-		if len(args) == 3 && args[2].GetAConst().GetBoolval().GetBoolval() {
-			return true
-		}
+		s.configure(n.Args, s.once[n])
+		return true
 	case "pg_import_system_collations":
 		s.changes = true
 	}
