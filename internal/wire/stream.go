@@ -160,11 +160,13 @@ func (s *Stream) cut(err error) error {
 
 // Forward adds the current message to the run. Its tail need not have arrived.
 func (s *Stream) Forward() {
+	s.mustHave(1)
 	s.advance(false)
 }
 
 // Drop leaves the current message out.
 func (s *Stream) Drop() {
+	s.mustHave(1)
 	s.cutRun()
 	s.advance(true)
 	s.run = s.r
@@ -174,6 +176,7 @@ func (s *Stream) Drop() {
 // exchanged for prefix, which carries the new header. The n bytes must have
 // arrived: see Prefix.
 func (s *Stream) Replace(n int, prefix []byte) {
+	s.mustHave(n)
 	s.cutRun()
 	s.out = append(s.out, prefix...)
 	s.r += n
@@ -182,10 +185,14 @@ func (s *Stream) Replace(n int, prefix []byte) {
 	s.advance(false)
 }
 
-func (s *Stream) advance(drop bool) {
-	if s.size == 0 {
-		panic("BUG: Forward or Drop without Next")
+// mustHave panics unless there is a current message of at least n bytes.
+func (s *Stream) mustHave(n int) {
+	if s.size < n {
+		panic("BUG: Forward, Drop or Replace without Next")
 	}
+}
+
+func (s *Stream) advance(drop bool) {
 	n := min(s.size, s.w-s.r)
 	s.r += n
 	s.tail = s.size - n
@@ -212,7 +219,8 @@ func (s *Stream) Inject(b []byte) error {
 }
 
 // Body returns the whole body of the current message, at most limit bytes. The
-// slice aliases the buffer and is valid until the next call of Next.
+// slice aliases the buffer and is valid until the next call of Next, Body or
+// Prefix.
 func (s *Stream) Body(limit int) ([]byte, error) {
 	if s.size-5 > limit {
 		return nil, fmt.Errorf("%w: %d bytes, limit %d", ErrBodyTooLarge, s.size-5, limit)
@@ -221,7 +229,7 @@ func (s *Stream) Body(limit int) ([]byte, error) {
 }
 
 // Prefix returns the first n bytes of the current message's body, or all of it
-// when it is shorter; valid until the next call of Next.
+// when it is shorter; valid as long as Body's result.
 func (s *Stream) Prefix(n int) ([]byte, error) {
 	n = min(n+5, s.size)
 	for s.w-s.r < n {
@@ -233,7 +241,7 @@ func (s *Stream) Prefix(n int) ([]byte, error) {
 }
 
 // Message returns the current message with its header, of which Body was called;
-// valid until the next call of Next.
+// valid as long as Body's result.
 func (s *Stream) Message() []byte { return s.buf[s.r : s.r+s.size] }
 
 // Flush writes the pending run.
@@ -268,13 +276,11 @@ func (s *Stream) fillFor(n int) error {
 			return err
 		}
 	}
-	if s.r == s.w {
-		s.run, s.r, s.w = 0, 0, 0
-	}
 	switch {
 	case n > len(s.buf) || s.full && len(s.buf) < largeBuffer:
 		s.grow(max(n, min(len(s.buf)*4, largeBuffer)))
-	case n > len(s.buf)-s.r:
+	case s.r > 0:
+		// What is moved is less than n bytes, and the read has the whole buffer.
 		s.w = copy(s.buf, s.buf[s.r:s.w])
 		s.run, s.r = 0, 0
 	}
