@@ -19,8 +19,11 @@ const settingPrefix = "qvpgw."
 // statement of that kind.
 func localAnswer(text []byte, kind sqltext.Kind, conforming bool) *LocalAnswer {
 	l := &localReader{text: text, scan: sqltext.NewScanner(text, conforming)}
-	l.next() // SET, RESET, SHOW, EXPLAIN
 	l.next()
+	for l.is(";") { // empty statements before it
+		l.next()
+	}
+	l.next() // behind SET, RESET, SHOW, EXPLAIN
 	switch kind {
 	case sqltext.Set:
 		return l.set()

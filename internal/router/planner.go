@@ -1,6 +1,7 @@
 package router
 
 import (
+	"strconv"
 	"time"
 
 	pg_query "github.com/pganalyze/pg_query_go/v6"
@@ -87,6 +88,9 @@ func (r *Router) plan(c *Context, st *state, text []byte, info sqltext.Info) mad
 	}
 	switch {
 	case m.plan.Action == Refused:
+		// It does nothing to the session.
+		p := m.plan
+		m.plan = &Plan{Action: Refused, Reason: p.Reason, Refusal: p.Refusal, Statements: []Statement{}}
 	case len(tree.Stmts) > 1:
 		m.plan.Reason = ReasonMany
 	case m.plan.Statements[0].Kind != sqltext.Select:
@@ -182,8 +186,8 @@ func (s *survey) selectFacts(n *pg_query.SelectStmt) rules.Facts {
 	}
 	if c := n.LimitOffset.GetAConst(); c != nil {
 		f.Offset = int64(c.GetIval().GetIval())
-		if c.GetFval() != nil {
-			f.Offset = rules.LargeOffset // more than 31 bits
+		if v := c.GetFval(); v != nil { // more than 31 bits
+			f.Offset, _ = strconv.ParseInt(v.Fval, 10, 64)
 		}
 	}
 	if len(n.FromClause) == 1 && n.FromClause[0].GetRangeVar() != nil && len(s.relations) == 1 {
