@@ -66,7 +66,11 @@ func (in *installation) start(ctx context.Context, s *Server, data string, o Opt
 			return fmt.Errorf("cannot make the data directory %s: %w", data, err)
 		}
 	}
-	cmd := exec.Command(in.node, in.script, "--data", data, "--port", strconv.Itoa(o.Port))
+	args := []string{in.script, "--data", data, "--port", strconv.Itoa(o.Port)}
+	if s.temp != "" {
+		args = append(args, "--remove", s.temp) // should this process be killed
+	}
+	cmd := exec.Command(in.node, args...)
 	cmd.Dir = in.dir
 	said := &lastBytes{}
 	cmd.Stderr = io.MultiWriter(o.Log, said)

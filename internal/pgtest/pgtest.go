@@ -36,18 +36,22 @@ var (
 
 // sharedEmbedded is the embedded server of this process's tests.
 var sharedEmbedded = sync.OnceValues(func() (*embedded.Server, error) {
+	s, err := startEmbedded()
+	if err == nil {
+		endAtExit(s.Close)
+	}
+	return s, err
+})
+
+func startEmbedded() (*embedded.Server, error) {
 	cache, err := Cache()
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), provisionLimit)
 	defer cancel()
-	s, err := embedded.Start(ctx, embedded.Options{Dir: filepath.Join(cache, "embedded"), Log: os.Stderr})
-	if err == nil {
-		endAtExit(s.Close)
-	}
-	return s, err
-})
+	return embedded.Start(ctx, embedded.Options{Dir: filepath.Join(cache, "embedded"), Log: os.Stderr})
+}
 
 // atExit ends the shared backends, newest first; guarded by exitMu.
 var (
@@ -156,6 +160,22 @@ func Embedded(t testing.TB) *embedded.Server {
 	if err != nil {
 		missing(t, err)
 	}
+	return s
+}
+
+// OwnEmbedded starts an embedded server with an empty database for this test
+// alone, which takes a second or two, and stops it at the end.
+func OwnEmbedded(t testing.TB) *embedded.Server {
+	t.Helper()
+	s, err := startEmbedded()
+	if err != nil {
+		missing(t, err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	return s
 }
 

@@ -1,11 +1,13 @@
-// node server.mjs --data DIR [--port N] [--init]
+// node server.mjs --data DIR [--port N] [--init] [--remove DIR]
 //
 // TimescaleDB and pgvector (PGlite, PostgreSQL as wasm) behind a PostgreSQL
 // socket on loopback, one session at a time. The main thread owns the sockets;
 // a worker thread owns the engine, because nothing interrupts a statement there
 // but the end of its thread. What was committed is in DIR and outlives that.
 //
-// It prints "ready PORT" and ends when its standard input does.
+// It prints "ready PORT" and ends when its standard input does, so that it never
+// outlives its parent; --remove names a folder to remove then, --init makes a
+// data directory and ends.
 import { Worker, isMainThread, parentPort, workerData } from 'node:worker_threads'
 import { randomInt } from 'node:crypto'
 import { parseArgs } from 'node:util'
@@ -60,18 +62,19 @@ function cstring (bytes, at) {
   return end < 0 ? [bytes.toString('utf8', at), bytes.length] : [bytes.toString('utf8', at, end), end + 1]
 }
 
-// copies counts the COPY … FROM STDIN among the statements of a text. Literals,
-// quoted names and comments cannot be taken for one.
+// copies gives the format, 0 text or 1 binary, of each COPY … FROM STDIN among
+// the statements of a text. Literals, quoted names and comments cannot be taken
+// for one.
 function copies (sql) {
-  if (!/stdin/i.test(sql)) return 0
+  if (!/stdin/i.test(sql)) return []
   const bare = sql.replace(/[eE]'(?:[^'\\]|''|\\[^])*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|\/\*[^]*?\*\/|\$(\w*)\$[^]*?\$\1\$/g,
     s => s.startsWith('--') || s.startsWith('/*') ? ' ' : ' x ')
-  return bare.split(';').filter(s => /^\s*copy\b[^]*\bfrom\s+stdin\b/i.test(s)).length
+  return bare.split(';').filter(s => /^\s*copy\b[^]*\bfrom\s+stdin\b/i.test(s)).map(s => /\bstdin\b[^]*\bbinary\b/i.test(s) ? 1 : 0)
 }
 
 // Engine is the worker as the main thread sees it. One call runs at a time.
 class Engine {
-  constructor (data) { this.data = data; this.first = this.up = this.start() }
+  constructor (data) { this.data = data; this.restarts = 0; this.first = this.up = this.start() }
 
   // start begins a worker and is settled when it can work. Without an engine
   // there is nothing to serve.
@@ -90,7 +93,7 @@ class Engine {
     const call = this.call
     this.call = null
     if (!call) return
-    if (m.crash === undefined) call.resolve(Buffer.from(m.out ?? []))
+    if (m.crash === undefined) call.resolve(Buffer.from(m.out.buffer))
     else call.reject(new Error(m.crash))
   }
 
@@ -101,22 +104,34 @@ class Engine {
     try {
       return await this.send(bytes)
     } catch (e) {
-      console.error(`the embedded database is started again: ${e.message}`)
-      this.worker.removeAllListeners().on('error', () => {})
-      await this.worker.terminate()
-      this.up = this.start()
+      await this.restart(e.message)
       throw e
     }
   }
 
-  send (m) { return new Promise((resolve, reject) => { this.call = { resolve, reject }; this.worker.postMessage(m) }) }
+  async restart (why) {
+    console.error(`the embedded database is started again: ${why}`)
+    this.restarts++
+    this.worker.removeAllListeners().on('error', () => {})
+    await this.worker.terminate()
+    this.up = this.start()
+  }
+
+  // send copies, as a message to a thread takes the whole buffer behind a view.
+  send (m) {
+    return new Promise((resolve, reject) => {
+      this.call = { resolve, reject }
+      const bytes = new Uint8Array(m)
+      this.worker.postMessage(bytes, [bytes.buffer])
+    })
+  }
 
   // stop ends the call that runs.
   stop (why) { this.settle({ crash: why }) }
 
   // close ends the engine in good order, unless it is busy: then what is
   // committed is on disk.
-  async close () { if (!this.call) await this.send('close') }
+  async close () { if (!this.call) await this.send(new Uint8Array(0)) }
 }
 
 // Client is one connection: what it sent and has not been read, and its session.
@@ -172,8 +187,8 @@ class Client {
 class Session {
   constructor (client) {
     Object.assign(this, { client, settings: [], batch: [], size: 0, copied: false, changed: false, setInBlock: false, ownRole: false, reported: {} })
-    this.copyStatements = new Set()
-    this.copyPortals = new Set()
+    this.copyStatements = new Map() // name to format
+    this.copyPortals = new Map()
   }
 
   // serve answers a client until it leaves.
@@ -186,10 +201,10 @@ class Session {
       switch (type) {
         case 'X': return
         case 'Q': case 'S': case 'H': case 'F': {
-          const copying = type === 'Q' ? copies(cstring(m, 5)[0]) : 0
-          if (copying > 0) await this.turn()
+          const formats = type === 'Q' ? copies(cstring(m, 5)[0]) : []
+          if (formats.length > 0) await this.turn()
           this.add(m)
-          for (let i = 0; i < copying; i++) if (!await this.collect(m)) return
+          for (const format of formats) if (!await this.collect(format)) return
           await this.turn()
           break
         }
@@ -197,13 +212,15 @@ class Session {
           this.note(type, m)
           this.add(m)
           break
-        case 'E':
-          if (this.copyPortals.has(cstring(m, 5)[0]) && await this.turn()) {
+        case 'E': {
+          const format = this.copyPortals.get(cstring(m, 5)[0])
+          if (format !== undefined && await this.turn()) {
             this.add(m)
-            if (!await this.collect(m)) return
+            if (!await this.collect(format)) return
             await this.turn()
           } else this.add(m)
           break
+        }
         case 'd': case 'c': case 'f': break // the rest of a COPY that failed
         default: return this.client.end(failure('FATAL', '08P01', `invalid frontend message type ${m[0]}`))
       }
@@ -271,17 +288,17 @@ class Session {
   // note keeps which prepared statements and portals are a COPY FROM STDIN.
   note (type, m) {
     const [first, at] = cstring(m, 5)
-    const put = (set, name, is) => is ? set.add(name) : set.delete(name)
-    if (type === 'P') put(this.copyStatements, first, copies(cstring(m, at)[0]) > 0)
-    if (type === 'B') put(this.copyPortals, first, this.copyStatements.has(cstring(m, at)[0]))
+    const put = (map, format) => format === undefined ? map.delete(first) : map.set(first, format)
+    if (type === 'P') put(this.copyStatements, copies(cstring(m, at)[0])[0])
+    if (type === 'B') put(this.copyPortals, this.copyStatements.get(cstring(m, at)[0]))
     if (type === 'C') (first[0] === 'S' ? this.copyStatements : this.copyPortals).delete(first.slice(1))
   }
 
   // collect asks the client for the data of a COPY and adds them to the batch,
   // because the engine reads them from the same input as the command. False when
   // the client left.
-  async collect () {
-    await this.client.send(message('G', Buffer.from([0]), int16(0)))
+  async collect (format) {
+    await this.client.send(message('G', Buffer.from([format]), int16(0)))
     for (let bytes = 0; ;) {
       const m = await this.client.next()
       const type = m && String.fromCharCode(m[0])
@@ -373,20 +390,28 @@ function cancel (request) {
 async function serveNext () {
   if (current || waiting.length === 0) return
   const client = current = waiting.shift()
-  const session = new Session(client)
-  let fresh = false
+  const { restarts } = engine
   try {
-    if (!client.gone) await session.serve()
-  } catch {
-    fresh = true
+    if (!client.gone) await new Session(client).serve()
+  } catch (e) {
+    if (engine.restarts === restarts) console.error('session:', e)
     client.end(client.cancelled
       ? Buffer.concat([failure('ERROR', '57014', 'canceling statement due to user request'), IDLE])
       : failure('FATAL', '57P02', 'terminating connection because the embedded database crashed; committed rows are kept'))
   }
   client.socket.end()
-  if (!fresh) await engine.run(Buffer.concat([SYNC, query('ROLLBACK'), query(OWN_ROLE), query('DISCARD ALL'), query(configure(DEFAULTS))])).catch(() => {})
+  if (engine.restarts === restarts) await clean()
   current = null
   serveNext()
+}
+
+// clean does what PostgreSQL does when a session ends. If that fails, an engine
+// that starts again has no session either.
+async function clean () {
+  try {
+    const out = await engine.run(Buffer.concat([SYNC, query('ROLLBACK'), query(OWN_ROLE), query('DISCARD ALL'), query(configure(DEFAULTS))]))
+    for (const [type, m] of messages(out)) if (type === 'E') return await engine.restart(`cannot clean up after a session: ${m.toString('utf8', 5)}`)
+  } catch {} // started again already
 }
 
 const server = net.createServer({ allowHalfOpen: true }, async socket => {
@@ -404,12 +429,13 @@ const server = net.createServer({ allowHalfOpen: true }, async socket => {
 async function leave () {
   await Promise.race([engine.close(), new Promise(resolve => setTimeout(resolve, 3000))])
   fs.rmSync(owner, { force: true })
+  if (flags.remove) fs.rmSync(flags.remove, { recursive: true, force: true })
   process.exit(0)
 }
 
-let engine, owner
+let engine, flags, owner
 if (isMainThread) {
-  const { values: flags } = parseArgs({ options: { data: { type: 'string' }, port: { type: 'string', default: '0' }, init: { type: 'boolean' } } })
+  flags = parseArgs({ options: { data: { type: 'string' }, port: { type: 'string', default: '0' }, init: { type: 'boolean' }, remove: { type: 'string' } } }).values
   fs.mkdirSync(flags.data, { recursive: true })
   owner = `${flags.data}.pid` // beside it: initdb wants an empty one
   claim(owner)
@@ -433,25 +459,29 @@ if (isMainThread) {
     CREATE EXTENSION IF NOT EXISTS vector;
     LOAD '$libdir/vector';
     ${configure(DEFAULTS)}`)
+  const answer = bytes => { const out = new Uint8Array(bytes); parentPort.postMessage({ out }, [out.buffer]) }
   parentPort.on('message', async m => {
     try {
       // execProtocol, not execProtocolRaw: that one keeps every message for ever.
-      const out = m === 'close' ? await db.close() : (await db.execProtocol(m, { throwOnError: false })).data
-      parentPort.postMessage({ out })
+      answer(m.length === 0 ? await db.close() ?? [] : (await db.execProtocol(m, { throwOnError: false })).data)
     } catch (e) {
       parentPort.postMessage({ crash: String(e?.message ?? e) })
     }
   })
-  parentPort.postMessage({})
+  answer([])
 }
 
 // claim makes sure that no other process uses the data directory.
 function claim (file) {
-  try {
-    const pid = Number(fs.readFileSync(file, 'utf8'))
-    process.kill(pid, 0)
+  const pid = fs.existsSync(file) ? Number(fs.readFileSync(file, 'utf8')) : 0
+  if (pid > 0 && alive(pid)) {
     console.error(`cannot use the data directory, process ${pid} does; remove ${file} if that is another program`)
     process.exit(1)
-  } catch {} // no file, or nobody of that number
+  }
   fs.writeFileSync(file, String(process.pid))
+}
+
+function alive (pid) {
+  try { process.kill(pid, 0) } catch (e) { return e.code === 'EPERM' }
+  return true
 }
