@@ -28,7 +28,7 @@ func doctorCommand(load loadFunc) *cobra.Command {
 				return fmt.Errorf("cannot connect to the server (backend.host %s, backend.port %d): %w", b.Host, b.Port, err)
 			}
 			defer conn.Close(c.Context())
-			r, err := schema.Doctor(c.Context(), conn, schema.DoctorOptions{PoolSize: cfg.Pool.MaxServers()})
+			r, err := schema.Doctor(c.Context(), schema.ConnQuery(conn), schema.DoctorOptions{PoolSize: cfg.Pool.MaxServers()})
 			if err != nil {
 				return err
 			}

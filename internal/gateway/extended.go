@@ -59,7 +59,9 @@ func (s *session) onBind(m *message) error {
 		if err := s.prepare(st); err != nil {
 			return err
 		}
-		s.note(plan)
+		if !s.fill.active {
+			s.note(plan)
+		}
 		if err := s.mark(plan); err != nil {
 			return err
 		}

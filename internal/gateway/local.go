@@ -33,7 +33,7 @@ func (r *lastRoute) String() string {
 // note takes note of a plan that is about to be carried out.
 func (s *session) note(plan *router.Plan) {
 	s.srv.m.Queries[metrics.Action(plan.Action)].Inc()
-	if plan.Action != router.Local {
+	if plan.Local == nil || plan.Local.Kind == router.LocalExplain {
 		s.route.plan.Store(plan)
 		s.route.found.Store(nil)
 	}
