@@ -25,7 +25,7 @@ func Load(ctx context.Context, q Query) (*catalog.Snapshot, error) {
 	return new(Loader).Load(ctx, q)
 }
 
-// Load reads a whole Snapshot: four queries without TimescaleDB, seven with it.
+// Load reads a whole Snapshot: five queries without TimescaleDB, seven with it.
 // They are read one after the other, so a snapshot taken while DDL runs may be
 // torn; the next Load then has another Fingerprint.
 func (l *Loader) Load(ctx context.Context, q Query) (*catalog.Snapshot, error) {
@@ -46,7 +46,7 @@ func (l *Loader) Load(ctx context.Context, q Query) (*catalog.Snapshot, error) {
 		{"continuous aggregates", aggregatesSQL, 14, g.aggregates},
 		{"functions, triggers and views", l.layout.codeSQL(), 4, g.code},
 	} {
-		if !l.layout.present && (part.sql == hypertablesSQL || part.sql == aggregatesSQL) {
+		if part.sql == hypertablesSQL && !l.layout.present || part.sql == aggregatesSQL && !(l.layout.present && s.Community) {
 			continue
 		}
 		rows, err := read(ctx, q, part.what, part.sql, part.width)

@@ -198,15 +198,14 @@ func (l layout) codeSQL() string {
 const codeTemplate = `
 WITH RECURSIVE {chunks}, {owned},
 code (oid, proname, native) AS MATERIALIZED (
-  SELECT p.oid, p.proname, o.objid IS NOT NULL AND p.prolang IN (12, 13)
-  FROM pg_proc p
-  JOIN pg_namespace n ON n.oid = p.pronamespace
-  LEFT JOIN owned o ON o.classid = 'pg_proc'::regclass AND o.objid = p.oid
-  WHERE p.oid >= 16384
-    AND (o.known IS NOT TRUE OR p.proname IN (` + unsafeExtension + `))
-    AND NOT (o.objid IS NOT NULL AND p.provolatile = 'i' AND p.prolang IN (12, 13))
+  SELECT p.oid, p.proname, p.owned AND p.prolang IN (12, 13)
+  FROM (SELECT *, oid IN (SELECT objid FROM owned WHERE classid = 'pg_proc'::regclass) AS owned,
+               oid IN (SELECT objid FROM owned WHERE classid = 'pg_proc'::regclass AND known) AS known
+        FROM pg_proc WHERE oid >= 16384) p
+  WHERE (NOT p.known OR p.proname IN (` + unsafeExtension + `))
+    AND NOT (p.owned AND p.provolatile = 'i' AND p.prolang IN (12, 13))
     AND NOT (p.prolang = 12 AND p.prosrc ~ '^(multi)?range_constructor[0-3]$')
-    AND NOT (n.nspname = 'qvpgw' AND n.nspowner = p.proowner)),
+    AND (p.pronamespace, p.proowner) NOT IN (SELECT oid, nspowner FROM pg_namespace WHERE nspname = 'qvpgw')),
 state (oid) AS MATERIALIZED (
   SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.oid < 16384 AND (` + stateful + `)),
 pattern (defaults, all_) AS MATERIALIZED (
