@@ -14,6 +14,9 @@ import (
 type need struct {
 	grid rollup.Grid
 	zone string // "" for UTC or a timestamp without time zone
+	// start: the expression differs from one bucket of the grid to the next, as a
+	// bucket's start does and the hour of the day does not.
+	start bool
 }
 
 // timeTerm is the time column, or the time column on the clock of a zone.
@@ -115,7 +118,7 @@ func (b *buckets) onClock(arg *pg_query.Node, unit string) (need, bool) {
 	if !ok || !known {
 		return need{}, false
 	}
-	return need{grid, b.clock(t)}, true
+	return need{grid, b.clock(t), true}, true
 }
 
 func (b *buckets) dateTrunc(args []*pg_query.Node) (need, bool) {
@@ -132,7 +135,7 @@ func (b *buckets) dateTrunc(args []*pg_query.Node) (need, bool) {
 	if !ok || !isTerm || !known || !t.instant {
 		return need{}, false
 	}
-	return need{grid, zone}, true
+	return need{grid, zone, true}, true
 }
 
 func (b *buckets) extract(args []*pg_query.Node) (need, bool) {
@@ -142,7 +145,7 @@ func (b *buckets) extract(args []*pg_query.Node) (need, bool) {
 	if !ok || !isTerm || !known {
 		return need{}, false
 	}
-	return need{grid, b.clock(t)}, true
+	return need{grid: grid, zone: b.clock(t)}, true
 }
 
 // timeBucket reads time_bucket(width, t [, origin | offset]). The forms with a
@@ -157,9 +160,9 @@ func (b *buckets) timeBucket(args []*pg_query.Node) (need, bool) {
 		return need{}, false
 	}
 	if t.instant {
-		return need{grid: grid}, true // time_bucket of timestamptz counts in UTC
+		return need{grid: grid, start: true}, true // time_bucket of timestamptz counts in UTC
 	}
-	return need{grid, b.clock(t)}, true
+	return need{grid, b.clock(t), true}, true
 }
 
 // bucketGrid returns the grid of a call of time_bucket and the argument that it
@@ -222,9 +225,9 @@ func (b *buckets) dateBin(args []*pg_query.Node) (need, bool) {
 		return need{}, false
 	}
 	if t.instant {
-		return need{grid: grid}, true
+		return need{grid: grid, start: true}, true
 	}
-	return need{grid, b.clock(t)}, true
+	return need{grid, b.clock(t), true}, true
 }
 
 // epochFloor reads the argument of floor(extract(epoch from t) / n), n whole
@@ -251,7 +254,7 @@ func (b *buckets) epochFloor(n *pg_query.Node) (need, bool) {
 	if t.instant {
 		return need{grid: grid}, true
 	}
-	return need{grid, b.clock(t)}, true
+	return need{grid: grid, zone: b.clock(t)}, true
 }
 
 // toChar reads to_char(t, format) for formats of whole fields down to the minute.
@@ -266,7 +269,7 @@ func (b *buckets) toChar(args []*pg_query.Node) (need, bool) {
 		return need{}, false
 	}
 	grid, _ := rollup.Unit(unit)
-	return need{grid, b.clock(t)}, true
+	return need{grid: grid, zone: b.clock(t)}, true
 }
 
 // finestField returns the unit within which a to_char format is constant. Formats

@@ -53,13 +53,19 @@ func forget(m protoreflect.Message) {
 	})
 }
 
-// parsesBack proves that each text is one statement of its kind.
-func parsesBack(r *AggregateRewrite) Reason {
-	tree, err := pg_query.Parse(r.Lock + ";" + r.Guard + ";" + r.SQL)
-	if err != nil || len(tree.Stmts) != 3 {
+// parsesBack proves that the rewritten query is one SELECT over one sub-query. The
+// filter is left out: it is made of constants and of bounds that roundTrip proved.
+func (d *candidate) parsesBack(arms *armSet) Reason {
+	text, _, reason := d.sql(arms, "TRUE")
+	if reason != "" {
+		return reason
+	}
+	tree, err := pg_query.Parse(text)
+	if err != nil || len(tree.Stmts) != 1 {
 		return ReasonAggRoundTrip
 	}
-	if tree.Stmts[0].Stmt.GetLockStmt() == nil || tree.Stmts[1].Stmt.GetSelectStmt() == nil || tree.Stmts[2].Stmt.GetSelectStmt() == nil {
+	s := tree.Stmts[0].Stmt.GetSelectStmt()
+	if len(s.GetFromClause()) != 1 || s.FromClause[0].GetRangeSubselect() == nil || len(s.TargetList) != len(d.query.names) {
 		return ReasonAggRoundTrip
 	}
 	return ""

@@ -78,20 +78,19 @@ func (d *candidate) emit(c *Context, now time.Time) (*AggregateRewrite, Reason) 
 	if !d.writable(arms) {
 		return nil, ReasonAggTimeBound
 	}
+	if reason := d.parsesBack(arms); reason != "" {
+		return nil, reason
+	}
 	inner := d.snapshotProof(arms)
 	guard := "SELECT COALESCE(" + strings.Join(append(d.sessionProof(c), inner...), " AND ") + ", FALSE)"
 	sql, float, reason := d.sql(arms, strings.Join(inner, " AND "))
 	if reason != "" {
 		return nil, reason
 	}
-	r := &AggregateRewrite{
+	return &AggregateRewrite{
 		View: displayName(d.view.Aggregate.View), Lock: d.lock(arms), Guard: guard, SQL: sql, Float: float,
 		Ranges: d.ranges(arms), Expires: d.expires(now),
-	}
-	if reason := parsesBack(r); reason != "" {
-		return nil, reason
-	}
-	return r, ""
+	}, ""
 }
 
 // writable reports whether every moment in the texts has one spelling: years 1 to
@@ -219,9 +218,14 @@ func (d *candidate) sql(arms *armSet, filter string) (string, bool, Reason) {
 	columns, numbers := d.parts()
 	var b strings.Builder
 	var failed Reason
+	put := combine
+	single := d.single()
+	if single {
+		put = pick
+	}
 	group := func(n *pg_query.Node) string {
 		text, reason := q.groupExpr(n, func(call int) string {
-			return combine(d.recipes[call].Combine, q.calls[call].function, numbers[call])
+			return put(d.recipes[call].Combine, q.calls[call].function, numbers[call])
 		})
 		if reason != "" && failed == "" {
 			failed = reason
@@ -244,7 +248,7 @@ func (d *candidate) sql(arms *armSet, filter string) (string, bool, Reason) {
 		b.WriteString(" UNION ALL " + d.rawArm(columns, d.armConditions(arm, arms)))
 	}
 	b.WriteString(") AS " + unionAlias + " WHERE (SELECT " + filter + ")")
-	if len(q.keys) > 0 {
+	if len(q.keys) > 0 && !single {
 		b.WriteString(" GROUP BY ")
 		for i := range q.keys {
 			if i > 0 {
@@ -254,7 +258,11 @@ func (d *candidate) sql(arms *armSet, filter string) (string, bool, Reason) {
 		}
 	}
 	if q.stmt.HavingClause != nil {
-		b.WriteString(" HAVING " + group(q.stmt.HavingClause))
+		word := " HAVING "
+		if single {
+			word = " AND "
+		}
+		b.WriteString(word + group(q.stmt.HavingClause))
 	}
 	for i, o := range q.order {
 		word := ", "
@@ -416,28 +424,4 @@ func (b bound) operator() string {
 		op += "="
 	}
 	return op
-}
-
-// combine writes how columns of the union become one value.
-func combine(c rollup.Combine, function string, parts []int) string {
-	a := func(i int) string { return unionAlias + ".a" + strconv.Itoa(parts[i]+1) }
-	switch c {
-	case rollup.CombineCount:
-		return "COALESCE(pg_catalog.sum(" + a(0) + "), 0)::pg_catalog.int8"
-	case rollup.CombineSum:
-		return "pg_catalog.sum(" + a(0) + ")"
-	case rollup.CombineSumInt:
-		return "pg_catalog.sum(" + a(0) + ")::pg_catalog.int8"
-	case rollup.CombineMin:
-		return "pg_catalog.min(" + a(0) + ")"
-	case rollup.CombineMax:
-		return "pg_catalog.max(" + a(0) + ")"
-	case rollup.CombineAvgNumeric:
-		return "(pg_catalog.sum(" + a(0) + ")::pg_catalog.numeric OPERATOR(pg_catalog./) NULLIF(pg_catalog.sum(" + a(1) + "), 0))"
-	case rollup.CombineAvgFloat:
-		return "(pg_catalog.sum(" + a(0) + ") OPERATOR(pg_catalog./) NULLIF(pg_catalog.sum(" + a(1) + "), 0)::pg_catalog.float8)"
-	case rollup.CombineFirst, rollup.CombineLast:
-		return function + "(" + a(0) + ", " + a(1) + ")"
-	}
-	panic("BUG: an unknown way to combine partials")
 }

@@ -60,12 +60,23 @@ func goldenSnapshot(t *testing.T) *catalog.Snapshot {
 	public := func(name string) catalog.Name { return catalog.Name{Schema: "public", Name: name} }
 	internal := func(name string) catalog.Name { return catalog.Name{Schema: "_timescaledb_internal", Name: name} }
 	columns := []catalog.Column{
-		{Name: "id", Type: 20, NotNull: true}, {Name: "timestamp", Type: 1184, NotNull: true}, {Name: "symbol", Type: 1043, TypMod: 24, NotNull: true},
-		{Name: "open", Type: 701}, {Name: "high", Type: 701}, {Name: "low", Type: 701}, {Name: "close", Type: 701}, {Name: "volume", Type: 20},
+		{Name: "id", Type: 20, NotNull: true},
+		{Name: "timestamp", Type: 1184, NotNull: true},
+		{Name: "symbol", Type: 1043, TypMod: 24, NotNull: true},
+		{Name: "open", Type: 701},
+		{Name: "high", Type: 701},
+		{Name: "low", Type: 701},
+		{Name: "close", Type: 701},
+		{Name: "volume", Type: 20},
 	}
 	ticks := []catalog.Column{
-		{Name: "at", Type: 1114, NotNull: true}, {Name: "symbol", Type: 25}, {Name: "price", Type: 1700, TypMod: -1},
-		{Name: "size", Type: 23}, {Name: "ratio", Type: 700}, {Name: "fee", Type: 1700, TypMod: 655366}, {Name: "level", Type: 1700, TypMod: -1},
+		{Name: "at", Type: 1114, NotNull: true},
+		{Name: "symbol", Type: 25},
+		{Name: "price", Type: 1700, TypMod: -1},
+		{Name: "size", Type: 23},
+		{Name: "ratio", Type: 700},
+		{Name: "fee", Type: 1700, TypMod: 655366},
+		{Name: "level", Type: 1700, TypMod: -1},
 	}
 	s := &catalog.Snapshot{
 		ServerVersion: 170005, Timescale: "2.23.0", Community: true,
