@@ -283,10 +283,11 @@ func (r *Report) aggregates(s *catalog.Snapshot, v vitals) {
 			r.find(Warning, "aggregate-old-format", name+" is in the format before TimescaleDB 2.7 and is not used", fmt.Sprintf("CALL cagg_migrate(%s)", literal(name)))
 			continue
 		}
-		if h := s.Hypertables[a.ID]; h != nil && len(h.Chunks) == 0 {
+		raw := s.Hypertables[a.RawID]
+		if h := s.Hypertables[a.ID]; h != nil && len(h.Chunks) == 0 && raw != nil && len(raw.Chunks) > 0 {
 			r.find(Warning, "aggregate-empty", name+" was never refreshed: queries read the raw rows", fmt.Sprintf("CALL refresh_continuous_aggregate(%s, NULL, NULL)", literal(name)))
 		}
-		if raw := s.Hypertables[a.RawID]; raw != nil {
+		if raw != nil {
 			if t := s.Relations[raw.Name]; t != nil && t.RowSecurity {
 				r.find(Warning, "aggregate-row-security", name+" is not used: its table has row security", "")
 			}
