@@ -139,6 +139,7 @@ func demoConfig(o demoOptions, backend string) (*config.Config, error) {
 		return nil, err
 	}
 	cfg.Backend.Database, cfg.Backend.User, cfg.Backend.SSLMode = "qvp", "postgres", config.SSLDisable
+	cfg.Backend.ConnectTimeout = time.Minute // it is started again after a cancel
 	cfg.Pool.Size, cfg.Pool.Overflow = 1, 0
 	cfg.Pool.ServerLifetime, cfg.Pool.ServerIdleTimeout = 0, 0
 	cfg.Auth.Method, cfg.Auth.Query = config.AuthTrust, false

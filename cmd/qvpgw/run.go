@@ -125,7 +125,7 @@ func build(cfg *config.Config, log *slog.Logger, login fixed) (*program, error) 
 		Cache:         p.cache,
 		MaxEntry:      int(cfg.Cache.MaxEntry),
 		Console:       p.answer,
-		Admins:        []string{cfg.Backend.User},
+		Admins:        cfg.ConsoleUsers(),
 		Metrics:       p.metrics,
 		Version:       versionText(),
 		Log:           log,

@@ -156,7 +156,7 @@ func (s *session) remembered(g *group) (bool, error) {
 	}
 	if len(rows) != 1 || len(rows[0]) != 2 || rows[0][0] == nil || rows[0][1] == nil || *rows[0][1] != "f" {
 		s.srv.m.CacheMisses[metrics.MissUnproven].Inc()
-		s.routed("pass", "standby", g)
+		s.routed(metrics.Pass, router.ReasonKNNInRecovery, g)
 		return false, nil
 	}
 	snapshot := *rows[0][0]
@@ -164,14 +164,14 @@ func (s *session) remembered(g *group) (bool, error) {
 	if e, ok := s.srv.opt.Cache.Get(key); ok {
 		if e.Snapshot == snapshot {
 			s.srv.m.CacheHits.Inc()
-			s.routed("cached", "hit", g)
+			s.routed(metrics.Cached, router.ReasonHit, g)
 			return true, s.conn.Stream.Inject(e.Reply)
 		}
 		s.srv.m.CacheMisses[metrics.MissChanged].Inc()
 	} else {
 		s.srv.m.CacheMisses[metrics.MissAbsent].Inc()
 	}
-	s.routed("cached", "miss", g)
+	s.routed(metrics.Cached, router.ReasonMiss, g)
 	s.fill.begin(s, key, snapshot)
 	return false, nil
 }

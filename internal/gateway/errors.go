@@ -84,12 +84,12 @@ func noServer(err error) *Error {
 	case errors.As(err, &pe):
 		return &Error{
 			Code: pe.Code, Message: "cannot connect to the server: " + pe.Message, Detail: pe.Detail,
-			Hint: pe.Hint, Fatal: true, Err: err,
+			Hint: pe.Hint, Err: err,
 		}
 	}
 	return &Error{
 		Code: "08001", Message: "cannot connect to the server", Detail: reason(err),
-		Hint: "Look whether the server runs and backend.host and backend.port are right.", Fatal: true, Err: err,
+		Hint: "Look whether the server runs and backend.host and backend.port are right.", Err: err,
 	}
 }
 

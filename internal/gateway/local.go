@@ -20,6 +20,17 @@ type lastRoute struct {
 	found atomic.Pointer[Route] // what the execution found out, nil when that is the plan
 }
 
+// action is what was done at last.
+func (r *lastRoute) action() metrics.Action {
+	if f := r.found.Load(); f != nil {
+		return f.did
+	}
+	if p := r.plan.Load(); p != nil {
+		return metrics.Action(p.Action)
+	}
+	return metrics.Local
+}
+
 func (r *lastRoute) String() string {
 	if f := r.found.Load(); f != nil {
 		return strings.TrimRight(f.Action+" "+f.Reason+" "+f.What, " ")
@@ -33,6 +44,13 @@ func (r *lastRoute) String() string {
 // note takes note of a plan that is about to be carried out.
 func (s *session) note(plan *router.Plan) {
 	s.srv.m.Queries[metrics.Action(plan.Action)].Inc()
+	s.began = time.Now()
+	if c := s.srv.reasons[plan.Reason]; c != nil {
+		c.Inc()
+	}
+	if plan.Action == router.Refused || len(plan.Warnings) > 0 {
+		s.srv.countRules(plan)
+	}
 	if plan.Local == nil || plan.Local.Kind == router.LocalExplain {
 		s.route.plan.Store(plan)
 		s.route.found.Store(nil)
@@ -42,7 +60,10 @@ func (s *session) note(plan *router.Plan) {
 func actionName(a router.Action) string { return metrics.Action(a).String() }
 
 // routed corrects the route by what the execution found out.
-func (s *session) routed(action, reason string, g *group) {
+func (s *session) routed(did metrics.Action, reason router.Reason, g *group) {
+	if c := s.srv.reasons[reason]; c != nil {
+		c.Inc()
+	}
 	what := ""
 	switch {
 	case g.plan.Aggregates != nil:
@@ -52,7 +73,7 @@ func (s *session) routed(action, reason string, g *group) {
 	}
 	r := &Route{
 		At: time.Now(), PID: s.pid, Database: s.database, User: s.user, Took: time.Since(g.began),
-		Text: string(g.sql[:min(len(g.sql), routeText)]), Action: action, Reason: reason, What: what,
+		Text: string(g.sql[:min(len(g.sql), routeText)]), Action: did.String(), Reason: string(reason), What: what, did: did,
 	}
 	s.route.found.Store(r)
 	s.srv.routes.add(*r)
@@ -66,6 +87,7 @@ type Route struct {
 	Text                 string // its beginning
 	Took                 time.Duration
 	Action, Reason, What string
+	did                  metrics.Action
 }
 
 // routeText is how much of a statement the page shows, in bytes.

@@ -2,7 +2,9 @@ package gateway
 
 import (
 	"errors"
+	"time"
 
+	"qvpgw/internal/metrics"
 	"qvpgw/internal/wire"
 )
 
@@ -225,6 +227,7 @@ func (s *session) serverGone(err error) error {
 // settle ends a turn: what the transaction changed counts from here on, and the
 // server connection is free for others unless the client must keep it.
 func (s *session) settle() error {
+	s.account()
 	if s.conn != nil && s.cv.idle() && s.cv.tx == wire.Idle {
 		if s.fill.active {
 			s.fill.end()
@@ -242,7 +245,10 @@ func (s *session) settle() error {
 			return err
 		}
 		if s.pins.Load() == 0 && !s.srv.opt.Session {
+			s.srv.m.Transactions[metrics.Shared].Inc()
 			s.detach()
+		} else {
+			s.srv.m.Transactions[metrics.Pinned].Inc()
 		}
 	}
 	s.inTx.Store(s.cv.tx != wire.Idle)
@@ -251,6 +257,23 @@ func (s *session) settle() error {
 		return errDrain
 	}
 	return nil
+}
+
+// account adds a turn to the figures.
+func (s *session) account() {
+	m := s.srv.m
+	read, _ := s.client.Counts()
+	m.Received.Add(float64(read - s.readBefore))
+	s.readBefore = read
+	if s.conn != nil {
+		_, sent := s.conn.Stream.Counts()
+		m.Sent.Add(float64(sent - s.sentBefore))
+		s.sentBefore = sent
+	}
+	if !s.began.IsZero() && s.cv.idle() {
+		m.Duration[s.route.action()].Observe(time.Since(s.began).Seconds())
+		s.began = time.Time{}
+	}
 }
 
 // serverWriter is the client's way to the server. Small writes go straight; once

@@ -6,6 +6,7 @@ import (
 
 	"qvpgw/internal/metrics"
 	"qvpgw/internal/pool"
+	"qvpgw/internal/router"
 	"qvpgw/internal/wire"
 )
 
@@ -29,16 +30,16 @@ const beginRewrite = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
 func (s *session) rewrite(g *group) (bool, error) {
 	rw := g.plan.Aggregates
 	if len(rw.ParamsFor) > 0 {
-		s.routed("pass", "guard_parameters", g)
+		s.routed(metrics.Pass, router.ReasonGuardParameters, g)
 		return false, nil
 	}
 	if rw.Float && s.srv.opt.ExactFloats {
-		s.routed("pass", "float_exact", g)
+		s.routed(metrics.Pass, router.ReasonFloatExact, g)
 		return false, nil
 	}
 	d, err := s.describe(g)
 	if d == nil || err != nil {
-		s.routed("pass", "describe_failed", g)
+		s.routed(metrics.Pass, router.ReasonNotDescribed, g)
 		return false, err
 	}
 	b := s.scratch[:0]
@@ -83,17 +84,17 @@ func (s *session) rewrite(g *group) (bool, error) {
 		if rw.Float {
 			s.srv.m.Reassociated.Inc()
 		}
-		s.routed("rewrite", string(g.plan.Reason), g)
+		s.routed(metrics.Rewrite, g.plan.Reason, g)
 		return true, s.injectReady()
 	case proven == guardYes:
 		s.srv.m.Rewrites[metrics.FellBack].Inc()
-		s.routed("pass", "rewrite_failed", g)
+		s.routed(metrics.Pass, router.ReasonRewriteFailed, g)
 	case proven == guardNo:
 		s.srv.m.Rewrites[metrics.GuardRefused].Inc()
-		s.routed("pass", "not_fresh", g)
+		s.routed(metrics.Pass, router.ReasonNotFresh, g)
 	default:
 		s.srv.m.Rewrites[metrics.LockRefused].Inc()
-		s.routed("pass", "lock_refused", g)
+		s.routed(metrics.Pass, router.ReasonLockRefused, g)
 	}
 	s.db.refresh()
 	return false, nil

@@ -13,11 +13,13 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"qvpgw/internal/cache"
 	"qvpgw/internal/catalog"
 	"qvpgw/internal/metrics"
 	"qvpgw/internal/pool"
+	"qvpgw/internal/router"
 	"qvpgw/internal/rules"
 	"qvpgw/internal/wire"
 )
@@ -95,6 +97,8 @@ type Server struct {
 	wg        sync.WaitGroup // sessions
 	done      chan struct{}  // closed when Shutdown begins
 	routes    routeLog
+	reasons   map[router.Reason]prometheus.Counter // by reason code
+	rules     map[string]metrics.RuleHits          // by rule
 }
 
 // ErrServerClosed is what Serve returns after Shutdown.
@@ -121,6 +125,7 @@ func New(opt Options) *Server {
 		panic("BUG: " + err.Error())
 	}
 	s.mock = wire.NewMock(secret)
+	s.resolveMetrics()
 	go s.sweep()
 	return s
 }

@@ -66,8 +66,12 @@ type session struct {
 	gathered []byte                // an extended group that may be answered otherwise
 	route    lastRoute
 	fill     fill
-	scratch  []byte // for messages of our own, used up at once
-	scratch2 []byte // a statement that is being decided on
+
+	began      time.Time // of the turn's first statement
+	sentBefore int64     // the Streams' counts at the last account
+	readBefore int64
+	scratch    []byte // for messages of our own, used up at once
+	scratch2   []byte // a statement that is being decided on
 }
 
 // serveConn runs a client's whole life.
@@ -165,9 +169,13 @@ func (s *session) attach() error {
 			}
 			return serverLost(err)
 		}
+		if d := s.waiter.Waited(); d > 0 {
+			s.srv.m.PoolWait.Observe(d.Seconds())
+		}
 		s.conn = c
 		s.held.Store(c)
 		s.up.unread = 0
+		_, s.sentBefore = c.Stream.Counts()
 		c.Stream.SetDst(s.net)
 		s.client.SetDst(&s.up)
 		s.cv.tx = wire.Idle
@@ -205,6 +213,10 @@ const abandonTimeout = 5 * time.Second
 // what runs is cancelled, an open transaction is rolled back, the rest is reset.
 func (s *session) abandon() {
 	c := s.conn
+	if s.srv.opt.Pool.BrokenHandOver {
+		s.detach()
+		return
+	}
 	_ = c.Net.SetDeadline(time.Now().Add(abandonTimeout))
 	c.Stream.SetDst(discard{})
 	if s.client.Midway() || s.client.Flush() != nil {

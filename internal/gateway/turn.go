@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"qvpgw/internal/metrics"
 	"qvpgw/internal/router"
 	"qvpgw/internal/sqltext"
 	"qvpgw/internal/wire"
@@ -177,6 +178,9 @@ func (s *session) onQuery(m *message) error {
 		if s.lone() {
 			return s.answerQuery(m, plan, sql)
 		}
+		if plan.Action == router.Cached {
+			s.srv.m.CacheMisses[metrics.MissBypass].Inc()
+		}
 	}
 	return s.passQuery(m, plan)
 }
@@ -277,6 +281,11 @@ const catalogWait = 5 * time.Second
 func (s *session) mark(plan *router.Plan) error {
 	if pins := plan.Pins | s.unsure(plan); pins != 0 {
 		s.pin(pins)
+	}
+	if len(plan.Warnings) > 0 {
+		if err := s.warn(plan); err != nil {
+			return err
+		}
 	}
 	if !plan.Effects {
 		return nil

@@ -24,7 +24,8 @@ type Options struct {
 	Backoff        time.Duration // after a failed dial nobody dials for so long
 
 	// BrokenHandOver skips the reset of dirty connections and the check of a
-	// cancelled one: for the tests that must see it go wrong (trap T17).
+	// cancelled one, and gives one away in the middle of a statement when its
+	// client hangs up: for the tests that must see it go wrong (trap T17).
 	BrokenHandOver bool
 }
 
@@ -91,6 +92,7 @@ func (p *Pool) Empty() *Bucket { return p.buckets.empty }
 // of arrival. w belongs to the caller and is used for one Acquire at a time.
 func (p *Pool) Acquire(w *Waiter, owner uint64, prefer *Conn, b *Bucket, timeout time.Duration) (*Conn, error) {
 	p.acquires.Add(1)
+	w.waited = 0
 	for {
 		p.mu.Lock()
 		if p.closed {
@@ -121,7 +123,8 @@ func (p *Pool) Acquire(w *Waiter, owner uint64, prefer *Conn, b *Bucket, timeout
 		p.mu.Unlock()
 		p.waits.Add(1)
 		c, dial, err := p.wait(w, timeout)
-		p.waited.Add(int64(time.Since(w.queued)))
+		w.waited += time.Since(w.queued)
+		p.waited.Add(int64(w.waited))
 		switch {
 		case err != nil:
 			return nil, err

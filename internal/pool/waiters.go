@@ -7,9 +7,13 @@ import "time"
 type Waiter struct {
 	ch         chan grant
 	queued     time.Time
+	waited     time.Duration // of the last Acquire in the queue
 	next, prev *Waiter
 	in         bool // in the queue; under the pool's mu
 }
+
+// Waited is how long the last Acquire waited in the queue.
+func (w *Waiter) Waited() time.Duration { return w.waited }
 
 // grant is what a waiter gets: a connection, an error, or neither: then it dials.
 type grant struct {

@@ -87,6 +87,7 @@ const (
 
 // Refusal is an answer of the rules.
 type Refusal struct {
+	Rule     string
 	SQLState string // five characters
 	Message  string
 	Detail   string // the rule and its reason code

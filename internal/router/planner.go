@@ -160,7 +160,7 @@ func (r *Router) judge(m *made, s *survey, n *pg_query.Node) {
 		if !ok {
 			continue
 		}
-		refusal := Refusal{SQLState: v.SQLState, Message: v.Message, Detail: v.Detail, Hint: v.Hint}
+		refusal := Refusal{Rule: v.Rule, SQLState: v.SQLState, Message: v.Message, Detail: v.Detail, Hint: v.Hint}
 		switch {
 		case v.Action == rules.Warn:
 			refusal.SQLState = warningState

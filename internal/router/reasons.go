@@ -98,6 +98,7 @@ var reasonTables = []struct {
 	{"Continuous aggregates", aggregateReasons},
 	{"k-NN", knnReasons},
 	{"Rules", ruleReasons},
+	{"Executions", runReasons},
 }
 
 // Text returns the reason's one-line explanation, "" for a reason that is not in

@@ -60,6 +60,8 @@ type Stream struct {
 	drop   bool   // what becomes of the tail
 	full   bool   // the last Read filled the buffer
 	out    []byte // leaves before buf[run:r]
+	in     int64  // bytes read since Reset
+	sent   int64  // bytes written since Reset
 	pooled *[]byte
 	inline [inlineBuffer]byte
 }
@@ -71,11 +73,15 @@ func (s *Stream) Reset(src io.Reader, dst io.Writer) {
 	s.buf = s.inline[:]
 	s.run, s.r, s.w, s.size, s.tail = 0, 0, 0, 0, 0
 	s.drop, s.full = false, false
+	s.in, s.sent = 0, 0
 	s.out = s.out[:0]
 }
 
 // SetDst changes the destination; what is pending must have been flushed.
 func (s *Stream) SetDst(dst io.Writer) { s.dst = dst }
+
+// Counts returns the bytes read from the source and written to the destination.
+func (s *Stream) Counts() (read, written int64) { return s.in, s.sent }
 
 // Buffered says how many bytes were read beyond the current position.
 func (s *Stream) Buffered() int { return s.w - s.r }
@@ -252,6 +258,7 @@ func (s *Stream) Flush() error {
 		}
 		b := s.out
 		s.out = s.out[:0]
+		s.sent += int64(len(b))
 		if _, err := s.dst.Write(b); err != nil {
 			return &WriteError{err}
 		}
@@ -259,6 +266,7 @@ func (s *Stream) Flush() error {
 	if s.run < s.r {
 		b := s.buf[s.run:s.r]
 		s.run = s.r
+		s.sent += int64(len(b))
 		if _, err := s.dst.Write(b); err != nil {
 			return &WriteError{err}
 		}
@@ -287,6 +295,7 @@ func (s *Stream) fillFor(n int) error {
 	for range 8 {
 		m, err := s.src.Read(s.buf[s.w:])
 		s.w += m
+		s.in += int64(m)
 		s.full = s.w == len(s.buf)
 		if m > 0 {
 			return nil

@@ -1,0 +1,58 @@
+package gateway
+
+import (
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"qvpgw/internal/metrics"
+	"qvpgw/internal/router"
+	"qvpgw/internal/rules"
+	"qvpgw/internal/wire"
+)
+
+// resolveMetrics finds the counters whose labels other packages define.
+func (s *Server) resolveMetrics() {
+	all := router.Reasons()
+	names := make([]string, len(all))
+	for i, r := range all {
+		names[i] = string(r)
+	}
+	s.reasons = make(map[router.Reason]prometheus.Counter, len(all))
+	for i, c := range s.m.Reasons(names) {
+		s.reasons[all[i]] = c
+	}
+	s.rules = map[string]metrics.RuleHits{}
+	for i, h := range s.m.Rules(rules.Names()) {
+		s.rules[rules.Names()[i]] = h
+	}
+}
+
+// countRules counts what the rules said about a statement.
+func (s *Server) countRules(p *router.Plan) {
+	if p.Action == router.Refused {
+		if h, ok := s.rules[strings.TrimPrefix(string(p.Reason), "rule_")]; ok {
+			h.Refused.Inc()
+		}
+	}
+	for i := range p.Warnings {
+		if h, ok := s.rules[p.Warnings[i].Rule]; ok {
+			h.Warned.Inc()
+		}
+	}
+}
+
+// warn tells the client what the rules say about a statement that runs.
+func (s *session) warn(p *router.Plan) error {
+	for i := range p.Warnings {
+		w := &p.Warnings[i]
+		b := wire.AppendNoticeResponse(nil, &wire.ErrorFields{
+			Severity: wire.SeverityWarning, SeverityV: wire.SeverityWarning, Code: w.SQLState,
+			Message: w.Message, Detail: w.Detail, Hint: w.Hint,
+		})
+		if err := s.conn.Stream.Inject(b); err != nil {
+			return s.serverError(err)
+		}
+	}
+	return nil
+}
