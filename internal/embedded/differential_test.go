@@ -192,6 +192,25 @@ var conversations = map[string]string{
 > Query "select * from c"
 < ReadyForQuery
 `,
+	"COPY in, binary": `
+> Query "create temp table c(a int)"
+< ReadyForQuery
+> Query "copy c from stdin binary"
+< CopyInResponse
+> CopyData "PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x04\x00\x00\x00\x2a\xff\xff"
+> CopyDone
+< ReadyForQuery
+> Parse "" "copy c from stdin with (format binary)"
+> Bind "" ""
+> Execute "" 0
+> Sync
+< CopyInResponse
+> CopyFail enough
+> Sync
+< ReadyForQuery
+> Query "select * from c"
+< ReadyForQuery
+`,
 	"COPY out": `
 > Query "copy (select g, null from generate_series(1,3) g) to stdout"
 < ReadyForQuery

@@ -46,8 +46,11 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{done: make(chan struct{})}
-	data := o.Data
-	if data == "" {
+	data, err := filepath.Abs(o.Data)
+	if err != nil {
+		return nil, fmt.Errorf("cannot find the data directory %s: %w", o.Data, err)
+	}
+	if o.Data == "" {
 		if s.temp, err = os.MkdirTemp("", "qvpgw-embedded-"); err != nil {
 			return nil, fmt.Errorf("cannot make a data directory: %w", err)
 		}

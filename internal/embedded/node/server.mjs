@@ -439,9 +439,10 @@ if (isMainThread) {
   fs.mkdirSync(flags.data, { recursive: true })
   owner = `${flags.data}.pid` // beside it: initdb wants an empty one
   claim(owner)
-  engine = new Engine(flags.data)
-  engine.first.then(() => flags.init ? leave() : server.listen(Number(flags.port), '127.0.0.1', () => console.log(`ready ${server.address().port}`)))
-  server.on('error', e => { console.error(`cannot listen on port ${flags.port}: ${e.message}`); process.exit(1) })
+  const begin = then => { engine = new Engine(flags.data); engine.first.then(then) }
+  if (flags.init) begin(leave)
+  else server.listen(Number(flags.port), '127.0.0.1', () => begin(() => console.log(`ready ${server.address().port}`)))
+  server.on('error', e => { console.error(`cannot listen on port ${flags.port}: ${e.message}`); fs.rmSync(owner, { force: true }); process.exit(1) })
   process.on('SIGINT', () => {}) // the parent ends us
   process.on('SIGTERM', leave)
   process.stdin.on('end', leave).on('error', leave).resume()
