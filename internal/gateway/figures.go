@@ -3,8 +3,6 @@ package gateway
 import (
 	"strings"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"qvpgw/internal/metrics"
 	"qvpgw/internal/router"
 	"qvpgw/internal/rules"
@@ -18,7 +16,7 @@ func (s *Server) resolveMetrics() {
 	for i, r := range all {
 		names[i] = string(r)
 	}
-	s.reasons = make(map[router.Reason]prometheus.Counter, len(all))
+	s.reasons = make(map[router.Reason]metrics.Counter, len(all))
 	for i, c := range s.m.Reasons(names) {
 		s.reasons[all[i]] = c
 	}

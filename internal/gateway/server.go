@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"qvpgw/internal/cache"
 	"qvpgw/internal/catalog"
@@ -97,8 +96,8 @@ type Server struct {
 	wg        sync.WaitGroup // sessions
 	done      chan struct{}  // closed when Shutdown begins
 	routes    routeLog
-	reasons   map[router.Reason]prometheus.Counter // by reason code
-	rules     map[string]metrics.RuleHits          // by rule
+	reasons   map[router.Reason]metrics.Counter // by reason code
+	rules     map[string]metrics.RuleHits       // by rule
 }
 
 // ErrServerClosed is what Serve returns after Shutdown.

@@ -10,6 +10,9 @@ import (
 
 const namespace = "qvpgw"
 
+// Counter is a resolved counter, for those who keep one and know no Prometheus.
+type Counter = prometheus.Counter
+
 // Metrics are the instruments. Counters count since the start of the process.
 type Metrics struct {
 	registry *prometheus.Registry
