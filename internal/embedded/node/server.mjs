@@ -331,28 +331,37 @@ class Session {
       client.onGone = null
       clearTimeout(abandoned)
     }
-    const kept = []
-    let failed = false
     if (batch.includes('set_config')) this.changed = this.setInBlock = true
-    for (const [type, m] of messages(out)) {
-      if (type === 'G' && this.copied) continue // answered by collect
-      if (type === 'N' && m.includes('M# ') && m.includes(': aborting transaction ')) continue // the engine's own chatter
+    const kept = []
+    let from = 0 // where what is not in kept begins
+    let failed = false
+    for (let i = 0, end; i < out.length; i = end) {
+      end = i + 1 + out.readInt32BE(i + 1)
+      const type = String.fromCharCode(out[i])
       if (type === 'E') failed = true
-      const tag = type === 'C' ? cstring(m, 5)[0] : ''
-      if (['SET', 'RESET', 'DISCARD ALL'].includes(tag)) this.changed = this.setInBlock = true
-      if (tag === 'DISCARD ALL' || (tag && /session\s+authorization(\s+default\b|\s*[;\0])/i.test(batch.toString('latin1')))) this.ownRole = true
-      if (['COMMIT', 'ROLLBACK'].includes(tag) && this.setInBlock) this.changed = true
-      if (type === 'Z' && this.changed && m[5] !== FAILED) {
+      if (type === 'C') this.completed(cstring(out, i + 5)[0], batch)
+      if ((type === 'G' && this.copied) || (type === 'N' && out.subarray(i, end).includes(': aborting transaction '))) { // answered by collect; the engine's own chatter
+        kept.push(out.subarray(from, i))
+        from = end
+      } else if (type === 'Z' && this.changed && out[i + 5] !== FAILED) {
         if (this.ownRole) await this.ask(OWN_ROLE)
-        kept.push(...await this.report())
+        kept.push(out.subarray(from, i), ...await this.report())
+        from = i
         this.changed = this.ownRole = false
-        this.setInBlock = m[5] === IN_BLOCK
+        this.setInBlock = out[i + 5] === IN_BLOCK
       }
-      kept.push(m)
     }
     this.copied = false
-    await client.send(kept.length === 1 ? kept[0] : Buffer.concat(kept))
+    await client.send(kept.length === 0 ? out : Buffer.concat([...kept, out.subarray(from)]))
     return !failed
+  }
+
+  // completed notes from a command's tag that parameters may have changed.
+  completed (tag, batch) {
+    const set = ['SET', 'RESET', 'DISCARD ALL'].includes(tag)
+    if (set) this.changed = this.setInBlock = true
+    if (['COMMIT', 'ROLLBACK'].includes(tag) && this.setInBlock) this.changed = true
+    if (tag === 'DISCARD ALL' || (set && /session\s+authorization(\s+default\b|\s*[;\0])/i.test(batch.toString('latin1')))) this.ownRole = true
   }
 }
 
