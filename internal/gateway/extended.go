@@ -59,8 +59,11 @@ func (s *session) onBind(m *message) error {
 		if err := s.prepare(st); err != nil {
 			return err
 		}
-		if !s.fill.active {
+		if !s.decided {
 			s.note(plan)
+			if plan.Action == router.Rewrite || plan.Action == router.Cached {
+				s.notAlone(plan, st.sql)
+			}
 		}
 		if err := s.mark(plan); err != nil {
 			return err
@@ -257,6 +260,7 @@ func (s *session) startGather() (bool, error) {
 	}
 	s.gathered = append(s.gathered[:0], s.client.Message()...)
 	s.client.Drop()
+	s.decided = false
 	return true, nil
 }
 

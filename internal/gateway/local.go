@@ -52,6 +52,7 @@ func (s *session) note(plan *router.Plan) {
 		s.srv.countRules(plan)
 	}
 	if plan.Local == nil || plan.Local.Kind == router.LocalExplain {
+		s.decided = false
 		s.route.plan.Store(plan)
 		s.route.found.Store(nil)
 	}
@@ -75,8 +76,18 @@ func (s *session) routed(did metrics.Action, reason router.Reason, g *group) {
 		At: time.Now(), PID: s.pid, Database: s.database, User: s.user, Took: time.Since(g.began),
 		Text: string(g.sql[:min(len(g.sql), routeText)]), Action: did.String(), Reason: string(reason), What: what, did: did,
 	}
+	s.decided = true
 	s.route.found.Store(r)
 	s.srv.routes.add(*r)
+}
+
+// notAlone records that a statement which could be answered otherwise is passed,
+// since it shares a transaction or a group with others.
+func (s *session) notAlone(plan *router.Plan, sql []byte) {
+	if plan.Action == router.Cached {
+		s.srv.m.CacheMisses[metrics.MissBypass].Inc()
+	}
+	s.routed(metrics.Pass, router.ReasonNotAlone, &group{plan: plan, sql: sql, began: time.Now()})
 }
 
 // Route is one routed or cached statement, for the operators' page.

@@ -228,6 +228,7 @@ func (s *session) serverGone(err error) error {
 // server connection is free for others unless the client must keep it.
 func (s *session) settle() error {
 	s.account()
+	s.decided = false
 	if s.conn != nil && s.cv.idle() && s.cv.tx == wire.Idle {
 		if s.fill.active {
 			s.fill.end()

@@ -66,6 +66,7 @@ type session struct {
 	gathered []byte                // an extended group that may be answered otherwise
 	route    lastRoute
 	fill     fill
+	decided  bool // the route of the statement under way is known already
 
 	began      time.Time // of the turn's first statement
 	sentBefore int64     // the Streams' counts at the last account

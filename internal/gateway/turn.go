@@ -4,7 +4,6 @@ import (
 	"errors"
 	"time"
 
-	"qvpgw/internal/metrics"
 	"qvpgw/internal/router"
 	"qvpgw/internal/sqltext"
 	"qvpgw/internal/wire"
@@ -178,9 +177,7 @@ func (s *session) onQuery(m *message) error {
 		if s.lone() {
 			return s.answerQuery(m, plan, sql)
 		}
-		if plan.Action == router.Cached {
-			s.srv.m.CacheMisses[metrics.MissBypass].Inc()
-		}
+		s.notAlone(plan, sql)
 	}
 	return s.passQuery(m, plan)
 }

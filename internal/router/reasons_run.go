@@ -11,6 +11,7 @@ const (
 	ReasonNotDescribed    Reason = "not_described"
 	ReasonGuardParameters Reason = "guard_parameters"
 	ReasonFloatExact      Reason = "float_exact"
+	ReasonNotAlone        Reason = "not_alone"
 )
 
 var runReasons = map[Reason]string{
@@ -22,4 +23,5 @@ var runReasons = map[Reason]string{
 	ReasonNotDescribed:    "The server does not describe the original, which would fail: it ran and says why.",
 	ReasonGuardParameters: "The proof depends on parameters of the statement: the original ran.",
 	ReasonFloatExact:      "It adds floats in another order, and route.float is exact: the original ran.",
+	ReasonNotAlone:        "A transaction is open, the statement shares its group with others, asks for some of its rows, or the client is pinned: what is proven for a statement alone does not hold.",
 }
