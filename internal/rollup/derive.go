@@ -45,6 +45,9 @@ type Recipe struct {
 	Parts   []Part
 	Combine Combine
 	Float   bool // a sum of floats is added up in another order
+	// NotNull: the recipe counts all rows for this column, which is right as long as
+	// the column is NOT NULL; "" when it does not.
+	NotNull string
 }
 
 // Obstacle says why a call cannot be derived.
@@ -64,8 +67,8 @@ const (
 func (v *View) Derive(c Call, pinned bool) (Recipe, Obstacle) {
 	switch c.Func {
 	case Count:
-		part, ok := v.count(c)
-		return recipe(ok, Recipe{Parts: []Part{part}, Combine: CombineCount})
+		part, notNull, ok := v.count(c)
+		return recipe(ok, Recipe{Parts: []Part{part}, Combine: CombineCount, NotNull: notNull})
 	case Sum:
 		combine, ok := sumOf(c.Column.Type)
 		if !ok || c.Star {
@@ -78,8 +81,8 @@ func (v *View) Derive(c Call, pinned bool) (Recipe, Obstacle) {
 			return Recipe{}, TypeUnknown
 		}
 		sum, ok := v.part(Partial{Sum, c.Column.Name})
-		count, okCount := v.count(c)
-		r := Recipe{Parts: []Part{sum, count}, Combine: CombineAvgNumeric}
+		count, notNull, okCount := v.count(c)
+		r := Recipe{Parts: []Part{sum, count}, Combine: CombineAvgNumeric, NotNull: notNull}
 		if c.Column.Type == typeFloat8 {
 			r.Combine, r.Float = CombineAvgFloat, true
 		}
@@ -104,18 +107,20 @@ func (v *View) part(p Partial) (Part, bool) {
 	return Part{Partial: p, Stored: stored}, ok
 }
 
-// count finds a stored count equal to count(column): of the column itself, or
-// for a column without nulls of all rows or of any other column without nulls.
-func (v *View) count(c Call) (Part, bool) {
+// count finds a stored count equal to count(column): of the column itself, or of
+// all rows for a column without nulls, which it then names.
+func (v *View) count(c Call) (part Part, notNull string, ok bool) {
 	if !c.Star {
 		if part, ok := v.part(Partial{Count, c.Column.Name}); ok {
-			return part, true
+			return part, "", true
 		}
 		if !c.Column.NotNull {
-			return Part{}, false
+			return Part{}, "", false
 		}
+		notNull = c.Column.Name
 	}
-	return v.part(Partial{Count, ""})
+	part, ok = v.part(Partial{Count, ""})
+	return part, notNull, ok
 }
 
 // sumOf gives the way to add up sums of a type. sum(float4) is rounded to float4

@@ -30,6 +30,8 @@ func planAggregate(stmt *pg_query.Node, text string, c *Context, snap *catalog.S
 	switch {
 	case !c.SettingsKnown || !c.ConformingStrings:
 		return nil, ReasonAggSettings
+	case snap.UserCasts:
+		return nil, ReasonAggUserCode
 	case !provable(snap.Timescale):
 		return nil, ReasonAggVersion
 	}

@@ -3,6 +3,7 @@ package router
 import (
 	"strings"
 	"time"
+	_ "time/tzdata" // the zone rules, where the machine has none
 
 	pg_query "github.com/pganalyze/pg_query_go/v6"
 

@@ -202,6 +202,9 @@ func (d *candidate) parts() (columns []partColumn, numbers [][]int) {
 					n = j
 				}
 			}
+			if p.Order && d.single() {
+				continue // each value stands alone
+			}
 			if n < 0 {
 				n = len(columns)
 				columns = append(columns, partColumn{p, d.query.calls[i].function})

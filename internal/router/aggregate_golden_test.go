@@ -206,17 +206,31 @@ func goldenText(r *AggregateRewrite) string {
 	for _, x := range r.Ranges {
 		fmt.Fprintf(&b, "range: %s [%s, %s)\n", x.Source, x.From, x.To)
 	}
+	sql, filter := unfiltered(r, "(SELECT …)")
 	conditions := strings.Split(strings.TrimSuffix(strings.TrimPrefix(r.Guard, "SELECT COALESCE("), ", FALSE)"), " AND ")
-	sql := r.SQL
 	for i := range conditions { // the filter is the guard's last part: shown once
-		if filter := strings.Join(conditions[i:], " AND "); strings.Contains(sql, "(SELECT "+filter+")") {
-			sql = strings.Replace(sql, "(SELECT "+filter+")", "(SELECT …)", 1)
+		if strings.Join(conditions[i:], " AND ") == filter {
 			conditions[i] = "… " + conditions[i]
-			break
 		}
 	}
 	fmt.Fprintf(&b, "lock: %s\nguard: %s\nsql: %s", r.Lock, strings.Join(conditions, "\n  and "), sql)
 	return b.String()
+}
+
+// unfiltered returns the query with something else in the place of its filter,
+// and the filter.
+func unfiltered(r *AggregateRewrite, instead string) (sql, filter string) {
+	guard := strings.TrimSuffix(strings.TrimPrefix(r.Guard, "SELECT COALESCE("), ", FALSE)")
+	for filter := guard; ; {
+		if strings.Contains(r.SQL, "(SELECT "+filter+")") {
+			return strings.Replace(r.SQL, "(SELECT "+filter+")", instead, 1), filter
+		}
+		_, rest, found := strings.Cut(filter, " AND ")
+		if !found {
+			return r.SQL, ""
+		}
+		filter = rest
+	}
 }
 
 const goldenHead = `# Statements over the migrations' market_data and its aggregates, and what the

@@ -81,6 +81,11 @@ func (d *candidate) proveFresh(p *proof) {
 	p.addf("EXISTS (SELECT FROM _timescaledb_catalog.continuous_agg WHERE mat_hypertable_id = %d AND raw_hypertable_id = %d%s)", mat, raw, unchanged)
 	p.addf("EXISTS (SELECT FROM _timescaledb_catalog.continuous_aggs_watermark WHERE mat_hypertable_id = %d AND watermark >= %d)", mat, d.hi())
 	p.addf("EXISTS (SELECT FROM _timescaledb_catalog.continuous_aggs_invalidation_threshold WHERE hypertable_id = %d AND watermark >= %d)", raw, d.hi())
+	for _, r := range d.recipes {
+		if r.NotNull != "" && r.NotNull != d.raw.TimeColumn { // a hypertable's time column is NOT NULL for ever
+			p.addf("EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = %d AND attname = %s AND attnotnull)", d.query.scope.relation.OID, literal(r.NotNull))
+		}
+	}
 	clean := func(table, column string, id int32) {
 		overlaps := make([]string, len(d.spans))
 		for i, s := range d.spans {

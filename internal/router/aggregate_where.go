@@ -124,6 +124,14 @@ func (q *aggQuery) addBound(lower, strict bool, value *pg_query.Node, e estimato
 	if !ok {
 		return ReasonAggTimeBound
 	}
+	if !q.scope.timeIsUTC && m.kind == kindInstant {
+		// The comparison puts each row's clock into the session's zone, which in a zone
+		// with daylight saving does not keep their order.
+		if !utcZones[q.clock.zone] {
+			return ReasonAggZone
+		}
+		q.clock.session = true
+	}
 	q.bounds = append(q.bounds, bound{
 		lower: lower, strict: strict, value: value, text: text,
 		at: m.in(q.scope.timeIsUTC, e.zone), moving: m.moving, until: m.until,
