@@ -15,8 +15,8 @@ import fs from 'node:fs'
 import net from 'node:net'
 
 const MAX_STARTUP = 10000 // bytes, PostgreSQL's MAX_STARTUP_PACKET_LENGTH
-const MAX_MESSAGE = 256 << 20 // bytes of one message
-const MAX_TURN = 512 << 20 // bytes of one COPY or one pipeline, held until it is complete
+const MAX_MESSAGE = 128 << 20 // bytes of one message
+const MAX_TURN = 256 << 20 // bytes of one COPY or one pipeline, held until it is complete
 const MAX_AHEAD = 1 << 20 // bytes read from a client before they are wanted
 const MAX_WAITING = 200 // clients that wait for their turn
 const ABANDONED = 10000 // ms that the statement of a vanished client may go on
@@ -340,7 +340,9 @@ class Session {
       const type = String.fromCharCode(out[i])
       if (type === 'E') failed = true
       if (type === 'C') this.completed(cstring(out, i + 5)[0], batch)
-      if ((type === 'G' && this.copied) || (type === 'N' && out.subarray(i, end).includes(': aborting transaction '))) { // answered by collect; the engine's own chatter
+      const answered = type === 'G' && this.copied // by collect
+      const chatter = type === 'N' && /M# \d+: aborting transaction /.test(out.toString('latin1', i, end)) // of the engine's makers
+      if (answered || chatter) {
         kept.push(out.subarray(from, i))
         from = end
       } else if (type === 'Z' && this.changed && out[i + 5] !== FAILED) {
