@@ -155,6 +155,7 @@ func (s *session) attach() error {
 		if err != nil {
 			return noServer(err)
 		}
+		switched := !pool.Same(c.Bucket, s.bucket)
 		if err := c.Switch(s.bucket, switchTimeout); err != nil {
 			var se *pool.ServerError
 			if errors.As(err, &se) {
@@ -183,8 +184,30 @@ func (s *session) attach() error {
 		if s.srv.opt.Session {
 			c.Dirty = true
 		}
+		if switched {
+			return s.report()
+		}
 		return nil
 	}
+}
+
+// report tells the client which reported parameters came to differ from what it
+// knows: a reset on a shared server connection goes to the server's default, the
+// session's own comes back with the next connection.
+func (s *session) report() error {
+	for name, value := range s.conn.Params {
+		if have, ok := s.params[name]; !ok || have == value || name == "session_authorization" {
+			continue
+		}
+		s.params[name] = value
+		if name == "application_name" {
+			s.app.Store(&value)
+		}
+		if err := s.conn.Stream.Inject(wire.AppendParameterStatus(nil, name, value)); err != nil {
+			return s.serverError(err)
+		}
+	}
+	return nil
 }
 
 const switchTimeout = 30 * time.Second

@@ -331,7 +331,8 @@ func (s *session) inject(sql string) error {
 		b = wire.AppendBind(b, injected, injected, nil, nil, nil)
 		b = wire.AppendExecute(b, injected, 0)
 		b = wire.AppendClose(b, 'S', injected)
-		for _, msg := range [...]byte{wire.Parse, wire.Bind, wire.Execute, wire.Close} {
+		b = wire.AppendClose(b, 'P', injected)
+		for _, msg := range [...]byte{wire.Parse, wire.Bind, wire.Execute, wire.Close, wire.Close} {
 			s.cv.expect(reply{msg: msg, mode: drop})
 		}
 	}
