@@ -3,9 +3,10 @@ package pool
 import "time"
 
 // Waiter is a place in a pool's queue. A session owns one for its whole life, so
-// that waiting allocates nothing but a timer.
+// that waiting allocates nothing but, once, a timer.
 type Waiter struct {
 	ch         chan grant
+	timer      *time.Timer // made by the first wait with a timeout
 	queued     time.Time
 	waited     time.Duration // of the last Acquire in the queue
 	next, prev *Waiter
@@ -69,9 +70,13 @@ func (q *waiters) remove(w *Waiter) {
 func (p *Pool) wait(w *Waiter, timeout time.Duration) (c *Conn, dial bool, err error) {
 	var expired <-chan time.Time
 	if timeout > 0 {
-		t := time.NewTimer(timeout)
-		defer t.Stop()
-		expired = t.C
+		if w.timer == nil {
+			w.timer = time.NewTimer(timeout)
+		} else {
+			w.timer.Reset(timeout)
+		}
+		defer w.timer.Stop()
+		expired = w.timer.C
 	}
 	var g grant
 	select {
