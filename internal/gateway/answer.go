@@ -152,7 +152,7 @@ func (s *session) remembered(g *group) (bool, error) {
 	s.conn.Stream.SetDst(s.net)
 	if err != nil {
 		s.srv.m.CacheMisses[metrics.MissUnproven].Inc()
-		return false, s.controlError(err)
+		return s.controlError(err)
 	}
 	if len(rows) != 1 || len(rows[0]) != 2 || rows[0][0] == nil || rows[0][1] == nil || *rows[0][1] != "f" {
 		s.srv.m.CacheMisses[metrics.MissUnproven].Inc()

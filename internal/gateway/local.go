@@ -102,7 +102,7 @@ type Route struct {
 }
 
 // routeText is how much of a statement the page shows, in bytes.
-const routeText = 400
+const routeText = 200
 
 // routeLog keeps the last routes.
 type routeLog struct {

@@ -43,6 +43,7 @@ func (s *session) rewrite(g *group) (bool, error) {
 		return false, err
 	}
 	b := s.scratch[:0]
+	s.conn.Unnamed = 0
 	lock := rw.Lock
 	if lock != "" {
 		lock += ";"
@@ -54,7 +55,6 @@ func (s *session) rewrite(g *group) (bool, error) {
 		b = wire.AppendDescribe(b, 'P', "")
 		b = wire.AppendExecute(b, "", 0)
 		b = wire.AppendSync(b)
-		s.conn.Unnamed = 0
 	} else {
 		b = wire.AppendQuery(b, rw.SQL)
 	}
@@ -63,6 +63,7 @@ func (s *session) rewrite(g *group) (bool, error) {
 	if _, err := s.up.Write(b); err != nil {
 		return false, s.clientError(&wire.WriteError{Err: err})
 	}
+	s.interrupted = nil
 	proven, err := s.readGuard()
 	if err != nil {
 		return false, err
@@ -79,6 +80,8 @@ func (s *session) rewrite(g *group) (bool, error) {
 		return false, s.serverGone(errors.New("the transaction of a rewritten statement did not end"))
 	}
 	switch {
+	case s.interrupted != nil && !started:
+		return true, s.injectError(s.interrupted)
 	case started:
 		s.srv.m.Rewrites[metrics.Routed].Inc()
 		if rw.Float {
@@ -98,6 +101,23 @@ func (s *session) rewrite(g *group) (bool, error) {
 	}
 	s.db.refresh()
 	return false, nil
+}
+
+// noteInterrupt keeps an error that is not ours to hide: a cancel, a timeout, the
+// end of the server (class 57).
+func (s *session) noteInterrupt(f *wire.ErrorFields) {
+	if s.interrupted == nil && strings.HasPrefix(f.Code, "57") {
+		s.interrupted = f
+	}
+}
+
+// injectError ends the client's turn with an error.
+func (s *session) injectError(f *wire.ErrorFields) error {
+	s.srv.m.Error(f.Code)
+	if err := s.conn.Stream.Inject(wire.AppendErrorResponse(nil, f)); err != nil {
+		return s.serverError(err)
+	}
+	return s.injectReady()
 }
 
 // injectReady ends the client's turn.
@@ -122,6 +142,7 @@ func (s *session) readGuard() (guardAnswer, error) {
 	var se *pool.ServerError
 	switch {
 	case errors.As(err, &se):
+		s.noteInterrupt(se.Fields)
 		return guardError, nil
 	case err != nil:
 		return guardError, s.serverError(err)
@@ -173,6 +194,13 @@ func (s *session) readRewritten(g *group, d *description, send bool) (started bo
 		switch h.Type {
 		case wire.DataRow, wire.CommandComplete, wire.ErrorResponse:
 			if h.Type == wire.ErrorResponse {
+				body, err := st.Body(wire.MaxMessage)
+				if err != nil {
+					return started, s.serverError(err)
+				}
+				if f, err := wire.ParseErrorFields(body); err == nil {
+					s.noteInterrupt(f)
+				}
 				failed = true
 				s.conn.Failed()
 			}
@@ -304,13 +332,16 @@ func (s *session) describe(g *group) (*description, error) {
 	return d, nil
 }
 
-// controlError says what a failed statement of our own means to the client: an
-// error of the server means that the original is passed, anything else that the
-// connection is lost.
-func (s *session) controlError(err error) error {
+// controlError says what a failed statement of our own means to the client: one
+// that was cancelled answers the client's, after another error of the server the
+// original is to run, after anything else the connection is lost.
+func (s *session) controlError(err error) (bool, error) {
 	var se *pool.ServerError
-	if errors.As(err, &se) {
-		return nil
+	if !errors.As(err, &se) {
+		return false, s.serverGone(err)
 	}
-	return s.serverGone(err)
+	if strings.HasPrefix(se.Fields.Code, "57") {
+		return true, s.injectError(se.Fields)
+	}
+	return false, nil
 }

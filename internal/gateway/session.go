@@ -59,14 +59,15 @@ type session struct {
 	inGroup  bool // an error was answered in this group already
 	answered bool // a FATAL error was passed to the client
 
-	named    map[string]*statement // the client's prepared statements
-	unnamed  statement
-	portal   *statement            // of the unnamed portal
-	portals  map[string]*statement // of the named ones
-	gathered []byte                // an extended group that may be answered otherwise
-	route    lastRoute
-	fill     fill
-	decided  bool // the route of the statement under way is known already
+	named       map[string]*statement // the client's prepared statements
+	unnamed     statement
+	portal      *statement            // of the unnamed portal
+	portals     map[string]*statement // of the named ones
+	gathered    []byte                // an extended group that may be answered otherwise
+	route       lastRoute
+	fill        fill
+	interrupted *wire.ErrorFields // a cancel that met a statement of ours
+	decided     bool              // the route of the statement under way is known already
 
 	began      time.Time // of the turn's first statement
 	sentBefore int64     // the Streams' counts at the last account

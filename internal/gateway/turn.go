@@ -325,6 +325,7 @@ func (s *session) inject(sql string) error {
 	b := s.scratch[:0]
 	if !s.cv.group {
 		b = wire.AppendQuery(b, sql)
+		s.conn.Unnamed = 0
 		s.cv.expect(reply{msg: wire.Query, mode: drop})
 	} else {
 		b = wire.AppendParse(b, injected, sql, nil)

@@ -21,6 +21,7 @@ type Setting struct {
 type Bucket struct {
 	Settings []Setting // sorted by name
 	key      string
+	restless bool // the server ends an idle session with these settings
 	learned  atomic.Pointer[Learned]
 }
 
@@ -91,6 +92,7 @@ func (t *buckets) intern(settings []Setting) *Bucket {
 		t.known = map[string]*Bucket{"": t.empty}
 	}
 	b := &Bucket{Settings: settings, key: key}
+	b.restless = b.Get("idle_session_timeout") != ""
 	t.known[key] = b
 	return b
 }

@@ -133,6 +133,7 @@ func (c *Conn) Query(sql string, timeout time.Duration) ([][]*string, error) {
 		_ = c.Net.SetDeadline(time.Now().Add(timeout))
 		defer c.Net.SetDeadline(time.Time{})
 	}
+	c.Unnamed = 0 // a simple query drops the unnamed statement
 	c.Stream.SetDst(io.Discard)
 	if _, err := c.Net.Write(wire.AppendQuery(nil, sql)); err != nil {
 		return nil, err

@@ -224,6 +224,7 @@ func (p *Pool) Release(c *Conn) {
 	}
 	c.Stream.Release()
 	c.Stream.SetDst(nil)
+	c.Dirty = c.Dirty || c.Bucket != nil && c.Bucket.restless
 	if (c.Dirty || c.Bucket == nil || st&0xffff != 0) && !p.opt.BrokenHandOver {
 		p.mu.Lock()
 		p.resting++
