@@ -149,41 +149,41 @@ func (g Grid) Approx() int64 {
 	return g.Width
 }
 
-// Refines reports whether every boundary of g is a boundary of f, both in UTC:
-// the bucket lemma.
-func (f Grid) Refines(g Grid) bool { return f.refinesAt(g, 0) }
+// Refines reports whether every boundary of coarse is a boundary of g, both in
+// UTC: the bucket lemma.
+func (g Grid) Refines(coarse Grid) bool { return g.refinesAt(coarse, 0) }
 
-// refinesAt is Refines for a g whose boundaries are read on a clock that is
+// refinesAt is Refines for boundaries of coarse that are read on a clock that is
 // offset microseconds ahead of UTC.
-func (f Grid) refinesAt(g Grid, offset int64) bool {
+func (g Grid) refinesAt(coarse Grid, offset int64) bool {
 	switch {
-	case f.Months != 0 && g.Months != 0:
-		return offset == 0 && g.Months%f.Months == 0 && floorMod(g.Origin-f.Origin, f.Months) == 0
-	case f.Months != 0:
-		return false
+	case g.Months != 0 && coarse.Months != 0:
+		return offset == 0 && coarse.Months%g.Months == 0 && floorMod(coarse.Origin-g.Origin, g.Months) == 0
 	case g.Months != 0:
-		// Months start at midnights of any day: all of them are boundaries of f
-		// if and only if f divides a day and has one of them as a boundary.
-		return Day%f.Width == 0 && floorMod(-offset-f.Origin, f.Width) == 0
+		return false
+	case coarse.Months != 0:
+		// Months start at midnights of any day: all of them are boundaries of g
+		// if and only if g divides a day and has one of them as a boundary.
+		return Day%g.Width == 0 && floorMod(-offset-g.Origin, g.Width) == 0
 	}
-	return g.Width%f.Width == 0 && floorMod(g.Origin-offset-f.Origin, f.Width) == 0
+	return coarse.Width%g.Width == 0 && floorMod(coarse.Origin-offset-g.Origin, g.Width) == 0
 }
 
-// RefinesIn is Refines for a g whose boundaries are read on the clock of loc, for
-// times in [from, to). It holds if f refines g at every offset from UTC that loc
-// has in that range and every change of the offset is a boundary of f: then no
-// bucket of f sees two offsets.
-func (f Grid) RefinesIn(g Grid, loc *time.Location, from, to int64) bool {
+// RefinesIn is Refines for boundaries of coarse that are read on the clock of loc,
+// for times in [from, to). It holds if g refines coarse at every offset from UTC
+// that loc has in that range and every change of the offset is a boundary of g:
+// then no bucket of g sees two offsets.
+func (g Grid) RefinesIn(coarse Grid, loc *time.Location, from, to int64) bool {
 	for t := time.UnixMicro(from).In(loc); ; {
 		_, seconds := t.Zone()
-		if !f.refinesAt(g, int64(seconds)*Second) {
+		if !g.refinesAt(coarse, int64(seconds)*Second) {
 			return false
 		}
 		_, end := t.ZoneBounds()
 		if end.IsZero() || end.UnixMicro() >= to {
 			return true
 		}
-		if e := end.UnixMicro(); f.Floor(e) != e {
+		if e := end.UnixMicro(); g.Floor(e) != e {
 			return false
 		}
 		t = end
