@@ -176,7 +176,7 @@ func (s *session) executeLocal(l *router.LocalAnswer) []byte {
 		}
 		return wire.AppendCommandComplete(b, "EXPLAIN")
 	}
-	if !slices.Contains([]string{"route", "cache", "batch"}, l.Name) {
+	if !slices.Contains([]string{"route", "cache"}, l.Name) {
 		e := Error{Code: "42704", Message: fmt.Sprintf("parameter %q cannot be set", "qvpgw."+l.Name), Hint: "There are qvpgw.route and qvpgw.cache, each auto or off."}
 		return wire.AppendErrorResponse(b, e.fields())
 	}
