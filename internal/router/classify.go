@@ -52,7 +52,6 @@ func (s *survey) query(n *pg_query.Node, st *Statement) bool {
 		if into := selectInto(x.SelectStmt); into != nil {
 			st.DDL = !s.created(into.Rel)
 		}
-		s.once = calledOnce(x.SelectStmt)
 	case *pg_query.Node_InsertStmt:
 		st.Kind = sqltext.Insert
 	case *pg_query.Node_UpdateStmt:
@@ -67,11 +66,7 @@ func (s *survey) query(n *pg_query.Node, st *Statement) bool {
 		return true
 	case *pg_query.Node_ExplainStmt:
 		inner := s.statement(x.ExplainStmt.Query)
-		if inner.Setting != nil { // EXPLAIN runs it or does not
-			s.against(PinSetting, "EXPLAIN of set_config")
-		}
-		inner.Kind, inner.Setting, inner.Name = sqltext.Explain, nil, ""
-		s.setting = nil
+		inner.Kind, inner.Name = sqltext.Explain, ""
 		*st = inner
 		return true
 	case *pg_query.Node_DeclareCursorStmt:

@@ -42,7 +42,7 @@ type Plan struct {
 // Statement is what one statement does to the state of its connection.
 type Statement struct {
 	Kind    sqltext.Kind
-	Setting *Setting // SET, RESET, SELECT set_config
+	Setting *Setting // SET, RESET, set_config for the transaction
 	Nextval bool     // may call nextval: makes currval and lastval meaningful
 	Currval bool     // calls currval or lastval
 	DDL     bool     // changes the catalog

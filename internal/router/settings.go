@@ -121,54 +121,20 @@ func (s *survey) multi(n *pg_query.VariableSetStmt, st *Statement) *Setting {
 	return set
 }
 
-// listSettings are the settings whose SET quotes each value as a name, so that
-// set_config and SET give one text different meanings (GUC_LIST_QUOTE).
-var listSettings = words(`
-search_path temp_tablespaces local_preload_libraries session_preload_libraries
-shared_preload_libraries unix_socket_directories createrole_self_grant
-restrict_nonsystem_relation_kind
-`)
-
-// configure handles set_config(name, value, is_local). once: it is called exactly
-// once when the statement runs, so that it may be followed like a SET.
-func (s *survey) configure(args []*pg_query.Node, once bool) {
-	if len(args) != 3 || s.setting != nil {
+// configure handles set_config(name, value, is_local). A local one ends with the
+// transaction, and until then its name matters, if it can be read. Another is not
+// followed like a SET: a SELECT may be run in part, once for a row, or not at all,
+// and its completion does not tell.
+func (s *survey) configure(args []*pg_query.Node) {
+	if len(args) != 3 || !args[2].GetAConst().GetBoolval().GetBoolval() {
 		s.against(PinSetting, "function set_config")
 		return
 	}
-	name, named := settingValue(args[0])
-	value, plain := settingValue(args[1])
-	local := args[2].GetAConst().GetBoolval()
-	set := &Setting{Name: strings.ToLower(name), Local: local.GetBoolval()}
-	switch {
-	case set.Local:
-		// Its name alone matters, and only until the transaction ends.
-	case local == nil, !named, !plain, !once, listSettings[set.Name]:
-		s.against(PinSetting, "function set_config")
-		return
-	default:
-		set.Value, set.Values = value, []string{value}
-		set.SQL = "SET " + quoteName(set.Name) + " TO " + quoteLiteral(value)
+	set := &Setting{Local: true}
+	if name, ok := settingValue(args[0]); ok && s.setting == nil {
+		set.Name = strings.ToLower(name)
 	}
-	s.named(set)
 	s.setting = set
-}
-
-// calledOnce returns the function calls that a SELECT of nothing but a target
-// list runs exactly once.
-func calledOnce(n *pg_query.SelectStmt) map[*pg_query.FuncCall]bool {
-	if len(n.FromClause) > 0 || n.WhereClause != nil || n.WithClause != nil || n.IntoClause != nil ||
-		n.Op != pg_query.SetOperation_SETOP_NONE || len(n.GroupClause) > 0 || n.HavingClause != nil ||
-		len(n.DistinctClause) > 0 || len(n.SortClause) > 0 || n.LimitCount != nil || n.LimitOffset != nil {
-		return nil
-	}
-	calls := make(map[*pg_query.FuncCall]bool)
-	for _, t := range n.TargetList {
-		if f := t.GetResTarget().GetVal().GetFuncCall(); f != nil {
-			calls[f] = true
-		}
-	}
-	return calls
 }
 
 // quoteName quotes a setting's name, which may have dots between its parts.

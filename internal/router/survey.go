@@ -28,12 +28,11 @@ type survey struct {
 	currval bool
 	changes bool // a function in it changes the catalog
 
-	relations []*catalog.Relation         // resolved, in the order of the text
-	evaluates bool                        // has an expression with a name in it, or a relation
-	ctes      []string                    // visible names, innermost last
-	facts     []rules.Facts               // of UPDATE and DELETE anywhere in it
-	setting   *Setting                    // by set_config
-	once      map[*pg_query.FuncCall]bool // calls that run exactly once
+	relations []*catalog.Relation // resolved, in the order of the text
+	evaluates bool                // has an expression with a name in it, or a relation
+	ctes      []string            // visible names, innermost last
+	facts     []rules.Facts       // of UPDATE and DELETE anywhere in it
+	setting   *Setting            // by set_config, for the transaction
 }
 
 // against records a pin and what caused it.
@@ -305,7 +304,7 @@ func (s *survey) special(schema, name string, n *pg_query.FuncCall) bool {
 	case "currval", "lastval":
 		s.currval = true
 	case "set_config":
-		s.configure(n.Args, s.once[n])
+		s.configure(n.Args)
 		return true
 	case "pg_import_system_collations":
 		s.changes = true
