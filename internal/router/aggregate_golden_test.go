@@ -19,7 +19,7 @@ var updateAggregates = flag.Bool("update-aggregates", false, "write testdata/agg
 // goldenNow is the planner's clock in the golden files.
 var goldenNow = time.Date(2024, 3, 15, 12, 34, 56, 0, time.UTC)
 
-func micros(t *testing.T, s string) int64 {
+func micros(t testing.TB, s string) int64 {
 	t.Helper()
 	v, err := time.Parse("2006-01-02 15:04", s)
 	if err != nil {
@@ -55,7 +55,7 @@ var goldenStored = strings.Fields("bucket symbol open high low close volume firs
 
 // goldenSnapshot is market_data with its three aggregates, eleven weekly chunks,
 // fresh until 2024-03-15 12:00, besides tables that are not routed.
-func goldenSnapshot(t *testing.T) *catalog.Snapshot {
+func goldenSnapshot(t testing.TB) *catalog.Snapshot {
 	t.Helper()
 	public := func(name string) catalog.Name { return catalog.Name{Schema: "public", Name: name} }
 	internal := func(name string) catalog.Name { return catalog.Name{Schema: "_timescaledb_internal", Name: name} }
