@@ -103,7 +103,7 @@ func (s *session) answerQuery(m *message, plan *router.Plan, sql []byte) error {
 		s.leave(m)
 		return nil
 	}
-	return s.passQuery(m, plan)
+	return s.passQuery(m, plan, g.sql)
 }
 
 // answerGroup answers g; false: it is to be passed to the server.

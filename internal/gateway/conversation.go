@@ -27,6 +27,8 @@ type reply struct {
 	name  string
 	local *router.LocalAnswer // takes effect when the reply leaves
 	bytes []byte
+	pins  router.Pins // taken for this message
+	began bool        // of a simple query: a part of it was answered
 }
 
 // event is what a server message means to the session beyond being passed on.
@@ -46,9 +48,10 @@ const (
 type verdict struct {
 	drop  bool
 	event event
-	mode  mode   // of the reply it belongs to
-	bytes []byte // likewise
-	reply *reply // likewise, valid until the next expect or pop; nil after failed
+	mode  mode        // of the reply it belongs to
+	bytes []byte      // likewise
+	pins  router.Pins // likewise, of a simple query that failed before anything of it ran
+	reply *reply      // likewise, valid until the next expect or pop; nil after failed
 }
 
 // conversation is the protocol state between a client and its server connection
@@ -62,6 +65,10 @@ type conversation struct {
 	skip    bool // an extended message failed: nothing counts until Sync
 	group   bool // extended messages were sent since the last Sync
 
+	pins router.Pins // taken for the next message that passes
+	// undone are the pins of what failed before it ran or was skipped; the session
+	// takes them back.
+	undone router.Pins
 	// dead are the statements whose Parse failed or was skipped; the session
 	// forgets them.
 	dead []deadParse
@@ -79,6 +86,9 @@ const maxReplies = 4096
 
 // expect notes that r's message goes to the server (or, with fake, to nobody).
 func (v *conversation) expect(r reply) {
+	if r.mode == pass {
+		r.pins, v.pins = v.pins, 0
+	}
 	v.queue.push(r)
 	switch r.msg {
 	case wire.Query, wire.FunctionCall:
@@ -134,9 +144,12 @@ func (v *conversation) fromServer(typ byte) (d verdict, ends bool) {
 		d.reply = nil
 		if !whole {
 			v.fail()
+		} else if !h.began {
+			d.pins = h.pins
 		}
 		return d, false
 	case wire.CommandComplete, wire.EmptyQueryResponse:
+		h.began = true
 		if h.plan != nil && h.plan.Effects {
 			d.event = completed
 		}
@@ -151,9 +164,10 @@ func (v *conversation) fromServer(typ byte) (d verdict, ends bool) {
 	case wire.CloseComplete:
 		return d, h.msg == wire.Close
 	case wire.RowDescription, wire.NoData:
+		h.began = true
 		return d, h.msg == wire.Describe
 	case wire.CopyInResponse, wire.CopyBothResponse:
-		v.copying = true
+		v.copying, h.began = true, true
 		v.dropSyncs()
 		return d, false
 	case wire.DataRow, wire.CopyData, wire.CopyDone, wire.CopyOutResponse,
@@ -167,10 +181,15 @@ func (v *conversation) fromServer(typ byte) (d verdict, ends bool) {
 // fail discards what the server will not answer after an error in an extended
 // group: everything up to the Sync that ends it.
 func (v *conversation) fail() {
+	ran := true // at least in part: the first, unless it only prepared something
 	for h := v.queue.head(); h != nil; h = v.queue.head() {
 		if h.msg == wire.Sync {
 			return
 		}
+		if !ran || h.msg == wire.Parse {
+			v.undone |= h.pins
+		}
+		ran = false
 		if h.stmt != nil {
 			v.dead = append(v.dead, deadParse{h.stmt, h.name})
 		}
@@ -189,8 +208,13 @@ func (v *conversation) dropSyncs() {
 		head := *v.queue.head()
 		v.queue.pop()
 		*v.queue.head() = head
-		v.group = true
 	}
+	for i := range v.queue.n {
+		if v.queue.at(i).msg == wire.Sync {
+			return
+		}
+	}
+	v.group = true
 }
 
 // queue is a ring of replies that grows up to maxReplies and a little.

@@ -144,6 +144,9 @@ func (d *database) readOnce(load loadFunc, query QueryFunc, whole bool) {
 	close(d.loaded)
 	d.loaded = make(chan struct{})
 	d.mu.Unlock()
+	if d.fresh.Load() {
+		d.certain()
+	}
 }
 
 // stale says that the catalog changed: it is read again, and wait waits for it.

@@ -81,8 +81,6 @@ func noServer(err error) *Error {
 		return errDrain
 	case errors.Is(err, errCancelled):
 		return &Error{Code: "57014", Message: "canceling statement due to user request", Detail: "It was waiting for a server connection.", Err: err}
-	case errors.Is(err, errCancelled):
-		return &Error{Code: "57014", Message: "canceling statement due to user request", Err: err}
 	case errors.Is(err, errHungUp):
 		return &Error{Code: "08006", Message: err.Error(), Fatal: true, Err: err}
 	case errors.As(err, &pe):

@@ -65,7 +65,7 @@ func (s *session) onBind(m *message) error {
 				s.notAlone(plan, st.sql)
 			}
 		}
-		if err := s.mark(plan); err != nil {
+		if err := s.mark(plan, st.sql); err != nil {
 			return err
 		}
 	}

@@ -150,10 +150,15 @@ func (s *session) onError(v verdict, body []byte) error {
 	s.conn.Failed()
 	if f, err := wire.ParseErrorFields(body); err == nil {
 		s.srv.m.Error(f.Code)
+		if beforeRunning(f.Code, v.pins) {
+			s.unpin(v.pins)
+		}
 		if f.SeverityV == "FATAL" || f.SeverityV == "PANIC" {
 			s.answered = true
 		}
 	}
+	s.unpin(s.cv.undone)
+	s.cv.undone = 0
 	for _, d := range s.cv.dead {
 		s.parseFailed(d)
 	}
@@ -229,7 +234,7 @@ func (s *session) serverGone(err error) error {
 func (s *session) settle() error {
 	s.account()
 	s.decided = false
-	if s.conn != nil && s.cv.idle() && s.cv.tx == wire.Idle {
+	if s.conn != nil && s.between() {
 		if s.fill.active {
 			s.fill.end()
 		}
@@ -242,6 +247,7 @@ func (s *session) settle() error {
 			s.ddl = false
 			s.db.stale()
 		}
+		s.resolve()
 		if err := s.learn(); err != nil {
 			return err
 		}

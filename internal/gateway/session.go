@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"qvpgw/internal/pool"
-	"qvpgw/internal/router"
 	"qvpgw/internal/wire"
 )
 
@@ -49,6 +48,8 @@ type session struct {
 	hungUp  atomic.Bool
 
 	pins     atomic.Uint32 // router.Pins
+	doubts   []doubt       // texts sent with PinCatalog
+	lasting  bool          // PinCatalog stays: not all of them are there
 	base     *pool.Bucket  // settings of the startup packet
 	bucket   *pool.Bucket  // settings now
 	pending  []change      // settings of the open transaction
@@ -292,20 +293,8 @@ type discard struct{}
 
 func (discard) Write(b []byte) (int, error) { return len(b), nil }
 
-// pin keeps the server connection for this client until its session ends or is
-// discarded, and has it reset before anybody else gets it.
-func (s *session) pin(p router.Pins) {
-	have := router.Pins(s.pins.Load())
-	s.conn.Dirty = true
-	if have&p == p {
-		return
-	}
-	s.pins.Store(uint32(have | p))
-	s.srv.m.Pinned(uint32(p &^ have))
-}
-
-// wake ends a client that sits between two turns; a busy one sees the shutdown
-// when its turn is over.
+// wake has a client that sits between two turns look whether it is to end or may
+// give its server connection back; a busy one does so when its turn is over.
 func (s *session) wake() { _ = s.raw.SetReadDeadline(time.Unix(1, 0)) }
 
 // kill ends a client at once.

@@ -70,6 +70,7 @@ func (s *session) discarded() {
 	s.bucket = s.base
 	s.pending = s.pending[:0]
 	s.pins.Store(0)
+	s.doubts, s.lasting = nil, false
 }
 
 // settingsFailed is called for an error: outside an explicit transaction it undid

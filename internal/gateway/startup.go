@@ -39,7 +39,7 @@ func (s *session) begin() error {
 		return s.refused(err)
 	}
 	_ = s.raw.SetDeadline(time.Time{})
-	s.client.Reset(s.net, nil)
+	s.client.Reset(clientReader{s}, nil)
 	return nil
 }
 

@@ -166,6 +166,9 @@ func (s *session) onParse(m *message) error {
 	}
 	if pins := plan.Pins; pins != 0 {
 		s.pin(pins) // planning may run what the text calls
+		if pins&router.PinCatalog != 0 {
+			s.doubt(sql)
+		}
 	}
 	if len(name) == 0 {
 		s.keepUnnamed(plan, sql, oids)

@@ -179,11 +179,11 @@ func (s *session) onQuery(m *message) error {
 		}
 		s.notAlone(plan, sql)
 	}
-	return s.passQuery(m, plan)
+	return s.passQuery(m, plan, sql)
 }
 
 // passQuery sends a simple query to the server as it is.
-func (s *session) passQuery(m *message, plan *router.Plan) error {
+func (s *session) passQuery(m *message, plan *router.Plan, sql []byte) error {
 	if err := s.attach(); err != nil {
 		s.leave(m)
 		return s.answer(err, true)
@@ -193,7 +193,7 @@ func (s *session) passQuery(m *message, plan *router.Plan) error {
 		s.cv.expect(reply{msg: wire.Query, mode: fake, bytes: wire.AppendReadyForQuery(wire.AppendCommandComplete(nil, "DEALLOCATE"), s.cv.tx)})
 		return nil
 	}
-	if err := s.mark(plan); err != nil {
+	if err := s.mark(plan, sql); err != nil {
 		return err
 	}
 	s.unnamed.id = 0 // a simple query drops the unnamed statement
@@ -275,9 +275,12 @@ func (s *session) plan(sql []byte) *router.Plan {
 const catalogWait = 5 * time.Second
 
 // mark notes what a plan that is about to be sent does to the connection.
-func (s *session) mark(plan *router.Plan) error {
+func (s *session) mark(plan *router.Plan, sql []byte) error {
 	if pins := plan.Pins | s.unsure(plan); pins != 0 {
 		s.pin(pins)
+		if pins&router.PinCatalog != 0 {
+			s.doubt(sql)
+		}
 	}
 	if len(plan.Warnings) > 0 {
 		if err := s.warn(plan); err != nil {

@@ -1,0 +1,111 @@
+package gateway
+
+import (
+	"bytes"
+	"time"
+
+	"qvpgw/internal/router"
+	"qvpgw/internal/wire"
+)
+
+// pin keeps the server connection for this client until its session ends or is
+// discarded, or until it turns out that nothing was to be kept: what the pin was
+// taken for did not run (unpin), or a newer catalog says so (resolve). The
+// connection is reset before anybody else gets it in every case.
+func (s *session) pin(p router.Pins) {
+	have := router.Pins(s.pins.Load())
+	s.conn.Dirty = true
+	if have&p == p {
+		return
+	}
+	s.pins.Store(uint32(have | p))
+	s.cv.pins |= p &^ have
+	s.srv.m.Pinned(uint32(p &^ have))
+}
+
+// unpin takes back pins of statements that never ran.
+func (s *session) unpin(p router.Pins) {
+	s.pins.Store(s.pins.Load() &^ uint32(p))
+}
+
+// beforeRunning says whether an error of that code, answered before anything else,
+// was found while the text was read and its names were looked up, so that nothing
+// of it ran. A function that fails with such a code of its own has PinFunction.
+func beforeRunning(code string, pins router.Pins) bool {
+	const found = router.PinUnparsed | router.PinRelation | router.PinCatalog
+	return pins&^found == 0 && (code == "42601" || code == "42P01")
+}
+
+// Texts kept for resolve, in number and bytes each; beyond them a doubt is
+// settled by the end of the session.
+const (
+	maxDoubts    = 16
+	maxDoubtText = 4 << 10
+)
+
+// doubt is a text that was sent with PinCatalog, and what it meant.
+type doubt struct {
+	context *router.Context
+	sql     []byte
+}
+
+// doubt keeps a text that is sent with PinCatalog.
+func (s *session) doubt(sql []byte) {
+	if len(s.doubts) == maxDoubts || len(sql) > maxDoubtText {
+		s.lasting = true
+		return
+	}
+	s.doubts = append(s.doubts, doubt{s.context(), bytes.Clone(sql)})
+}
+
+// resolve ends PinCatalog once the catalog is known again and has nothing against
+// the texts that were sent without knowing it. Called between two transactions.
+func (s *session) resolve() {
+	if router.Pins(s.pins.Load())&router.PinCatalog == 0 || s.lasting || !s.db.fresh.Load() {
+		return
+	}
+	s.unpin(router.PinCatalog)
+	for _, d := range s.doubts {
+		if p := s.db.router.Plan(d.context, d.sql).Pins; p != 0 {
+			s.pin(p)
+		}
+	}
+	s.cv.pins = 0 // they are no statement's that could still fail
+	s.lasting = router.Pins(s.pins.Load())&router.PinCatalog != 0
+	s.doubts = s.doubts[:0]
+}
+
+// between says that nothing is expected and no transaction is open.
+func (s *session) between() bool { return s.cv.idle() && s.cv.tx == wire.Idle }
+
+// clientReader reads from the client. A read that wake ended, without the client
+// or the gateway being at their end, lets the session look whether its server
+// connection became free meanwhile, and goes on.
+type clientReader struct{ s *session }
+
+func (r clientReader) Read(b []byte) (int, error) {
+	s := r.s
+	for {
+		n, err := s.net.Read(b)
+		if n > 0 || !timedOut(err) || s.evicted.Load() != nil || s.srv.isDraining() {
+			return n, err
+		}
+		_ = s.raw.SetReadDeadline(time.Time{})
+		if s.conn == nil || !s.between() || s.client.Buffered() > 0 {
+			continue
+		}
+		s.resolve()
+		if s.pins.Load() == 0 && !s.srv.opt.Session {
+			s.detach()
+		}
+	}
+}
+
+// certain has the clients that were pinned for want of a catalog look again.
+func (d *database) certain() {
+	for _, c := range d.srv.all() {
+		if c.db == d && router.Pins(c.pins.Load())&router.PinCatalog != 0 {
+			c.wake()
+		}
+	}
+}
