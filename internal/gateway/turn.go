@@ -83,7 +83,7 @@ func (s *session) message(m *message) (ends bool, err error) {
 	case wire.Terminate:
 		return false, errBye
 	case wire.CopyData, wire.CopyDone, wire.CopyFail:
-		return s.copyMessage(m), nil
+		return s.copyMessage(m)
 	}
 	if s.cv.copying {
 		// A server that copies ignores Sync and Flush and fails the copy for
@@ -126,17 +126,23 @@ func (s *session) message(m *message) (ends bool, err error) {
 
 // copyMessage passes COPY's messages while the server takes them. Those that come
 // after a failed COPY are ignored, as the server does.
-func (s *session) copyMessage(m *message) (ends bool) {
+func (s *session) copyMessage(m *message) (ends bool, err error) {
+	if !s.cv.copying && s.cv.group && !s.cv.skip {
+		// The client did not wait to hear whether its Execute copies.
+		if err := s.drain(); err != nil {
+			return false, err
+		}
+	}
 	if !s.cv.copying {
 		s.leave(m)
-		return false
+		return false, nil
 	}
 	s.forward(m)
 	if m.Type == wire.CopyData {
-		return false
+		return false, nil
 	}
 	s.cv.copying = false
-	return true
+	return true, nil
 }
 
 // onQuery handles a simple query.
