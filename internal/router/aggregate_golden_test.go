@@ -167,7 +167,7 @@ func planText(t *testing.T, text string, c *Context, snap *catalog.Snapshot, now
 type goldenCase struct{ title, sql, want string }
 
 // readGolden reads cases: "=== title", the statement, "---", what is expected.
-func readGolden(t *testing.T, name string) []goldenCase {
+func readGolden(t testing.TB, name string) []goldenCase {
 	t.Helper()
 	raw, err := os.ReadFile(filepath.Join("testdata", name))
 	if err != nil {
