@@ -219,6 +219,13 @@ var liveOnly = []goldenCase{
 	{title: "groups without rows", sql: "SELECT symbol, count(*) FROM market_data WHERE symbol = 'none' GROUP BY symbol"},
 }
 
+// liveContext is a client's context on the embedded backend.
+func liveContext() *Context {
+	c := goldenContext()
+	c.Database, c.SearchPath = "template1", []string{"public"}
+	return c
+}
+
 // check runs one statement by its plan under each snapshot and compares every
 // answer with the original's. It returns what became of the plans, and whether a
 // plan that was refused would have given a wrong answer.
@@ -236,9 +243,7 @@ func (l *live) check(t *testing.T, step string, c goldenCase, snaps ...*catalog.
 		t.Fatalf("%s: %s: %v", step, c.title, err)
 	}
 	for i, snap := range snaps {
-		context := goldenContext()
-		context.Database, context.SearchPath = "template1", []string{"public"}
-		plan, reason := planText(t, c.sql, context, snap, time.Now())
+		plan, reason := planText(t, c.sql, liveContext(), snap, time.Now())
 		if plan == nil {
 			if step == "fresh" {
 				t.Errorf("%s: %s: passed with %s", step, c.title, reason)

@@ -170,8 +170,7 @@ func TestBoundsAreEstimatedAsTheServerEvaluatesThem(t *testing.T) {
 func TestClocksThatDifferRefuseOrAgree(t *testing.T) {
 	l := newLive(t)
 	snap := l.snapshot(t)
-	c := goldenContext()
-	c.Database, c.SearchPath = "template1", []string{"public"}
+	c := liveContext()
 	for _, sql := range []string{
 		"SELECT count(*), sum(volume) FROM market_data WHERE timestamp > now() - interval '30 days'",
 		"SELECT count(*), sum(volume) FROM market_data WHERE timestamp BETWEEN now() - interval '30 days' AND now() - interval '7 hours'",
@@ -207,8 +206,7 @@ func TestClocksThatDifferRefuseOrAgree(t *testing.T) {
 func TestTheGuardSeesNamesPrivilegesZonesAndRowSecurity(t *testing.T) {
 	l := newLive(t)
 	snap := l.snapshot(t)
-	c := goldenContext()
-	c.Database, c.SearchPath = "template1", []string{"public"}
+	c := liveContext()
 	plan, reason := planText(t, "SELECT date_trunc('day', timestamp) AS d, count(*) FROM market_data GROUP BY d", c, snap, time.Now())
 	if plan == nil {
 		t.Fatal(reason)

@@ -52,7 +52,6 @@ type groupKey struct {
 type aggCall struct {
 	rollup.Call
 	function string // as the user spelled its name
-	raw      string // the call's argument over the hypertable, for first and last
 }
 
 type orderItem struct {
