@@ -180,6 +180,26 @@ func TestPlansRelativeToNowExpireBeforeTheirEstimatesFail(t *testing.T) {
 	}
 }
 
+func TestDefinitionsAreParsedOnceForACatalogAndWatermarksFollowEachSnapshot(t *testing.T) {
+	first := goldenSnapshot(t)
+	first.Fingerprint = "f1"
+	before := viewsOf(first)
+	second := goldenSnapshot(t)
+	second.Fingerprint = "f1"
+	second.Aggregates[0].Watermark++
+	second.Aggregates[1].Definition = "not parsed again"
+	after := viewsOf(second)
+	if len(after) != len(before) || after[2].Aggregate != second.Aggregates[0] || after[2].Grid != before[2].Grid {
+		t.Errorf("%d views after %d, the first of %p, want %p", len(after), len(before), after[2].Aggregate, second.Aggregates[0])
+	}
+	third := goldenSnapshot(t)
+	third.Fingerprint = "f2"
+	third.Aggregates[1].Definition = "parsed again, and not followed"
+	if got := viewsOf(third); len(got) != len(before)-1 {
+		t.Errorf("%d views of a changed catalog, want %d", len(got), len(before)-1)
+	}
+}
+
 // FuzzPlanAggregate looks for a statement that the planner falls over or whose
 // rewriting is not a statement.
 func FuzzPlanAggregate(f *testing.F) {

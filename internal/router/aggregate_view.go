@@ -15,26 +15,48 @@ type viewSet struct {
 	views map[int32]*rollup.View // by Aggregate.ID; without those that are not followed
 }
 
-// newestViews keeps the definitions of the newest snapshot: they are parsed once
-// for each, not once for each query.
-var newestViews atomic.Pointer[viewSet]
+// viewSets remembers the definitions of the last few snapshots, one slot for each
+// of several databases: definitions are parsed when a catalog changes, not for
+// each query. Slots are overwritten in turn.
+var (
+	viewSets    [8]atomic.Pointer[viewSet]
+	viewSetTurn atomic.Uint32
+)
 
 // viewsOf returns the understood aggregates of a snapshot.
 func viewsOf(snap *catalog.Snapshot) map[int32]*rollup.View {
-	if set := newestViews.Load(); set != nil && set.snap == snap {
-		return set.views
+	var same *viewSet // of an older snapshot in which nothing but watermarks and chunks differs
+	slot := -1
+	for i := range viewSets {
+		set := viewSets[i].Load()
+		if set == nil {
+			continue
+		}
+		if set.snap == snap {
+			return set.views
+		}
+		if snap.Fingerprint != "" && set.snap.Fingerprint == snap.Fingerprint {
+			same, slot = set, i
+		}
 	}
 	set := &viewSet{snap: snap, views: map[int32]*rollup.View{}}
 	for _, a := range snap.Aggregates {
-		hyper := snap.Hypertables[a.RawID]
-		if hyper == nil {
+		if hyper := snap.Hypertables[a.RawID]; hyper == nil {
 			continue
-		}
-		if v := parseView(snap, hyper, a); v != nil {
-			set.views[a.ID] = v
+		} else if same == nil {
+			if v := parseView(snap, hyper, a); v != nil {
+				set.views[a.ID] = v
+			}
+		} else if v := same.views[a.ID]; v != nil {
+			moved := *v
+			moved.Aggregate = a
+			set.views[a.ID] = &moved
 		}
 	}
-	newestViews.Store(set)
+	if slot < 0 {
+		slot = int(viewSetTurn.Add(1)) % len(viewSets)
+	}
+	viewSets[slot].Store(set)
 	return set.views
 }
 
