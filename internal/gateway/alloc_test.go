@@ -230,7 +230,7 @@ func (x *turns) turn(messages []byte) (rows int) {
 	}
 }
 
-func TestATurnAllocatesAlmostNothing(t *testing.T) {
+func TestATurnAllocatesNothing(t *testing.T) {
 	row := wire.AppendTextRow(nil, "12345")
 	x := newTurns(t, row)
 	query := wire.AppendQuery(nil, "SELECT 1")
@@ -241,16 +241,7 @@ func TestATurnAllocatesAlmostNothing(t *testing.T) {
 	unnamed = wire.AppendBind(unnamed, "", "", nil, [][]byte{[]byte("7")}, nil)
 	unnamed = wire.AppendSync(wire.AppendExecute(unnamed, "", 0))
 	x.turn(wire.AppendSync(named))
-	for _, c := range []struct {
-		name     string
-		messages []byte
-		allocs   float64
-	}{
-		{"simple", query, 0},
-		{"prepared", prepared, 0},
-		{"unnamed", unnamed, 1}, // what the plan of its Bind was made for, see planned
-	} {
-		name, messages := c.name, c.messages
+	for name, messages := range map[string][]byte{"simple": query, "prepared": prepared, "unnamed": unnamed} {
 		turn := func() {
 			if x.turn(messages) == 0 {
 				t.Fatal("no row came")
@@ -260,8 +251,8 @@ func TestATurnAllocatesAlmostNothing(t *testing.T) {
 			turn()
 		}
 		before := [...]int64{x.reads.Load(), x.writes.Load(), x.toThere.Load()}
-		if n := testing.AllocsPerRun(100, turn); n > c.allocs {
-			t.Errorf("%s: %v allocations a turn, want at most %v", name, n, c.allocs)
+		if n := testing.AllocsPerRun(100, turn); n != 0 {
+			t.Errorf("%s: %v allocations a turn", name, n)
 		}
 		const runs = 101 // AllocsPerRun warms up once
 		if n := x.writes.Load() - before[1]; n > x.reads.Load()-before[0] || n < runs {
@@ -293,8 +284,9 @@ func TestALargeResultLeavesInOneWritePerRead(t *testing.T) {
 	if limit := int64(len(rows)/(8<<10)) + 10; writes > limit {
 		t.Errorf("%d Writes for %d bytes, want at most %d", writes, len(rows), limit)
 	}
-	if n := testing.AllocsPerRun(20, func() { x.turn(query) }); n != 0 {
-		t.Errorf("%v allocations a turn", n)
+	// Under the race detector a sync.Pool loses a quarter of the buffers given back.
+	if n := testing.AllocsPerRun(20, func() { x.turn(query) }); n > 2 {
+		t.Errorf("%v allocations a turn of 20,000 rows", n)
 	}
 }
 
