@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"runtime"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -224,11 +223,6 @@ func (p *program) migrate(ctx context.Context) error {
 // serve listens and serves until ctx ends, then drains. ready is called once
 // clients can connect.
 func (p *program) serve(ctx context.Context, ready func()) error {
-	// A loop that spins must not starve the goroutines (trap T11); two more than
-	// the cores keeps the runtime's own work off the clients' way.
-	if n := runtime.NumCPU(); runtime.GOMAXPROCS(0) < n {
-		runtime.GOMAXPROCS(n)
-	}
 	l, err := net.Listen("tcp", p.cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("cannot listen for PostgreSQL clients: %w", listenHint(err, "listen"))
