@@ -13,8 +13,9 @@ type Context struct {
 	// SettingsKnown is false while the session may hold settings that were not
 	// followed: then nothing is rewritten or cached.
 	SettingsKnown bool
-	// PlainSettings: only settings that cannot change the meaning of a query's
-	// text differ from the defaults (standard_conforming_strings is on).
+	// ConformingStrings: standard_conforming_strings is on, as the parser has it.
+	// When it is off, or not known, a text with a backslash in a plain literal is
+	// not looked into.
 	ConformingStrings bool
 	Route             bool // qvpgw.route = auto
 	Cache             bool // qvpgw.cache = auto
