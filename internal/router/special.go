@@ -14,8 +14,8 @@ var special = map[string]Pins{
 	// Locks that outlive the transaction. The xact variants end with it.
 	"pg_advisory_lock": PinAdvisory, "pg_advisory_lock_shared": PinAdvisory,
 	"pg_try_advisory_lock": PinAdvisory, "pg_try_advisory_lock_shared": PinAdvisory,
-	"pg_advisory_unlock": PinAdvisory, "pg_advisory_unlock_shared": PinAdvisory,
-	"pg_advisory_unlock_all": PinAdvisory,
+	// Giving them back leaves nothing behind, and a client that has any is pinned.
+	"pg_advisory_unlock": 0, "pg_advisory_unlock_shared": 0, "pg_advisory_unlock_all": 0,
 
 	// They run SQL that is given as text, or read a relation that is: views,
 	// policies and functions behind it are not seen here.
