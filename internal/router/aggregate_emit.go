@@ -141,7 +141,7 @@ func (d *candidate) lock(arms *armSet) string {
 		chunks(arms.chunks)
 	}
 	add(d.view.Aggregate.Materialization)
-	chunks(d.heldChunks())
+	chunks(d.inSpans(d.held.Chunks))
 	return "LOCK TABLE " + strings.Join(names, ", ") + " IN ACCESS SHARE MODE NOWAIT"
 }
 

@@ -101,29 +101,29 @@ func (d *candidate) proveFresh(p *proof) {
 }
 
 // proveChunks proves that the hypertable has no chunk that the plan does not know
-// (then every chunk that the raw arms can touch is locked) and that every chunk of
-// the materialization in the spans is still there: drop_chunks on an aggregate, by a
-// retention policy too, removes its rows and writes to no log.
+// (then every chunk that the raw arms can touch is locked), that it still has those
+// in the spans, and that the materialization still has its own there. A chunk may
+// come and go without a trace in the logs: by drop_chunks on an aggregate, a
+// retention policy of it too, and by attach_chunk and detach_chunk. What they did
+// before the snapshot of the catalog is not seen where both tables have a chunk.
 func (d *candidate) proveChunks(p *proof) {
 	alive := ""
 	if minor, _ := timescaleMinor(d.query.scope.snap.Timescale); minor < 26 {
 		alive = " AND NOT dropped"
 	}
-	p.addf("NOT EXISTS (SELECT FROM _timescaledb_catalog.chunk WHERE hypertable_id = %d%s AND (osm_chunk OR id <> ALL ('{%s}'::pg_catalog.int4[])))",
-		d.raw.ID, alive, chunkIDs(d.raw.Chunks))
-	held := d.heldChunks()
+	raw, held := d.inSpans(d.raw.Chunks), d.inSpans(d.held.Chunks)
+	p.addf("(SELECT pg_catalog.count(*) FILTER (WHERE osm_chunk OR id <> ALL ('{%s}'::pg_catalog.int4[])) = 0 AND pg_catalog.count(*) FILTER (WHERE id = ANY ('{%s}'::pg_catalog.int4[])) = %d FROM _timescaledb_catalog.chunk WHERE hypertable_id = %d%s)",
+		chunkIDs(d.raw.Chunks), chunkIDs(raw), len(raw), d.raw.ID, alive)
 	p.addf("(SELECT pg_catalog.count(*) FROM _timescaledb_catalog.chunk WHERE hypertable_id = %d%s AND NOT osm_chunk AND id = ANY ('{%s}'::pg_catalog.int4[])) = %d",
 		d.held.ID, alive, chunkIDs(held), len(held))
 }
 
-// heldChunks returns the chunks of the materialization in the spans.
-func (d *candidate) heldChunks() []catalog.Chunk {
+// inSpans returns the chunks in the spans.
+func (d *candidate) inSpans(chunks []catalog.Chunk) []catalog.Chunk {
 	var out []catalog.Chunk
-	for _, s := range d.spans {
-		for _, c := range rollup.Overlapping(d.held.Chunks, s.Start, s.End) {
-			if !slices.Contains(out, c) {
-				out = append(out, c)
-			}
+	for _, c := range chunks {
+		if slices.ContainsFunc(d.spans, func(s catalog.Span) bool { return c.Start < s.End && c.End > s.Start }) {
+			out = append(out, c)
 		}
 	}
 	return out
