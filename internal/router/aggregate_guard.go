@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"qvpgw/internal/catalog"
-	"qvpgw/internal/rollup"
 )
 
 // provable reports whether the proof of freshness is known for that version of
