@@ -92,7 +92,13 @@ func (d *database) read(p *pool.Pool) {
 		return
 	}
 	load := d.srv.opt.NewLoader()
-	query := func(sql string) ([][]*string, error) { return p.Query(sql, readTimeout) }
+	query := func(sql string) ([][]*string, error) {
+		// Idle clients may keep what this waits for: they are asked to lend it.
+		asked := make(chan struct{})
+		defer close(asked)
+		go d.ask(asked)
+		return p.Query(sql, readTimeout)
+	}
 	every := d.srv.opt.CatalogEvery
 	if every <= 0 {
 		every = 5 * time.Second
@@ -109,6 +115,21 @@ func (d *database) read(p *pool.Pool) {
 		case <-d.wake:
 		case <-t.C:
 			whole = true
+		}
+	}
+}
+
+// ask asks the clients that keep a connection for want of a catalog to lend it,
+// until done is closed.
+func (d *database) ask(done <-chan struct{}) {
+	t := time.NewTicker(lendFor)
+	defer t.Stop()
+	for {
+		select {
+		case <-done:
+			return
+		case <-t.C:
+			d.certain()
 		}
 	}
 }

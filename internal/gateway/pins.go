@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"errors"
 	"time"
 
 	"qvpgw/internal/router"
@@ -19,8 +20,20 @@ func (s *session) pin(p router.Pins) {
 		return
 	}
 	s.pins.Store(uint32(have | p))
-	s.cv.pins |= p &^ have
 	s.srv.m.Pinned(uint32(p &^ have))
+}
+
+// pinFor is pin for the message that is being handled: should it not run, its pins
+// are taken back.
+func (s *session) pinFor(p router.Pins, sql []byte) {
+	if p == 0 {
+		return
+	}
+	s.cv.pins |= p &^ router.Pins(s.pins.Load())
+	s.pin(p)
+	if p&router.PinCatalog != 0 {
+		s.doubt(sql)
+	}
 }
 
 // unpin takes back pins of statements that never ran.
@@ -70,7 +83,6 @@ func (s *session) resolve() {
 			s.pin(p)
 		}
 	}
-	s.cv.pins = 0 // they are no statement's that could still fail
 	s.lasting = router.Pins(s.pins.Load())&router.PinCatalog != 0
 	s.doubts = s.doubts[:0]
 }
@@ -95,11 +107,44 @@ func (r clientReader) Read(b []byte) (int, error) {
 			continue
 		}
 		s.resolve()
+		if err := s.lend(); err != nil {
+			return 0, err
+		}
 		if s.pins.Load() == 0 && !s.srv.opt.Session {
 			s.detach()
 		}
 	}
 }
+
+// lend lets the catalog be read on a connection that is kept only because the
+// catalog is not known: if all are, nobody else's will become free. lendFor bounds
+// how long the connection waits for the next query of such a read.
+func (s *session) lend() error {
+	if router.Pins(s.pins.Load()) != router.PinCatalog || s.lasting {
+		return nil
+	}
+	used := false
+	for wait := time.Now(); !s.db.fresh.Load() && time.Since(wait) < lendFor; time.Sleep(lendFor / 20) {
+		lent, ok := s.pool.Lend(s.conn)
+		if !ok {
+			return s.serverGone(errors.New("the connection ended while the catalog was read on it"))
+		}
+		if lent {
+			used, wait = true, time.Now()
+		}
+	}
+	if !used {
+		return nil
+	}
+	if err := s.conn.Switch(s.bucket, switchTimeout); err != nil {
+		return s.serverGone(err)
+	}
+	s.conn.Stream.SetDst(s.net)
+	s.resolve()
+	return nil
+}
+
+const lendFor = 20 * time.Millisecond
 
 // certain has the clients that were pinned for want of a catalog look again.
 func (d *database) certain() {

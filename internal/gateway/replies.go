@@ -252,6 +252,9 @@ func (s *session) settle() error {
 			return err
 		}
 		if s.pins.Load() == 0 && !s.srv.opt.Session {
+		if err := s.lend(); err != nil {
+			return err
+		}
 			s.srv.m.Transactions[metrics.Shared].Inc()
 			s.detach()
 		} else {

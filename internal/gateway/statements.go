@@ -166,12 +166,7 @@ func (s *session) onParse(m *message) error {
 		s.leave(m)
 		return s.answer(err, false)
 	}
-	if pins := plan.Pins; pins != 0 {
-		s.pin(pins) // planning may run what the text calls
-		if pins&router.PinCatalog != 0 {
-			s.doubt(sql)
-		}
-	}
+	s.pinFor(plan.Pins, sql) // planning may run what the text calls
 	if len(name) == 0 {
 		s.keepUnnamed(plan, sql, oids)
 		s.conn.Unnamed = s.unnamed.id

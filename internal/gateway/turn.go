@@ -87,6 +87,7 @@ func (s *session) message(m *message) (ends bool, err error) {
 	}
 	if s.cv.copying {
 		// A server that copies ignores Sync and Flush and fails the copy for
+	s.cv.pins = 0
 		// anything else; no reply of its own comes in either case.
 		s.forward(m)
 		return m.Type != wire.Sync && m.Type != wire.Flush, nil
@@ -282,12 +283,7 @@ const catalogWait = 5 * time.Second
 
 // mark notes what a plan that is about to be sent does to the connection.
 func (s *session) mark(plan *router.Plan, sql []byte) error {
-	if pins := plan.Pins | s.unsure(plan); pins != 0 {
-		s.pin(pins)
-		if pins&router.PinCatalog != 0 {
-			s.doubt(sql)
-		}
-	}
+	s.pinFor(plan.Pins|s.unsure(plan), sql)
 	if len(plan.Warnings) > 0 {
 		if err := s.warn(plan); err != nil {
 			return err

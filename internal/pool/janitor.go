@@ -110,7 +110,7 @@ func (p *Pool) Stat() Stat {
 		DialFailures: p.dialFailures.Load(), Resets: p.resets.Load(), Dead: p.dead.Load(),
 	}
 	p.mu.Lock()
-	s.Open, s.Idle, s.Resting, s.Waiting = p.open, len(p.idle), p.resting, p.waiting.n
+	s.Open, s.Idle, s.Resting, s.Waiting = p.open, len(p.idle), p.resting, p.waiting.n+p.control.n
 	if w := p.waiting.head; w != nil {
 		s.OldestWait = time.Since(w.queued)
 	}

@@ -56,6 +56,7 @@ type Pool struct {
 	open     int     // connections that exist or are being dialled
 	closed   bool
 	waiting  waiters
+	control  waiters // work of our own, served first
 	nextDial time.Time
 	dialErr  error
 	resting  int // being reset or checked before they are free
@@ -119,7 +120,11 @@ func (p *Pool) Acquire(w *Waiter, owner uint64, prefer *Conn, b *Bucket, timeout
 			return p.dialFor(owner)
 		}
 		w.queued = time.Now()
-		p.waiting.push(w)
+		if owner == ControlOwner {
+			p.control.push(w)
+		} else {
+			p.waiting.push(w)
+		}
 		p.mu.Unlock()
 		p.waits.Add(1)
 		c, dial, err := p.wait(w, timeout)
@@ -130,6 +135,8 @@ func (p *Pool) Acquire(w *Waiter, owner uint64, prefer *Conn, b *Bucket, timeout
 			return nil, err
 		case dial:
 			return p.dialFor(owner)
+		case w.back != nil:
+			return c, nil // lent: it stays its holder's
 		case c.suspect(p.opt.CheckDelay) && !c.alive():
 			p.dead.Add(1)
 			p.Discard(c)
@@ -159,7 +166,7 @@ func (p *Pool) dialFor(owner uint64) (*Conn, error) {
 		p.nextDial = time.Now().Add(p.opt.Backoff)
 		if p.open == 0 {
 			// Nobody will release anything: who waits has the same answer.
-			for w := p.waiting.pop(); w != nil; w = p.waiting.pop() {
+			for w := p.popLocked(); w != nil; w = p.popLocked() {
 				w.ch <- grant{err: err}
 			}
 		}
@@ -281,7 +288,7 @@ func (p *Pool) free(c *Conn) {
 		p.Discard(c)
 		return
 	}
-	if w := p.waiting.pop(); w != nil {
+	if w := p.popLocked(); w != nil {
 		p.mu.Unlock()
 		p.handovers.Add(1)
 		w.ch <- grant{conn: c}
@@ -323,7 +330,7 @@ func (p *Pool) wakeLocked() {
 	if p.closed || p.open >= p.opt.Size+p.opt.Overflow {
 		return
 	}
-	if w := p.waiting.pop(); w != nil {
+	if w := p.popLocked(); w != nil {
 		p.open++
 		w.ch <- grant{}
 	}
@@ -340,6 +347,10 @@ func (p *Pool) Query(sql string, timeout time.Duration) ([][]*string, error) {
 	}
 	rows, err := c.queryPlain(sql, timeout)
 	var se *ServerError
+	if w.back != nil {
+		w.back <- err == nil || errors.As(err, &se)
+		return rows, err
+	}
 	if err != nil && !errors.As(err, &se) {
 		p.Discard(c)
 		return nil, fmt.Errorf("cannot run a control query: %w", err)
@@ -366,7 +377,7 @@ func (p *Pool) Close() {
 	p.closed = true
 	idle := p.idle
 	p.idle = nil
-	for w := p.waiting.pop(); w != nil; w = p.waiting.pop() {
+	for w := p.popLocked(); w != nil; w = p.popLocked() {
 		w.ch <- grant{err: ErrClosed}
 	}
 	p.mu.Unlock()

@@ -10,7 +10,8 @@ type Waiter struct {
 	queued     time.Time
 	waited     time.Duration // of the last Acquire in the queue
 	next, prev *Waiter
-	in         bool // in the queue; under the pool's mu
+	queue      *waiters // that it is in, or nil; under the pool's mu
+	back       chan<- bool
 }
 
 // Waited is how long the last Acquire waited in the queue.
@@ -20,6 +21,7 @@ func (w *Waiter) Waited() time.Duration { return w.waited }
 type grant struct {
 	conn *Conn
 	err  error
+	back chan<- bool // the connection is lent: its holder waits to hear whether it can go on with it
 }
 
 // Init makes w ready for use.
@@ -33,7 +35,7 @@ type waiters struct {
 }
 
 func (q *waiters) push(w *Waiter) {
-	w.in, w.next, w.prev = true, nil, q.tail
+	w.queue, w.next, w.prev = q, nil, q.tail
 	if q.tail != nil {
 		q.tail.next = w
 	} else {
@@ -62,7 +64,7 @@ func (q *waiters) remove(w *Waiter) {
 	} else {
 		q.tail = w.prev
 	}
-	w.next, w.prev, w.in = nil, nil, false
+	w.next, w.prev, w.queue = nil, nil, nil
 	q.n--
 }
 
@@ -88,6 +90,7 @@ func (p *Pool) wait(w *Waiter, timeout time.Duration) (c *Conn, dial bool, err e
 		}
 		g = <-w.ch // granted meanwhile
 	}
+	w.back = g.back
 	return g.conn, g.conn == nil && g.err == nil, g.err
 }
 
@@ -95,10 +98,10 @@ func (p *Pool) wait(w *Waiter, timeout time.Duration) (c *Conn, dial bool, err e
 func (p *Pool) leave(w *Waiter) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !w.in {
+	if w.queue == nil {
 		return false
 	}
-	p.waiting.remove(w)
+	w.queue.remove(w)
 	return true
 }
 
@@ -107,4 +110,31 @@ func (p *Pool) Abort(w *Waiter, err error) {
 	if p.leave(w) {
 		w.ch <- grant{err: err}
 	}
+}
+
+// popLocked takes the next waiter out of its queue: control work first, since
+// clients may wait for it.
+func (p *Pool) popLocked() *Waiter {
+	if w := p.control.pop(); w != nil {
+		return w
+	}
+	return p.waiting.pop()
+}
+
+// Lend lets the control work that has waited longest use c, which stays its
+// holder's, so that control work never waits for connections whose holders wait
+// for it (trap T16). The connection must be between two transactions; afterwards
+// its settings are those of Empty, and its Stream has no destination.
+//
+// lent: something used it; ok: it can be used on, else it is lost.
+func (p *Pool) Lend(c *Conn) (lent, ok bool) {
+	p.mu.Lock()
+	w := p.control.pop()
+	p.mu.Unlock()
+	if w == nil {
+		return false, true
+	}
+	back := make(chan bool, 1)
+	w.ch <- grant{conn: c, back: back}
+	return true, <-back
 }

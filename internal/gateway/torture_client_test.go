@@ -1,0 +1,407 @@
+package gateway_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// client is one of the clients: it knows what it may get next and reports
+// everything else.
+type client struct {
+	r   *torture
+	n   int
+	rng *rand.Rand
+
+	conn  net.Conn
+	front *pgproto3.Frontend
+	pid   uint32
+	key   []byte
+	tx    byte // of the last ReadyForQuery
+	seq   int64
+	named map[string]*shared
+
+	settings map[string]string // what SHOW must say; nothing: not known
+	pending  map[string]string // of the open transaction
+	params   map[string]string // as reported
+	tenant   string            // of the function that sets one, which pins
+	rows     map[int64]bool    // what torture_rows must have or must not
+
+	statement  atomic.Int64 // answers read so far
+	cancelling atomic.Int64 // cancels under way
+	cancelEnd  atomic.Int64 // statement at the end of the last one
+}
+
+// shared is a named prepared statement; many clients prepare the same texts.
+type shared struct {
+	text string
+	want func(c *client, tag string) []string
+}
+
+// Errors that end a connection. The client then makes another.
+var (
+	errLost   = errors.New("the connection is lost")
+	errAstray = errors.New("the conversation went astray")
+)
+
+func newClient(r *torture, n int) *client {
+	return &client{r: r, n: n, rng: newRand(n), rows: map[int64]bool{}}
+}
+
+// tag is new for each use and names the client.
+func (c *client) tag() string {
+	c.seq++
+	return fmt.Sprintf("q%dx%dz", c.n, c.seq)
+}
+
+// mine says whether a text carries one of this client's tags and nobody else's.
+func (c *client) mine(text string) bool { return strings.Contains(text, fmt.Sprintf("q%dx", c.n)) }
+
+// connect logs in. Half of the clients bring a setting of their own.
+func (c *client) connect() error {
+	conn, err := net.Dial("tcp", c.r.addr)
+	if err != nil {
+		return err
+	}
+	c.conn, c.front = conn, pgproto3.NewFrontend(conn, conn)
+	c.named, c.params, c.tenant, c.tx = map[string]*shared{}, map[string]string{}, "", 'I'
+	c.settings = map[string]string{"application_name": "", "statement_timeout": "0", "DateStyle": "ISO, MDY"}
+	c.pending = nil
+	start := &pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: map[string]string{
+		"user": "postgres", "database": databaseOf(c.r.direct),
+	}}
+	if c.n%2 == 0 {
+		name := fmt.Sprintf("q%dxapp", c.n)
+		start.Parameters["application_name"] = name
+		c.settings["application_name"] = name
+	}
+	c.front.Send(start)
+	if err := c.flush(); err != nil {
+		return err
+	}
+	for {
+		m, err := c.next()
+		if err != nil {
+			return err
+		}
+		switch m := m.(type) {
+		case *pgproto3.AuthenticationOk:
+		case *pgproto3.BackendKeyData:
+			c.pid, c.key = m.ProcessID, slices.Clone(m.SecretKey)
+		case *pgproto3.ErrorResponse:
+			return fmt.Errorf("login refused: %s %s", m.Code, m.Message)
+		case *pgproto3.ReadyForQuery:
+			return nil
+		default:
+			return fmt.Errorf("unexpected %T at login", m)
+		}
+	}
+}
+
+func databaseOf(dsn string) string {
+	_, path, _ := strings.Cut(strings.TrimPrefix(dsn, "postgres://"), "/")
+	name, _, _ := strings.Cut(path, "?")
+	return name
+}
+
+// reconnect makes a connection, for as long as it takes.
+func (c *client) reconnect() bool {
+	for attempt := range 50 {
+		err := c.connect()
+		if err == nil {
+			return true
+		}
+		c.conn.Close()
+		if attempt > 3 && !c.r.broken {
+			c.r.Errorf("client %d cannot connect: %v", c.n, err)
+		}
+		time.Sleep(time.Duration(attempt) * 5 * time.Millisecond)
+	}
+	return false
+}
+
+func (c *client) flush() error {
+	_ = c.conn.SetWriteDeadline(time.Now().Add(c.r.patience()))
+	if err := c.front.Flush(); err != nil {
+		return c.gone(err)
+	}
+	return nil
+}
+
+// gone handles the end of the connection that this client did not bring about.
+func (c *client) gone(err error) error {
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		c.r.stuck.Add(1)
+		if !c.r.broken {
+			c.r.Errorf("client %d: no answer within %v", c.n, c.r.patience())
+		}
+		return errLost
+	}
+	c.r.lost.Add(1)
+	return errLost
+}
+
+// next returns the next message that answers something; what comes beside it is
+// looked at here.
+func (c *client) next() (pgproto3.BackendMessage, error) {
+	for {
+		_ = c.conn.SetReadDeadline(time.Now().Add(c.r.patience()))
+		m, err := c.front.Receive()
+		if err != nil {
+			var ne net.Error
+			if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.As(err, &ne) {
+				c.r.foreigner("client %d: %v", c.n, err)
+				return nil, errAstray
+			}
+			return nil, c.gone(err)
+		}
+		switch m := m.(type) {
+		case *pgproto3.NoticeResponse:
+			if c.tx == 'I' && m.Code == "25P01" {
+				continue // ROLLBACK without a transaction
+			}
+			if !c.mine(m.Message) {
+				c.r.foreigner("client %d: notice %s %s", c.n, m.Code, m.Message)
+			}
+		case *pgproto3.ParameterStatus:
+			if m.Name == "application_name" && m.Value != "" && !c.mine(m.Value) {
+				c.r.foreigner("client %d: application_name %s", c.n, m.Value)
+			}
+			c.params[m.Name] = m.Value
+		case *pgproto3.NotificationResponse:
+			c.r.foreigner("client %d: notification %s", c.n, m.Channel)
+		case *pgproto3.ErrorResponse:
+			if m.Severity != "FATAL" {
+				return m, nil
+			}
+			c.r.lost.Add(1)
+			if m.Code != "57P01" && m.Code != "08006" {
+				c.r.foreigner("client %d: FATAL %s %s", c.n, m.Code, m.Message)
+			}
+			return nil, errLost
+		default:
+			return m, nil
+		}
+	}
+}
+
+// want is what one statement must answer.
+type want struct {
+	rows   int
+	row    func(i int, v [][]byte) bool // nil: one column with exactly tag
+	tag    string
+	code   string // SQLSTATE of the error that it gives instead
+	text   string // what the error's message has
+	first  bool   // it opens a COPY IN, which is left to the caller
+	silent int    // messages beside rows and completion: ParseComplete and the like
+	empty  bool   // no statement, only what silent counts
+}
+
+func one(tag string) want { return want{rows: 1, tag: tag} }
+
+// command is a statement without rows.
+func command() want { return want{} }
+
+func failing(code, text string) want { return want{code: code, text: text} }
+
+// outcome is what became of a group of statements.
+type outcome struct {
+	failed    bool // one of them gave an error
+	cancelled bool // that nobody but a cancel of this client's explains
+}
+
+// read reads the answers to one simple query, or to one extended group up to its
+// Sync.
+func (c *client) read(wants ...want) (o outcome, err error) {
+	i, rows, silent := 0, 0, 0
+	astray := func(format string, args ...any) error {
+		c.r.foreigner("client %d, statement %d of %d: "+format, append([]any{c.n, i, len(wants)}, args...)...)
+		return errAstray
+	}
+	defer func() { c.statement.Add(1) }()
+	for {
+		m, err := c.next()
+		if err != nil {
+			return o, err
+		}
+		var w want
+		if i < len(wants) {
+			w = wants[i]
+		}
+		switch m := m.(type) {
+		case *pgproto3.DataRow:
+			ok := i < len(wants) && !o.failed && rows < w.rows
+			switch {
+			case !ok:
+			case w.row != nil:
+				ok = w.row(rows, m.Values)
+			default:
+				ok = len(m.Values) == 1 && string(m.Values[0]) == w.tag
+			}
+			if !ok {
+				return o, astray("row %d is %.60q, wanted the tag %q", rows, m.Values, w.tag)
+			}
+			rows++
+		case *pgproto3.CommandComplete:
+			if i >= len(wants) || o.failed || w.code != "" || rows != w.rows {
+				return o, astray("%s after %d rows, wanted %d, error %q", m.CommandTag, rows, w.rows, w.code)
+			}
+			c.r.queries.Add(1)
+			i++
+			rows = 0
+		case *pgproto3.ErrorResponse:
+			c.r.queries.Add(1)
+			switch {
+			case !o.failed && w.code != "" && m.Code == w.code && strings.Contains(m.Message, w.text):
+			case m.Code == "57014" && !strings.HasPrefix(m.Message, "COPY") && c.mayBeCancelled():
+				o.cancelled = true
+			default:
+				return o, astray("error %s %s, wanted %q %q", m.Code, m.Message, w.code, w.text)
+			}
+			o.failed = true
+			if w.first && w.silent > 0 {
+				return o, nil // the Sync is to come
+			}
+		case *pgproto3.ParseComplete, *pgproto3.BindComplete, *pgproto3.CloseComplete, *pgproto3.NoData, *pgproto3.ParameterDescription:
+			silent++
+		case *pgproto3.RowDescription:
+		case *pgproto3.CopyInResponse:
+			if !w.first {
+				return o, astray("unexpected CopyInResponse")
+			}
+			return o, nil
+		case *pgproto3.CopyOutResponse, *pgproto3.CopyDone:
+			if w.row == nil {
+				return o, astray("unexpected %T", m)
+			}
+		case *pgproto3.CopyData:
+			if i >= len(wants) || o.failed || w.row == nil || rows >= w.rows || !w.row(rows, [][]byte{m.Data}) {
+				return o, astray("unexpected CopyData %.60q", m.Data)
+			}
+			rows++
+		case *pgproto3.ReadyForQuery:
+			expected := 0
+			for i < len(wants) && wants[i].empty {
+				i++
+			}
+			for _, w := range wants {
+				expected += w.silent
+			}
+			if w.code != "" && !o.failed {
+				return o, astray("ready without the error %s", w.code)
+			}
+			if !o.failed && (i != len(wants) || silent != expected) {
+				return o, astray("ready after %d statements and %d of %d messages beside them", i, silent, expected)
+			}
+			c.tx = m.TxStatus
+			return o, nil
+		default:
+			return o, astray("unexpected %T", m)
+		}
+	}
+}
+
+// mayBeCancelled says whether a cancel of this client's may reach what it runs.
+func (c *client) mayBeCancelled() bool {
+	return c.cancelling.Load() > 0 || c.cancelEnd.Load() > 0 && c.statement.Load() <= c.cancelEnd.Load()+2
+}
+
+// query sends a simple query and reads its answers.
+func (c *client) query(sql string, wants ...want) (outcome, error) {
+	c.front.Send(&pgproto3.Query{String: sql})
+	if err := c.flush(); err != nil {
+		return outcome{}, err
+	}
+	return c.read(wants...)
+}
+
+// rollback ends whatever transaction is open; a cancel may hit it too.
+func (c *client) rollback() error {
+	c.pending = nil
+	for range 10 {
+		if c.tx == 'I' {
+			return nil
+		}
+		if _, err := c.query("ROLLBACK", command()); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("client %d cannot roll back", c.n)
+}
+
+// cancel sends a cancel request after a while, in the background.
+func (c *client) cancel(after time.Duration) {
+	pid, key := c.pid, c.key
+	c.cancelling.Add(1)
+	c.r.cancels.Go(func() {
+		defer func() {
+			c.cancelEnd.Store(c.statement.Load())
+			c.cancelling.Add(-1)
+		}()
+		time.Sleep(after)
+		conn, err := net.Dial("tcp", c.r.addr)
+		if err != nil {
+			c.r.Errorf("cannot connect for a cancel: %v", err)
+			return
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+		b := binary.BigEndian.AppendUint32(nil, uint32(12+len(key)))
+		b = binary.BigEndian.AppendUint32(b, 80877102)
+		b = binary.BigEndian.AppendUint32(b, pid)
+		if _, err := conn.Write(append(b, key...)); err != nil {
+			c.r.Errorf("cannot send a cancel: %v", err)
+			return
+		}
+		_, _ = io.Copy(io.Discard, conn) // closed when the cancel is on its way
+	})
+}
+
+// hangUp closes the connection, by half of the chances with a reset.
+func (c *client) hangUp() error {
+	if c.rng.IntN(2) == 0 {
+		_ = c.conn.(*net.TCPConn).SetLinger(0)
+	}
+	c.conn.Close()
+	return errLost
+}
+
+// settled makes the transaction's settings count.
+func (c *client) settled() {
+	maps.Copy(c.settings, c.pending)
+	c.pending = nil
+}
+
+// work runs turns until the torture is over.
+func (c *client) work() {
+	if !c.reconnect() {
+		c.r.Errorf("client %d cannot connect", c.n)
+		return
+	}
+	for !c.r.finished() {
+		if err := c.turn(); err != nil {
+			if !errors.Is(err, errLost) && !errors.Is(err, errAstray) {
+				c.r.Errorf("client %d: %v", c.n, err)
+			}
+			c.conn.Close()
+			if !c.reconnect() {
+				c.r.Errorf("client %d cannot connect again", c.n)
+				return
+			}
+		}
+	}
+	c.front.Send(&pgproto3.Terminate{})
+	_ = c.front.Flush() // the torture is over
+	c.conn.Close()
+}
