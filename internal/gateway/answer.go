@@ -124,7 +124,7 @@ func (s *session) answerGroup(g *group) (bool, error) {
 			s.srv.m.Queries[metrics.Action(g.plan.Action)].Inc()
 		}
 		if g.parse {
-			st := s.srv.stmts.get(s.pool, s.bucket, g.plan, g.sql, g.oids)
+			st := s.srv.stmts.get(s.pool, s.bucket, g.plan, g.sql, g.oids, true)
 			if len(g.name) == 0 {
 				// Kept as the unnamed statement, prepared when it is next bound.
 				s.srv.stmts.put(st)

@@ -69,6 +69,8 @@ type conversation struct {
 	// undone are the pins of what failed before it ran or was skipped; the session
 	// takes them back.
 	undone router.Pins
+	// lost says that a statement of ours in the group did not run.
+	lost bool
 	// dead are the statements whose Parse failed or was skipped; the session
 	// forgets them.
 	dead []deadParse
@@ -190,6 +192,7 @@ func (v *conversation) fail() {
 			v.undone |= h.pins
 		}
 		ran = false
+		v.lost = v.lost || h.mode == drop && h.msg == wire.Execute
 		if h.stmt != nil {
 			v.dead = append(v.dead, deadParse{h.stmt, h.name})
 		}

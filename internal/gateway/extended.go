@@ -18,6 +18,9 @@ func (s *session) onBind(m *message) error {
 		s.leave(m)
 		return nil
 	}
+	if left, err := s.awaitSettings(m); left || err != nil {
+		return err
+	}
 	head, err := s.prefix(m, namesPrefix)
 	if err != nil {
 		return s.clientError(err)
@@ -47,9 +50,9 @@ func (s *session) onBind(m *message) error {
 				}
 			}
 		}
-	} else if bytes.HasPrefix(name, []byte(injected)) {
+	} else if e := unknownStatement(name); e != nil {
 		s.leave(m)
-		return s.refuse(&Error{Code: "26000", Message: "prepared statement \"" + string(name) + "\" does not exist"}, false)
+		return s.refuse(e, false)
 	}
 	if err := s.attach(); err != nil {
 		s.leave(m)
@@ -78,6 +81,19 @@ func (s *session) onBind(m *message) error {
 	b := wire.AppendBindHead(s.scratch[:0], portal, st.name, m.Len-n)
 	s.scratch = b[:0]
 	s.replace(m, 5+n, b)
+	return nil
+}
+
+// unknownStatement is the error for a name that the client has not prepared, but
+// that stands for a statement on the server connection: another client's unnamed
+// one, or a shared one. Nil for a name that the server is to look for.
+func unknownStatement(name []byte) *Error {
+	switch {
+	case len(name) == 0:
+		return &Error{Code: "26000", Message: "unnamed prepared statement does not exist"}
+	case bytes.HasPrefix(name, []byte(injected)):
+		return &Error{Code: "26000", Message: "prepared statement \"" + string(name) + "\" does not exist"}
+	}
 	return nil
 }
 
@@ -117,6 +133,10 @@ func (s *session) onDescribe(m *message) error {
 	st := s.portalOf(name)
 	if kind == 'S' {
 		st = s.lookup(name)
+		if e := unknownStatement(name); st == nil && e != nil {
+			s.leave(m)
+			return s.refuse(e, false)
+		}
 	}
 	if st != nil && st.plan.Action == router.Local {
 		s.leave(m)
@@ -207,10 +227,13 @@ func (s *session) onClose(m *message) error {
 		st := s.lookup(name)
 		switch {
 		case st == nil:
-			here = s.conn == nil
+			here = s.conn == nil || unknownStatement(name) != nil
 		case len(name) == 0:
-			s.unnamed.id = 0
 			here = s.conn == nil || s.conn.Unnamed != st.id
+			if !here {
+				s.conn.Unnamed = 0
+			}
+			s.unnamed.id = 0
 		default:
 			here = !st.own || st.plan.Action == router.Local
 			delete(s.named, string(name))

@@ -107,7 +107,7 @@ func (r clientReader) Read(b []byte) (int, error) {
 			continue
 		}
 		s.resolve()
-		if err := s.lend(); err != nil {
+		if err := s.lend(lendFor); err != nil {
 			return 0, err
 		}
 		if s.pins.Load() == 0 && !s.srv.opt.Session {
@@ -117,14 +117,14 @@ func (r clientReader) Read(b []byte) (int, error) {
 }
 
 // lend lets the catalog be read on a connection that is kept only because the
-// catalog is not known: if all are, nobody else's will become free. lendFor bounds
-// how long the connection waits for the next query of such a read.
-func (s *session) lend() error {
+// catalog is not known: if all are, nobody else's will become free. The connection
+// waits at most idle for each query of such a read.
+func (s *session) lend(idle time.Duration) error {
 	if router.Pins(s.pins.Load()) != router.PinCatalog || s.lasting {
 		return nil
 	}
 	used := false
-	for wait := time.Now(); !s.db.fresh.Load() && time.Since(wait) < lendFor; time.Sleep(lendFor / 20) {
+	for wait := time.Now(); !s.db.fresh.Load() && time.Since(wait) < idle; time.Sleep(time.Millisecond) {
 		lent, ok := s.pool.Lend(s.conn)
 		if !ok {
 			return s.serverGone(errors.New("the connection ended while the catalog was read on it"))
@@ -144,6 +144,8 @@ func (s *session) lend() error {
 	return nil
 }
 
+// lendFor is how long a connection waits to be used for reading the catalog when
+// its client has asked for nothing.
 const lendFor = 20 * time.Millisecond
 
 // certain has the clients that were pinned for want of a catalog look again.

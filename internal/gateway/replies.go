@@ -91,6 +91,7 @@ func (s *session) onEvent(v verdict, body []byte) error {
 			return s.serverGone(err)
 		}
 		s.cv.tx = status
+		s.settingsReady()
 	}
 	if v.drop {
 		s.conn.Stream.Drop()
@@ -148,7 +149,11 @@ func (s *session) onNotification(body []byte) error {
 func (s *session) onError(v verdict, body []byte) error {
 	st := &s.conn.Stream
 	s.conn.Failed()
+	var renamed []byte
 	if f, err := wire.ParseErrorFields(body); err == nil {
+		if s.ownNames(f) {
+			renamed = wire.AppendErrorResponse(nil, f)
+		}
 		s.srv.m.Error(f.Code)
 		if beforeRunning(f.Code, v.pins) {
 			s.unpin(v.pins)
@@ -159,14 +164,20 @@ func (s *session) onError(v verdict, body []byte) error {
 	}
 	s.unpin(s.cv.undone)
 	s.cv.undone = 0
+	if s.cv.lost {
+		s.cv.lost, s.sequences = false, nil
+	}
 	for _, d := range s.cv.dead {
 		s.parseFailed(d)
 	}
 	clear(s.cv.dead)
 	s.cv.dead = s.cv.dead[:0]
-	s.settingsFailed()
-	if v.mode == instead {
+	s.undone = true
+	if v.mode == instead || renamed != nil {
 		b := v.bytes
+		if v.mode != instead {
+			b = renamed
+		}
 		st.Drop()
 		if err := st.Inject(b); err != nil {
 			return s.serverError(err)
@@ -248,13 +259,13 @@ func (s *session) settle() error {
 			s.db.stale()
 		}
 		s.resolve()
+		if err := s.lend(lendFor); err != nil {
+			return err
+		}
 		if err := s.learn(); err != nil {
 			return err
 		}
 		if s.pins.Load() == 0 && !s.srv.opt.Session {
-		if err := s.lend(); err != nil {
-			return err
-		}
 			s.srv.m.Transactions[metrics.Shared].Inc()
 			s.detach()
 		} else {

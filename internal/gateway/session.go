@@ -34,18 +34,20 @@ type session struct {
 	out    []byte      // answers of our own while no server connection is held
 	cv     conversation
 
-	owner   uint64
-	waiter  pool.Waiter
-	conn    *pool.Conn                // held, or nil
-	held    atomic.Pointer[pool.Conn] // the same, for cancels
-	last    *pool.Conn                // held before, preferred
-	up      serverWriter
-	busy    atomic.Uint64 // odd while a turn runs
-	looked  uint64        // busy at the sweeper's last look, and since when; the sweeper's alone
-	since   time.Time
-	inTx    atomic.Bool // a transaction is open between two turns
-	evicted atomic.Pointer[Error]
-	hungUp  atomic.Bool
+	owner  uint64
+	waiter pool.Waiter
+	conn   *pool.Conn                // held, or nil
+	held   atomic.Pointer[pool.Conn] // the same, for cancels
+	last   *pool.Conn                // held before, preferred
+	// sequences is where it used a sequence last.
+	sequences *pool.Conn
+	up        serverWriter
+	busy      atomic.Uint64 // odd while a turn runs
+	looked    uint64        // busy at the sweeper's last look, and since when; the sweeper's alone
+	since     time.Time
+	inTx      atomic.Bool // a transaction is open between two turns
+	evicted   atomic.Pointer[Error]
+	hungUp    atomic.Bool
 
 	pins     atomic.Uint32 // router.Pins
 	doubts   []doubt       // texts sent with PinCatalog
@@ -53,6 +55,9 @@ type session struct {
 	base     *pool.Bucket  // settings of the startup packet
 	bucket   *pool.Bucket  // settings now
 	pending  []change      // settings of the open transaction
+	local    bool          // it has a SET LOCAL that changes what texts mean
+	literals bool          // it has a SET that changes how literals are read
+	undone   bool          // an error undid pending, unless a savepoint keeps it
 	params   map[string]string
 	ddl      bool // the open transaction changed the catalog
 	noRoute  bool // SET qvpgw.route = off

@@ -36,6 +36,7 @@ func (s *session) onComplete(r *reply, tag []byte) {
 			s.pending = s.pending[:0]
 			s.ddl = false
 		}
+		s.settleSettings() // what follows in the same text may fail without them
 	case sqltext.RollbackTo:
 		if len(s.pending) > 0 {
 			s.pin(router.PinSetting) // which of them are gone is not followed
@@ -50,7 +51,11 @@ func (s *session) onComplete(r *reply, tag []byte) {
 			s.conn.ForgetAll()
 		}
 	}
-	if set := st.Setting; set != nil && !set.Local {
+	if set := st.Setting; set != nil && set.Local {
+		s.local = s.local || meaning(set.Name)
+		s.literals = s.literals || slices.Contains(literalSettings, set.Name)
+	} else if set != nil {
+		s.literals = s.literals || set.Name == "" || slices.Contains(literalSettings, set.Name)
 		c := change{name: set.Name, sql: set.SQL}
 		if set.Reset {
 			c.sql = ""
@@ -68,17 +73,56 @@ func (s *session) discarded() {
 	s.conn.Dirty = s.srv.opt.Session
 	s.conn.SequenceOwner = 0
 	s.bucket = s.base
-	s.pending = s.pending[:0]
+	s.pending, s.local, s.literals = s.pending[:0], false, false
 	s.pins.Store(0)
 	s.doubts, s.lasting = nil, false
 }
 
-// settingsFailed is called for an error: outside an explicit transaction it undid
-// every setting of the implicit one.
-func (s *session) settingsFailed() {
-	if s.cv.tx == wire.Idle {
-		s.pending = s.pending[:0]
+// literalSettings decide how a text's literals are read when it is parsed.
+var literalSettings = []string{"datestyle", "intervalstyle", "timezone", "standard_conforming_strings", "backslash_quote"}
+
+// meaning says whether a setting decides what a text means: what its names resolve
+// to, or how its literals are read.
+func meaning(setting string) bool {
+	switch setting {
+	case "", "search_path", "role", "session_authorization", "client_encoding":
+		return true
 	}
+	return slices.Contains(literalSettings, setting)
+}
+
+// unsettled says whether the open transaction has settings that are not, or not
+// yet, the session's.
+func (s *session) unsettled() bool { return len(s.pending) > 0 || s.local }
+
+// settingsReady is called for a ReadyForQuery: without an open transaction what is
+// pending was committed or, after an error, undone. In a failed transaction a
+// savepoint may bring it back.
+func (s *session) settingsReady() {
+	if s.cv.tx == wire.Idle {
+		if s.undone {
+			s.pending = s.pending[:0]
+		}
+		s.settleSettings()
+		s.local, s.literals = false, false
+	}
+	s.undone = false
+}
+
+// awaitSettings has the fate of every setting that was sent known before a text
+// that it may give another meaning is looked at; left: the group has failed
+// meanwhile, and the message with it.
+func (s *session) awaitSettings(m *message) (left bool, err error) {
+	if !s.settingsInFlight() {
+		return false, nil
+	}
+	if err := s.drain(); err != nil {
+		return false, err
+	}
+	if s.cv.skip {
+		s.leave(m)
+	}
+	return s.cv.skip, nil
 }
 
 // settingsInFlight says whether a SET was sent whose completion is not known.
@@ -86,7 +130,7 @@ func (s *session) settingsInFlight() bool {
 	for i := range s.cv.queue.n {
 		if p := s.cv.queue.at(i).plan; p != nil {
 			for j := range p.Statements {
-				if p.Statements[j].Setting != nil {
+				if p.Statements[j].Setting != nil || p.Statements[j].Kind == sqltext.Discard {
 					return true
 				}
 			}
@@ -136,7 +180,7 @@ var blind = &router.Context{}
 // context returns what the meaning of the client's next text depends on.
 func (s *session) context() *router.Context {
 	l := s.bucket.Learned()
-	if l == nil || len(s.pending) > 0 {
+	if l == nil || s.unsettled() {
 		return blind
 	}
 	known := s.pins.Load() == 0

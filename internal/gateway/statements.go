@@ -67,9 +67,9 @@ type statements struct {
 }
 
 // get returns the shared statement for st's text, making it of st's copy.
-func (t *statements) get(p *pool.Pool, b *pool.Bucket, plan *router.Plan, sql []byte, oids wire.OIDs) *statement {
+func (t *statements) get(p *pool.Pool, b *pool.Bucket, plan *router.Plan, sql []byte, oids wire.OIDs, shared bool) *statement {
 	st := &statement{bucket: b, plan: plan}
-	if !plan.Moving {
+	if shared && !plan.Moving {
 		var k strings.Builder
 		k.Grow(len(b.Key()) + len(sql) + len(oids) + 32)
 		k.WriteString(strconv.FormatUint(p.ID, 10))
@@ -121,6 +121,9 @@ func (s *session) onParse(m *message) error {
 		s.leave(m)
 		return nil
 	}
+	if left, err := s.awaitSettings(m); left || err != nil {
+		return err
+	}
 	body, err := s.body(m, s.srv.opt.MaxText)
 	if errors.Is(err, wire.ErrBodyTooLarge) {
 		return s.parseLarge(m)
@@ -131,18 +134,6 @@ func (s *session) onParse(m *message) error {
 	name, sql, oids, err := wire.ParseParse(body)
 	if err != nil {
 		return violation("%v", err)
-	}
-	if len(s.pending) > 0 || s.settingsInFlight() {
-		// What this text means depends on a setting whose fate is not known yet.
-		if s.cv.queue.n > 0 && m.mem == nil {
-			if err := s.drain(); err != nil {
-				return err
-			}
-			if s.cv.skip {
-				s.leave(m)
-				return nil
-			}
-		}
 	}
 	plan := s.plan(sql)
 	switch plan.Action {
@@ -183,8 +174,8 @@ func (s *session) onParse(m *message) error {
 		s.cv.expect(reply{msg: wire.Parse})
 		return nil
 	}
-	st := s.srv.stmts.get(s.pool, s.bucket, plan, sql, oids)
-	if st.key == "" {
+	st := s.srv.stmts.get(s.pool, s.bucket, plan, sql, oids, !s.unsettled())
+	if plan.Moving || s.literals && quotes(sql) {
 		s.pin(router.PinStatement) // its literals were read now and must not be read again
 	}
 	n := s.remember(name, st)
@@ -322,12 +313,23 @@ func (s *session) prepare(st *statement) error {
 			return err
 		}
 	}
-	other := !pool.Same(st.bucket, s.bucket)
-	if other {
-		// Its literals were read under other settings; they are read so again.
-		if err := s.injectSwitch(s.bucket, st.bucket); err != nil {
-			return err
+	// Its literals were read under certain settings; they are read so again.
+	before, after := pool.Switch(s.bucket, st.bucket), pool.Switch(st.bucket, s.bucket)
+	literals := s.literals && quotes(st.sql)
+	if s.cv.tx == wire.InTx && s.unsettled() && (literals || len(before) > 0) {
+		// What the transaction has set comes back with the savepoint.
+		before = append([]string{"SAVEPOINT " + injected}, before...)
+		for _, name := range literalSettings {
+			if sql := st.bucket.Get(name); sql != "" {
+				before = append(before, sql)
+			} else {
+				before = append(before, "RESET "+name)
+			}
 		}
+		after = []string{"ROLLBACK TO SAVEPOINT " + injected, "RELEASE SAVEPOINT " + injected}
+	}
+	if err := s.injectAll(before); err != nil {
+		return err
 	}
 	b := wire.AppendParse(s.scratch[:0], st.name, st.sql, st.oids)
 	s.scratch = b[:0]
@@ -335,23 +337,28 @@ func (s *session) prepare(st *statement) error {
 	if err := s.client.Inject(b); err != nil {
 		return s.clientError(err)
 	}
-	if other {
-		return s.injectSwitch(st.bucket, s.bucket)
-	}
-	return nil
+	return s.injectAll(after)
 }
 
-// injectSwitch changes settings inside an extended group.
-func (s *session) injectSwitch(from, to *pool.Bucket) error {
-	group := s.cv.group
-	s.cv.group = true // as parts of the group that follows
-	defer func() { s.cv.group = s.cv.group || group }()
-	for _, sql := range pool.Switch(from, to) {
+// injectAll injects statements as parts of the extended group that follows.
+func (s *session) injectAll(list []string) error {
+	for _, sql := range list {
+		s.cv.group = true
 		if err := s.inject(sql); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// quotes says whether a text may have string literals.
+func quotes(sql []byte) bool {
+	for i, c := range sql {
+		if c == '\'' || c == '$' && i+1 < len(sql) && (sql[i+1] < '0' || sql[i+1] > '9') {
+			return true
+		}
+	}
+	return false
 }
 
 // makeRoom notes st as prepared on the connection and closes the statement that
@@ -368,6 +375,26 @@ func (s *session) makeRoom(st *statement) error {
 		return s.clientError(err)
 	}
 	return nil
+}
+
+// ownNames has an error's message call the client's statements as the client does;
+// false: there was nothing to change.
+func (s *session) ownNames(f *wire.ErrorFields) bool {
+	i := strings.Index(f.Message, `"`+serverPrefix)
+	if i < 0 {
+		return false
+	}
+	name, rest, ok := strings.Cut(f.Message[i+1:], `"`)
+	if !ok {
+		return false
+	}
+	for n, st := range s.named {
+		if st.name == name {
+			f.Message = f.Message[:i+1] + n + `"` + rest
+			return true
+		}
+	}
+	return false
 }
 
 // deallocates handles SQL's DEALLOCATE of a statement that the client prepared by

@@ -41,13 +41,21 @@ func (s *session) clientHalf() error {
 		if err != nil {
 			return err
 		}
-		if ends && (s.client.Buffered() == 0 || h.Type == wire.Query || h.Type == wire.FunctionCall) {
+		// A reply that is kept must be the only one of its turn.
+		ends = ends && (s.client.Buffered() == 0 || h.Type == wire.Query || h.Type == wire.FunctionCall || s.fill.active)
+		if !ends && !s.cv.full() {
+			continue
+		}
+		// The server answers nothing, and takes nothing of ours, before the message
+		// is whole.
+		if err := s.client.Finish(); err != nil {
+			return s.clientError(err)
+		}
+		if ends {
 			return nil
 		}
-		if s.cv.full() {
-			if err := s.drain(); err != nil {
-				return err
-			}
+		if err := s.drain(); err != nil {
+			return err
 		}
 	}
 }
@@ -79,6 +87,12 @@ func (s *session) clientError(err error) error {
 // message handles one message of the client; ends says that the client awaits an
 // answer now.
 func (s *session) message(m *message) (ends bool, err error) {
+	s.cv.pins = 0
+	if (m.Type == wire.Query || m.Type == wire.Parse) && s.conn != nil && s.between() {
+		if err := s.lend(catalogWait); err != nil {
+			return false, err
+		}
+	}
 	switch m.Type {
 	case wire.Terminate:
 		return false, errBye
@@ -87,7 +101,6 @@ func (s *session) message(m *message) (ends bool, err error) {
 	}
 	if s.cv.copying {
 		// A server that copies ignores Sync and Flush and fails the copy for
-	s.cv.pins = 0
 		// anything else; no reply of its own comes in either case.
 		s.forward(m)
 		return m.Type != wire.Sync && m.Type != wire.Flush, nil
@@ -224,6 +237,9 @@ func (s *session) onFunctionCall(m *message) error {
 		return s.answer(err, true)
 	}
 	s.pin(router.PinFunction)
+	if err := s.useSequences(); err != nil {
+		return err
+	}
 	s.cv.expect(reply{msg: wire.FunctionCall})
 	s.forward(m)
 	return nil
@@ -289,23 +305,39 @@ func (s *session) mark(plan *router.Plan, sql []byte) error {
 			return err
 		}
 	}
+	if plan.Pins&router.PinUnparsed != 0 {
+		return s.useSequences() // it may hold anything
+	}
 	if !plan.Effects {
 		return nil
 	}
 	for i := range plan.Statements {
 		st := &plan.Statements[i]
 		s.ddl = s.ddl || st.DDL
-		if st.Currval && s.conn.SequenceOwner != 0 && s.conn.SequenceOwner != s.owner {
-			// Another client's nextval must not answer this one's currval.
-			if err := s.inject("DISCARD SEQUENCES"); err != nil {
+		if st.Nextval || st.Currval {
+			if err := s.useSequences(); err != nil {
 				return err
 			}
-			s.conn.SequenceOwner = 0
-		}
-		if st.Nextval {
-			s.conn.SequenceOwner = s.owner
 		}
 	}
+	return nil
+}
+
+// useSequences has nothing but this client's own and newest values left on the
+// connection before a statement that may use a sequence: another's, or an older
+// one that it got on this connection before it went to another, must not answer
+// its currval.
+func (s *session) useSequences() error {
+	c := s.conn
+	if s.cv.tx == wire.FailedTx {
+		return nil // it will not run
+	}
+	if c.SequenceOwner != 0 && (c.SequenceOwner != s.owner || s.sequences != c) {
+		if err := s.inject("DISCARD SEQUENCES"); err != nil {
+			return err
+		}
+	}
+	c.SequenceOwner, s.sequences = s.owner, c
 	return nil
 }
 

@@ -71,7 +71,7 @@ func (r *Router) plan(c *Context, st *state, text []byte, info sqltext.Info) mad
 	if err != nil {
 		return made{plan: unparsed(ReasonUnparsed), literal: true}
 	}
-	m := made{plan: &Plan{Action: Pass, Statements: make([]Statement, 0, len(tree.Stmts))}}
+	m := made{plan: &Plan{Action: Pass, Moving: info.Moving, Statements: make([]Statement, 0, len(tree.Stmts))}}
 	if len(tree.Stmts) == 0 {
 		m.plan = planEmpty
 		return m

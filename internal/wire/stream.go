@@ -127,18 +127,8 @@ func (s *Stream) putBuffer() {
 // Errors: ErrMessageLength, *WriteError, or what the source's Read returned;
 // io.ErrUnexpectedEOF when the source ended inside a message.
 func (s *Stream) Next() (Header, error) {
-	for s.tail > 0 {
-		if n := min(s.tail, s.w-s.r); n > 0 {
-			s.r += n
-			s.tail -= n
-			if s.drop {
-				s.run = s.r
-			}
-			continue
-		}
-		if err := s.fill(); err != nil {
-			return Header{}, s.cut(err)
-		}
+	if err := s.Finish(); err != nil {
+		return Header{}, err
 	}
 	for s.w-s.r < 5 {
 		if err := s.fill(); err != nil {
@@ -154,6 +144,26 @@ func (s *Stream) Next() (Header, error) {
 	}
 	s.size = int(n) + 1
 	return Header{Type: s.buf[s.r], Len: int(n) - 4}, nil
+}
+
+// Finish takes in what has not arrived yet of the last message that was forwarded
+// or dropped. Next does so too; Finish is for whoever has to inject bytes behind
+// that message, or waits for an answer to it. Errors as of Next.
+func (s *Stream) Finish() error {
+	for s.tail > 0 {
+		if n := min(s.tail, s.w-s.r); n > 0 {
+			s.r += n
+			s.tail -= n
+			if s.drop {
+				s.run = s.r
+			}
+			continue
+		}
+		if err := s.fill(); err != nil {
+			return s.cut(err)
+		}
+	}
+	return nil
 }
 
 // cut turns the end of the source inside a message into io.ErrUnexpectedEOF.

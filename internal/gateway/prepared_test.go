@@ -1,0 +1,261 @@
+package gateway_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"qvpgw/internal/gateway"
+	"qvpgw/internal/pool"
+)
+
+// message is a frontend message, shorter.
+type message = pgproto3.FrontendMessage
+
+func parse(name, sql string, oids ...uint32) message {
+	return &pgproto3.Parse{Name: name, Query: sql, ParameterOIDs: oids}
+}
+
+func bind(portal, name string, args ...string) message {
+	b := &pgproto3.Bind{DestinationPortal: portal, PreparedStatement: name}
+	for _, a := range args {
+		b.Parameters = append(b.Parameters, []byte(a))
+	}
+	return b
+}
+
+func describe(kind byte, name string) message {
+	return &pgproto3.Describe{ObjectType: kind, Name: name}
+}
+
+func closing(kind byte, name string) message { return &pgproto3.Close{ObjectType: kind, Name: name} }
+
+func run1(portal string, rows uint32) message {
+	return &pgproto3.Execute{Portal: portal, MaxRows: rows}
+}
+func simple(sql string) message { return &pgproto3.Query{String: sql} }
+
+var sync1 message = &pgproto3.Sync{}
+
+// dialogues are conversations by the extended protocol that must look the same as
+// with the server itself. Every step ends in one ReadyForQuery; between the steps
+// other clients prepare the same names with other texts.
+var dialogues = []struct {
+	name  string
+	steps [][]message
+}{
+	{"the unnamed statement lives until the next one", [][]message{
+		{parse("", "SELECT 1 AS a"), sync1},
+		{bind("", ""), run1("", 0), sync1},
+		{describe('S', ""), sync1},
+		{bind("", ""), run1("", 0), sync1},
+		{parse("", "SELECT bad"), sync1},
+		{bind("", ""), run1("", 0), sync1},
+		{parse("", "SELECT $1::int + 1"), sync1},
+		{bind("", "", "41"), describe('P', ""), run1("", 0), sync1},
+		{closing('S', ""), sync1},
+		{bind("", "", "41"), run1("", 0), sync1},
+		{parse("", "SELECT 2"), sync1},
+		{simple("SELECT 3")},
+		{bind("", ""), run1("", 0), sync1},
+	}},
+	{"named statements", [][]message{
+		{parse("s", "SELECT $1::int AS n"), describe('S', "s"), sync1},
+		{bind("", "s", "1"), run1("", 0), sync1},
+		{parse("s", "SELECT 'another'"), sync1},
+		{bind("", "s", "2"), describe('P', ""), run1("", 0), sync1},
+		{closing('S', "s"), sync1},
+		{bind("", "s", "3"), run1("", 0), sync1},
+		{parse("s", "SELECT 'another'"), bind("", "s"), run1("", 0), sync1},
+		{closing('S', "s"), parse("s", "SELECT 'third'"), bind("", "s"), run1("", 0), sync1},
+		{parse("t", "SELECT no_column"), sync1},
+		{bind("", "t"), run1("", 0), sync1},
+		{parse("t", "SELECT 4"), bind("", "nothing"), parse("u", "SELECT 5"), sync1},
+		{describe('S', "t"), sync1},
+		{describe('S', "u"), sync1},
+		{bind("", "s", "too", "many"), sync1},
+		{describe('S', "_qvpgw_1"), sync1},
+	}},
+	{"DEALLOCATE and EXECUTE", [][]message{
+		{parse("s", "SELECT 1"), sync1},
+		{simple("DEALLOCATE s")},
+		{bind("", "s"), run1("", 0), sync1},
+		{parse("s", "SELECT 2"), sync1},
+		{parse("", "DEALLOCATE s"), bind("", ""), describe('P', ""), run1("", 0), sync1},
+		{bind("", "s"), run1("", 0), sync1},
+		{parse("s", "SELECT 3"), sync1},
+		{simple("DEALLOCATE ALL")},
+		{describe('S', "s"), sync1},
+		{parse("s", "SELECT 4"), sync1},
+		{simple("DISCARD ALL")},
+		{bind("", "s"), run1("", 0), sync1},
+		{simple("PREPARE s AS SELECT 5")},
+		{bind("", "s"), describe('P', ""), run1("", 0), sync1},
+		{closing('S', "s"), sync1},
+		{simple("EXECUTE s")},
+		{simple("DEALLOCATE s")},
+	}},
+	{"transactions and errors", [][]message{
+		{parse("b", "BEGIN"), bind("", "b"), run1("", 0), sync1},
+		{parse("s", "SELECT 1"), sync1},
+		{parse("", "SELECT 1/0"), bind("", ""), run1("", 0), bind("", "s"), run1("", 0), sync1},
+		{bind("", "s"), run1("", 0), sync1},
+		{parse("t", "SELECT 2"), sync1},
+		{simple("ROLLBACK")},
+		{bind("", "s"), run1("", 0), sync1},
+		{bind("", "t"), run1("", 0), sync1},
+	}},
+	{"portals and row limits", [][]message{
+		{parse("s", "SELECT generate_series(1, 5)"), bind("p", "s"), run1("p", 2), run1("p", 2), run1("p", 2), sync1},
+		{run1("p", 2), sync1},
+		{simple("BEGIN")},
+		{bind("p", "s"), run1("p", 2), sync1},
+		{describe('P', "p"), run1("p", 2), sync1},
+		{closing('P', "p"), run1("p", 2), sync1},
+		{simple("COMMIT")},
+		{describe('P', "p"), sync1},
+	}},
+	{"several statements in one group", [][]message{
+		{parse("", "SELECT 1"), bind("", ""), run1("", 0), parse("", "SELECT 2"), bind("", ""), run1("", 0), sync1},
+		{parse("a", "SELECT 1"), parse("b", "SELECT 2"), bind("x", "a"), bind("y", "b"), run1("y", 0), run1("x", 0), sync1},
+		{bind("", "a"), run1("", 0), bind("", "b"), run1("", 0), parse("", "SELECT 1/0"), bind("", ""), run1("", 0), sync1},
+		{parse("", ""), bind("", ""), run1("", 0), sync1},
+		{parse("", "SELECT 1; SELECT 2"), sync1},
+		{parse("", "SET work_mem = '5MB'"), bind("", ""), run1("", 0), parse("", "SHOW work_mem"), bind("", ""), run1("", 0), sync1},
+		{simple("SHOW work_mem")},
+	}},
+	{"our own settings", [][]message{
+		{sync1},
+	}},
+}
+
+func TestPreparedStatementsAreTheClientsOwn(t *testing.T) {
+	dsn := nativeDatabase(t, stateSchema)
+	_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 5}})
+	for _, d := range dialogues {
+		t.Run(d.name, func(t *testing.T) {
+			server, client := direct(t, dsn), dial(t, addr, dsn)
+			same, other := dial(t, addr, dsn), dial(t, addr, dsn)
+			for i, step := range d.steps {
+				want, got := server.extended(step...), client.extended(step...)
+				if !slices.Equal(want, got) {
+					t.Errorf("step %d:\ndirect  %q\ngateway %q", i, want, got)
+				}
+				// Another client says the same before this one goes on, and a third
+				// has the same names with other texts.
+				if again := same.extended(step...); !slices.Equal(want, again) {
+					t.Errorf("step %d, a second client:\ndirect  %q\ngateway %q", i, want, again)
+				}
+				for _, name := range []string{"", "s", "t"} {
+					if got := rowsOf(other.extended(append([]message{closing('S', name)}, group(name, "SELECT 'the other'")...)...)); got != "the other" {
+						t.Errorf("step %d: the third client got %q for %q", i, got, name)
+					}
+				}
+			}
+			for _, p := range []*peer{server, client, same, other} {
+				p.send(&pgproto3.Terminate{})
+			}
+		})
+	}
+}
+
+func TestLiteralsMeanWhatTheyMeantToTheClientThatWroteThem(t *testing.T) {
+	dsn := nativeDatabase(t, "")
+	_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 2}})
+	const text = "SELECT '02/01/2024'::date::text, extract(month FROM '02/01/2024'::date)::int"
+	day, month := dial(t, addr, dsn, "DateStyle=ISO, DMY"), dial(t, addr, dsn, "DateStyle=ISO, MDY")
+	for range 2 {
+		for _, c := range []struct {
+			p    *peer
+			want string
+		}{{day, "2024-01-02|1"}, {month, "2024-02-01|2"}} {
+			if c.p.params["seen"] == "" {
+				c.p.extended(parse("s", text), sync1)
+				c.p.params["seen"] = "yes"
+			}
+			if got := rowsOf(c.p.extended(execute("s")...)); got != c.want {
+				t.Errorf("prepared: got %q, want %q", got, c.want)
+			}
+			c.p.want(text, c.want)
+			if got := rowsOf(c.p.extended(group("", text)...)); got != c.want {
+				t.Errorf("unnamed: got %q, want %q", got, c.want)
+			}
+		}
+	}
+
+	t.Run("a setting of later does not change them", func(t *testing.T) {
+		holder := dial(t, addr, dsn)
+		for name, set := range map[string]string{"session": "SET DateStyle = 'ISO, DMY'", "transaction": "BEGIN; SET DateStyle = 'ISO, DMY'", "local": "BEGIN; SET LOCAL DateStyle = 'ISO, DMY'"} {
+			p := dial(t, addr, dsn)
+			p.extended(parse("late "+name, text+", '"+name+"'"), sync1)
+			p.must(set)
+			// In the transactions it has the server connection of the Parse or the
+			// other one: both are asked.
+			for range 2 {
+				if got := rowsOf(p.extended(execute("late " + name)...)); got != "2024-02-01|2|"+name {
+					t.Errorf("%s: got %q", name, got)
+				}
+				p.must("ROLLBACK")
+				holder.must("BEGIN") // takes the connection that p had, or makes p take the other
+				p.must(set)
+			}
+			if got := rowsOf(p.extended(execute("late " + name)...)); got != "2024-02-01|2|"+name {
+				t.Errorf("%s, on the other connection: got %q", name, got)
+			}
+			p.must("ROLLBACK")
+			holder.must("ROLLBACK")
+			p.send(&pgproto3.Terminate{})
+		}
+	})
+	t.Run("now is the moment of each client's Parse", func(t *testing.T) {
+		a, b := dial(t, addr, dsn), dial(t, addr, dsn)
+		const text = "SELECT extract(epoch FROM 'now'::timestamptz)"
+		first := rowsOf(a.extended(group("n", text)...))
+		time.Sleep(20 * time.Millisecond)
+		second := rowsOf(b.extended(group("n", text)...))
+		if first >= second {
+			t.Errorf("the second client has %s, the first had %s", second, first)
+		}
+		if again := rowsOf(a.extended(execute("n")...)); again != first {
+			t.Errorf("the first client now has %s, it had %s", again, first)
+		}
+	})
+}
+
+func TestMoreStatementsThanAServerConnectionKeeps(t *testing.T) {
+	dsn := nativeDatabase(t, "")
+	_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 1}})
+	clients := []*peer{dial(t, addr, dsn), dial(t, addr, dsn)}
+	const n = 300 // a connection keeps 256
+	for _, c := range clients {
+		var all []message
+		for i := range n {
+			all = append(all, parse(fmt.Sprint("s", i), fmt.Sprintf("SELECT %d + $1::int", i)))
+		}
+		for _, l := range c.extended(append(all, sync1)...) {
+			if l != "ParseComplete" && l != "ready I" {
+				t.Fatalf("got %q", l)
+			}
+		}
+	}
+	for round := range 2 {
+		for _, c := range clients {
+			var all []message
+			var want []string
+			for i := range n {
+				all = append(all, bind("", fmt.Sprint("s", i), fmt.Sprint(round)), run1("", 0))
+				want = append(want, fmt.Sprint(i+round))
+			}
+			if got := rowsOf(c.extended(append(all, sync1)...)); got != strings.Join(want, ";") {
+				t.Fatalf("got %.200q", got)
+			}
+		}
+	}
+	if got := clients[0].rows("SELECT count(*) <= 256 FROM pg_prepared_statements"); got != "t" {
+		t.Errorf("the server connection keeps more than 256 statements: %s", got)
+	}
+}
