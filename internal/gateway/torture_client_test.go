@@ -122,11 +122,15 @@ func (c *client) reconnect() bool {
 			return true
 		}
 		c.conn.Close()
+		if c.r.broken && c.r.finished() {
+			return false
+		}
 		if attempt > 3 && !c.r.broken {
 			c.r.Errorf("client %d cannot connect: %v", c.n, err)
 		}
 		time.Sleep(time.Duration(attempt) * 5 * time.Millisecond)
 	}
+	c.r.Errorf("client %d cannot connect", c.n)
 	return false
 }
 
@@ -386,7 +390,6 @@ func (c *client) settled() {
 // work runs turns until the torture is over.
 func (c *client) work() {
 	if !c.reconnect() {
-		c.r.Errorf("client %d cannot connect", c.n)
 		return
 	}
 	for !c.r.finished() {
@@ -396,7 +399,6 @@ func (c *client) work() {
 			}
 			c.conn.Close()
 			if !c.reconnect() {
-				c.r.Errorf("client %d cannot connect again", c.n)
 				return
 			}
 		}
