@@ -29,6 +29,8 @@ type reply struct {
 	bytes []byte
 	pins  router.Pins // taken for this message
 	began bool        // of a simple query: a part of it was answered
+
+	restored bool // a RESET, behind which the startup packet's settings were set again
 }
 
 // event is what a server message means to the session beyond being passed on.

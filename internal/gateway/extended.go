@@ -203,9 +203,14 @@ func (s *session) onExecute(m *message) error {
 		}
 		r.plan = effects(st.plan)
 	}
+	var back []string
+	if r.plan != nil {
+		back = s.restores(r.plan)
+		r.restored = len(back) > 0
+	}
 	s.cv.expect(r)
 	s.forward(m)
-	return nil
+	return s.injectEach(back)
 }
 
 // onClose handles a Close. Shared statements stay on the server connection.

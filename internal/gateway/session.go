@@ -62,7 +62,6 @@ type session struct {
 	ddl      bool // the open transaction changed the catalog
 	noRoute  bool // SET qvpgw.route = off
 	noCache  bool
-	inGroup  bool // an error was answered in this group already
 	answered bool // a FATAL error was passed to the client
 
 	named       map[string]*statement // the client's prepared statements
@@ -128,8 +127,8 @@ func (s *session) end(err error) {
 	s.dropStatements()
 	var e *Error
 	switch {
-	case err == nil || gone(err):
-	case errors.As(err, &e):
+	case err == nil || gone(err) && !errors.As(err, &e):
+	case errors.As(err, &e): // the end of a server, too
 		if !s.answered {
 			s.tell(e)
 		}

@@ -16,6 +16,28 @@ import (
 type change struct {
 	name string // "": RESET ALL
 	sql  string // "": RESET
+	// restored: a RESET behind which the connection was given the startup packet's
+	// value again.
+	restored bool
+}
+
+// restores returns the statements that give the connection back what a RESET takes
+// away from it: to a client its startup packet's settings are the defaults.
+func (s *session) restores(plan *router.Plan) []string {
+	if s.cv.tx == wire.FailedTx || len(plan.Statements) != 1 {
+		return nil
+	}
+	set := plan.Statements[0].Setting
+	if set == nil || !set.Reset || set.Local {
+		return nil
+	}
+	var sql []string
+	for _, x := range s.base.Settings {
+		if set.Name == "" || set.Name == x.Name {
+			sql = append(sql, x.SQL)
+		}
+	}
+	return sql
 }
 
 // onComplete takes note of a completed statement with effects.
@@ -58,7 +80,7 @@ func (s *session) onComplete(r *reply, tag []byte) {
 		s.literals = s.literals || set.Name == "" || slices.Contains(literalSettings, set.Name)
 		c := change{name: set.Name, sql: set.SQL}
 		if set.Reset {
-			c.sql = ""
+			c.sql, c.restored = "", r.restored
 		}
 		s.pending = append(s.pending, c)
 	}
@@ -150,10 +172,14 @@ func (s *session) settleSettings() {
 }
 
 // apply returns the bucket that the pending changes make of b; what is reset goes
-// back to what it is in base.
-func (s *session) apply(b, base *pool.Bucket) *pool.Bucket {
+// back to what it is in defaults.
+func (s *session) apply(b, defaults *pool.Bucket) *pool.Bucket {
 	settings := slices.Clone(b.Settings)
 	for _, c := range s.pending {
+		base := defaults
+		if c.restored {
+			base = s.base
+		}
 		if c.name == "" {
 			settings = slices.Clone(base.Settings)
 			continue

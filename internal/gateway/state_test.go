@@ -93,6 +93,8 @@ var scripts = []struct {
 	{name: "startup settings", startup: []string{"options=-c work_mem=6MB -c my.own=o\\ ne --statement-timeout=99s", "application_name=startup", "DateStyle=SQL, DMY"}, steps: []string{
 		"SHOW work_mem", "SHOW my.own", "SHOW statement_timeout", "SHOW application_name", "SELECT '2024-02-01'::date",
 		"SET work_mem = '7MB'; SET my.own = 'two'", "SHOW work_mem", "RESET work_mem", "SHOW work_mem", "RESET ALL", "SHOW my.own", "SHOW DateStyle",
+		"SET work_mem = '8MB'", "BEGIN", "RESET work_mem", "SHOW work_mem", "COMMIT", "SHOW work_mem", "SET my.own = 'three'",
+		"BEGIN", "RESET ALL", "SHOW my.own", "SHOW DateStyle", "ROLLBACK", "SHOW my.own", "RESET ALL", "SHOW my.own",
 		"SET application_name = 'other'", "SHOW application_name", "DISCARD ALL", "SHOW work_mem", "SHOW application_name",
 	}},
 	{name: "reported parameters", steps: []string{

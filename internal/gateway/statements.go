@@ -342,8 +342,13 @@ func (s *session) prepare(st *statement) error {
 
 // injectAll injects statements as parts of the extended group that follows.
 func (s *session) injectAll(list []string) error {
+	s.cv.group = s.cv.group || len(list) > 0
+	return s.injectEach(list)
+}
+
+// injectEach injects statements at this point of the conversation.
+func (s *session) injectEach(list []string) error {
 	for _, sql := range list {
-		s.cv.group = true
 		if err := s.inject(sql); err != nil {
 			return err
 		}

@@ -218,9 +218,10 @@ func (s *session) passQuery(m *message, plan *router.Plan, sql []byte) error {
 	}
 	s.unnamed.id = 0 // a simple query drops the unnamed statement
 	s.conn.Unnamed = 0
-	s.cv.expect(reply{msg: wire.Query, plan: effects(plan)})
+	back := s.restores(plan)
+	s.cv.expect(reply{msg: wire.Query, plan: effects(plan), restored: len(back) > 0})
 	s.forward(m)
-	return nil
+	return s.injectEach(back)
 }
 
 // onFunctionCall passes a function call; which function it is cannot be known.
