@@ -37,7 +37,11 @@ func (s *session) rewrite(g *group) (bool, error) {
 		s.routed(metrics.Pass, router.ReasonFloatExact, g)
 		return false, nil
 	}
+	s.interrupted = nil
 	d, err := s.describe(g)
+	if s.interrupted != nil {
+		return true, s.injectError(s.interrupted)
+	}
 	if d == nil || err != nil {
 		s.routed(metrics.Pass, router.ReasonNotDescribed, g)
 		return false, err
@@ -63,7 +67,6 @@ func (s *session) rewrite(g *group) (bool, error) {
 	if _, err := s.up.Write(b); err != nil {
 		return false, s.clientError(&wire.WriteError{Err: err})
 	}
-	s.interrupted = nil
 	proven, err := s.readGuard()
 	if err != nil {
 		return false, err
@@ -318,6 +321,13 @@ func (s *session) describe(g *group) (*description, error) {
 				return nil, s.serverGone(err)
 			}
 		case wire.ErrorResponse:
+			body, err := st.Body(wire.MaxMessage)
+			if err != nil {
+				return nil, s.serverError(err)
+			}
+			if f, err := wire.ParseErrorFields(body); err == nil {
+				s.noteInterrupt(f)
+			}
 			failed = true
 		}
 		st.Drop()

@@ -1,0 +1,453 @@
+package gateway_test
+
+import (
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"qvpgw/internal/catalog"
+	"qvpgw/internal/gateway"
+	"qvpgw/internal/pool"
+)
+
+// hourly can be answered from the aggregate of rewriteSnapshot.
+const hourly = `SELECT time_bucket('1 hour', timestamp) AS bucket, max(high) AS high, count(*) AS n FROM market_data WHERE timestamp >= '2024-01-10' GROUP BY bucket`
+
+// rewriteSnapshot is a hypertable of three weekly chunks with an hourly aggregate,
+// fresh until the middle of the last.
+func rewriteSnapshot() *catalog.Snapshot {
+	const week = int64(7 * 86400 * 1e6)
+	public := func(name string) catalog.Name { return catalog.Name{Schema: "public", Name: name} }
+	internal := func(name string) catalog.Name {
+		return catalog.Name{Schema: "_timescaledb_internal", Name: name}
+	}
+	start := time.Date(2024, 1, 4, 0, 0, 0, 0, time.UTC).UnixMicro()
+	fresh := start + 2*week + week/2
+	columns := []catalog.Column{{Name: "timestamp", Number: 1, Type: 1184, NotNull: true}, {Name: "high", Number: 2, Type: 701}}
+	raw := &catalog.Hypertable{ID: 1, Name: public("market_data"), TimeColumn: "timestamp", TimeType: 1184, Threshold: fresh, HasThreshold: true}
+	held := &catalog.Hypertable{ID: 2, Name: internal("_materialized_2"), TimeColumn: "bucket", TimeType: 1184}
+	for i := range int64(3) {
+		raw.Chunks = append(raw.Chunks, catalog.Chunk{ID: int32(i + 1), Name: internal(fmt.Sprintf("_hyper_1_%d_chunk", i+1)), Start: start + i*week, End: start + (i+1)*week})
+	}
+	held.Chunks = []catalog.Chunk{{ID: 21, Name: internal("_hyper_2_21_chunk"), Start: start - week, End: start + 9*week}}
+	return &catalog.Snapshot{
+		Fingerprint: "fixture", ServerVersion: 170005, Timescale: "2.23.0", Community: true,
+		UserFunctions: map[string]bool{}, UserOperators: map[string]bool{}, UserTypes: map[string]bool{},
+		Relations: map[catalog.Name]*catalog.Relation{
+			raw.Name:                 {OID: 16500, Name: raw.Name, Kind: 'r', Columns: columns, HypertableID: 1, Clean: true, ReadClean: true},
+			public("market_data_1h"): {OID: 17100, Name: public("market_data_1h"), Kind: 'v', Clean: true, ReadClean: true},
+			held.Name:                {OID: 17200, Name: held.Name, Kind: 'r', HypertableID: 2, Clean: true, ReadClean: true},
+		},
+		Hypertables: map[int32]*catalog.Hypertable{1: raw, 2: held},
+		Aggregates: []*catalog.Aggregate{{
+			ID: 2, RawID: 1, View: public("market_data_1h"), Materialization: held.Name, Finalized: true,
+			Definition: ` SELECT time_bucket('01:00:00'::interval, "timestamp") AS bucket, max(high) AS high, count(*) AS count
+   FROM market_data GROUP BY (time_bucket('01:00:00'::interval, "timestamp"));`,
+			BucketWidth: "01:00:00", BucketFixed: true, Watermark: fresh,
+			Columns: []catalog.Column{{Name: "bucket", Type: 1184}, {Name: "high", Type: 701}, {Name: "count", Type: 20}},
+		}},
+	}
+}
+
+type replies = []pgproto3.BackendMessage
+
+func columnsOf(table uint32) *pgproto3.RowDescription {
+	return &pgproto3.RowDescription{Fields: []pgproto3.FieldDescription{
+		{Name: []byte("bucket"), TableOID: table, TableAttributeNumber: 1, DataTypeOID: 1184, DataTypeSize: 8, TypeModifier: -1},
+		{Name: []byte("high"), DataTypeOID: 701, DataTypeSize: 8, TypeModifier: -1},
+		{Name: []byte("n"), DataTypeOID: 20, DataTypeSize: 8, TypeModifier: -1},
+	}}
+}
+
+func row(values ...string) *pgproto3.DataRow {
+	r := &pgproto3.DataRow{}
+	for _, v := range values {
+		r.Values = append(r.Values, []byte(v))
+	}
+	return r
+}
+
+func complete(tag string) *pgproto3.CommandComplete {
+	return &pgproto3.CommandComplete{CommandTag: []byte(tag)}
+}
+
+func failure(code string) *pgproto3.ErrorResponse {
+	return &pgproto3.ErrorResponse{Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: code, Message: "failed"}
+}
+func ready(status byte) *pgproto3.ReadyForQuery { return &pgproto3.ReadyForQuery{TxStatus: status} }
+
+// hangUp in place of replies closes the connection.
+var hangUp = replies{nil}
+
+// actor is a server that answers the messages of a rewritten statement as a test
+// says, and keeps the order in which they came.
+type actor struct {
+	t       *testing.T
+	address string
+	answers map[string]replies // by what is asked, see ask
+	gate    chan struct{}      // when not nil, the guard is answered once it is closed
+
+	// mu protects asked.
+	mu    sync.Mutex
+	asked []string
+}
+
+// usual answers, of which a case exchanges some.
+func usual() map[string]replies {
+	columns, done := columnsOf(16500), complete("SELECT 2")
+	return map[string]replies{
+		"settings": {
+			row("public", "UTC", "on", "app", "read committed", "off"), complete("SELECT 1"), ready('I'),
+		},
+		"describe": {&pgproto3.ParseComplete{}, &pgproto3.ParameterDescription{}, columns, ready('I')},
+		"guard": {
+			complete("BEGIN"), complete("LOCK TABLE"), row("t"), complete("SELECT 1"), ready('T'),
+		},
+		"rewritten": {columnsOf(17200), row("a", "1", "2"), row("b", "3", "4"), done, ready('T')},
+		"rewritten, extended": {
+			&pgproto3.ParseComplete{}, &pgproto3.BindComplete{}, columnsOf(17200), row("a", "1", "2"), row("b", "3", "4"), done, ready('T'),
+		},
+		"commit":             {complete("COMMIT"), ready('I')},
+		"original":           {columns, row("raw", "1", "2"), complete("SELECT 1"), ready('I')},
+		"original, extended": {&pgproto3.ParseComplete{}, &pgproto3.BindComplete{}, columns, row("raw", "1", "2"), complete("SELECT 1"), ready('I')},
+	}
+}
+
+func newActor(t *testing.T, answers map[string]replies) *actor {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &actor{t: t, address: l.Addr().String(), answers: usual()}
+	for what, r := range answers {
+		a.answers[what] = r
+	}
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			n, err := l.Accept()
+			if err != nil {
+				return
+			}
+			running.Go(func() {
+				defer n.Close()
+				a.serve(pgproto3.NewBackend(n, n))
+			})
+		}
+	})
+	t.Cleanup(func() { _ = l.Close(); running.Wait() })
+	return a
+}
+
+func (a *actor) serve(b *pgproto3.Backend) {
+	m, err := b.ReceiveStartupMessage()
+	if err != nil {
+		return
+	}
+	if _, ok := m.(*pgproto3.StartupMessage); !ok {
+		return // a cancel
+	}
+	b.Send(&pgproto3.AuthenticationOk{})
+	b.Send(&pgproto3.ParameterStatus{Name: "server_version", Value: "17.0"})
+	b.Send(&pgproto3.BackendKeyData{ProcessID: 5, SecretKey: []byte{1, 2, 3, 4}})
+	b.Send(ready('I'))
+	group, text := "", ""
+	for b.Flush() == nil {
+		m, err := b.Receive()
+		if err != nil {
+			return
+		}
+		what := ""
+		switch m := m.(type) {
+		case *pgproto3.Query:
+			what = ask(m.String)
+		case *pgproto3.Parse:
+			group, text = "P", m.Query
+		case *pgproto3.Bind:
+			group += "B"
+		case *pgproto3.Describe:
+			group += "D" + string(m.ObjectType)
+		case *pgproto3.Execute:
+			group += "E"
+		case *pgproto3.Sync:
+			if what = ask(text) + ", extended"; group == "PDS" {
+				what = "describe"
+			}
+		case *pgproto3.Terminate:
+			return
+		}
+		if what != "" && !a.answer(b, what) {
+			_ = b.Flush()
+			return
+		}
+	}
+}
+
+// ask names a text.
+func ask(sql string) string {
+	switch {
+	case sql == hourly:
+		return "original"
+	case sql == "COMMIT":
+		return "commit"
+	case strings.Contains(sql, "current_schemas"):
+		return "settings"
+	case strings.HasPrefix(sql, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;LOCK TABLE ONLY ") &&
+		strings.Contains(sql, "IN ACCESS SHARE MODE NOWAIT;SELECT "):
+		return "guard"
+	case strings.Contains(sql, "_materialized_2"):
+		return "rewritten"
+	}
+	return sql
+}
+
+func (a *actor) answer(b *pgproto3.Backend, what string) bool {
+	a.mu.Lock()
+	if what != "settings" {
+		a.asked = append(a.asked, what)
+	}
+	a.mu.Unlock()
+	if what == "guard" && a.gate != nil {
+		<-a.gate
+	}
+	r, ok := a.answers[what]
+	if !ok {
+		r = replies{complete("SELECT 0"), ready('I')}
+	}
+	for _, m := range r {
+		if m == nil {
+			return false
+		}
+		b.Send(m)
+	}
+	return true
+}
+
+// gateway serves this server's one database by a gateway.
+func (a *actor) gateway() (g *gateway.Server, addr, dsn string) {
+	dsn = "postgres://app@" + a.address + "/market?sslmode=disable"
+	g, addr = serve(a.t, dsn, gateway.Options{
+		Pool: pool.Options{Size: 1},
+		Backend: func(database, user string) (*pgconn.Config, error) {
+			return pgconn.ParseConfig(dsn)
+		},
+		NewLoader: func() func(gateway.QueryFunc, *catalog.Snapshot) (*catalog.Snapshot, error) {
+			return func(gateway.QueryFunc, *catalog.Snapshot) (*catalog.Snapshot, error) { return rewriteSnapshot(), nil }
+		},
+		CatalogEvery: time.Hour,
+	})
+	return g, addr, dsn
+}
+
+var (
+	fromAggregate = []string{"row a|1|2", "row b|3|4", "complete SELECT 2", "ready I"}
+	fromRaw       = []string{"row raw|1|2", "complete SELECT 1", "ready I"}
+	whole         = []string{"describe", "guard", "rewritten", "commit"}
+	fellBack      = append(slices.Clone(whole), "original")
+	failedTx      = replies{failure("25P02"), ready('E')}
+	rolledBack    = replies{complete("ROLLBACK"), ready('I')}
+)
+
+// rewriteCases hold for both protocols. want is what the client gets behind the
+// columns, which are the original's.
+var rewriteCases = []struct {
+	name    string
+	answers map[string]replies
+	asked   []string
+	want    []string
+	bare    bool // no columns precede want
+	ends    bool // the connection is lost
+	route   string
+}{
+	{name: "proven", asked: whole, want: fromAggregate, route: "rewrite aggregate market_data_1h"},
+	{name: "no rows", answers: map[string]replies{"rewritten": {columnsOf(1), complete("SELECT 0"), ready('T')}}, asked: whole, want: []string{"complete SELECT 0", "ready I"}, route: "rewrite aggregate market_data_1h"},
+	{name: "the guard says no", answers: map[string]replies{
+		"guard":     {complete("BEGIN"), complete("LOCK TABLE"), row("f"), complete("SELECT 1"), ready('T')},
+		"rewritten": {columnsOf(1), row("never", "0", "0"), complete("SELECT 1"), ready('T')},
+	}, asked: fellBack, want: fromRaw, route: "pass not_fresh market_data_1h"},
+	{name: "the guard says null", answers: map[string]replies{
+		"guard":     {complete("BEGIN"), complete("LOCK TABLE"), &pgproto3.DataRow{Values: [][]byte{nil}}, complete("SELECT 1"), ready('T')},
+		"rewritten": {columnsOf(1), complete("SELECT 0"), ready('T')},
+	}, asked: fellBack, want: fromRaw, route: "pass not_fresh market_data_1h"},
+	{name: "the lock is not had", answers: map[string]replies{
+		"guard": {complete("BEGIN"), failure("55P03"), ready('E')}, "rewritten": failedTx, "commit": rolledBack,
+	}, asked: fellBack, want: fromRaw, route: "pass lock_refused market_data_1h"},
+	{name: "an error before the first row", answers: map[string]replies{
+		"rewritten": {columnsOf(1), failure("22012"), ready('E')}, "commit": rolledBack,
+	}, asked: fellBack, want: fromRaw, route: "pass rewrite_failed market_data_1h"},
+	{name: "other columns", answers: map[string]replies{
+		"rewritten": {&pgproto3.RowDescription{Fields: columnsOf(1).Fields[:2]}, row("a", "1"), complete("SELECT 1"), ready('T')},
+	}, asked: fellBack, want: fromRaw, route: "pass rewrite_failed market_data_1h"},
+	{name: "an error after the first row", answers: map[string]replies{
+		"rewritten": {columnsOf(1), row("a", "1", "2"), failure("22003"), ready('E')}, "commit": rolledBack,
+	}, asked: whole, want: []string{"row a|1|2", "ERROR 22003 failed", "ready I"}},
+	{name: "a cancel that meets the guard", answers: map[string]replies{
+		"guard": {complete("BEGIN"), complete("LOCK TABLE"), failure("57014"), ready('E')}, "rewritten": failedTx, "commit": rolledBack,
+	}, asked: whole, want: []string{"ERROR 57014 failed", "ready I"}, bare: true},
+	{name: "a cancel that meets the rewritten query", answers: map[string]replies{
+		"rewritten": {columnsOf(1), failure("57014"), ready('E')}, "commit": rolledBack,
+	}, asked: whole, want: []string{"ERROR 57014 failed", "ready I"}, bare: true},
+	{
+		name: "a cancel that meets the description", answers: map[string]replies{"describe": {failure("57014"), ready('I')}},
+		asked: []string{"describe"}, want: []string{"ERROR 57014 failed", "ready I"}, bare: true,
+	},
+	{
+		name: "an original that cannot be described", answers: map[string]replies{"describe": {failure("42883"), ready('I')}, "original": {failure("42883"), ready('I')}},
+		asked: []string{"describe", "original"}, want: []string{"ERROR 42883 failed", "ready I"}, bare: true, route: "pass not_described market_data_1h",
+	},
+	{name: "notices and parameters are not the client's", answers: map[string]replies{
+		"guard":     {complete("BEGIN"), &pgproto3.NoticeResponse{Severity: "WARNING", Code: "01000"}, complete("LOCK TABLE"), row("t"), complete("SELECT 1"), ready('T')},
+		"rewritten": {&pgproto3.NoticeResponse{Severity: "WARNING", Code: "01000"}, columnsOf(1), row("a", "1", "2"), row("b", "3", "4"), complete("SELECT 2"), ready('T')},
+	}, asked: whole, want: fromAggregate},
+	{name: "the server ends before the guard's row", answers: map[string]replies{"guard": hangUp}, asked: []string{"describe", "guard"}, want: []string{"FATAL 08006", "end of the connection"}, bare: true, ends: true},
+	{name: "the server ends after the guard's row", answers: map[string]replies{"rewritten": hangUp}, asked: whole[:3], want: []string{"FATAL 08006", "end of the connection"}, bare: true, ends: true},
+	{name: "the server ends among the rows", answers: map[string]replies{"rewritten": {columnsOf(1), row("a", "1", "2"), nil}}, asked: whole[:3], want: []string{"row a|1|2", "FATAL 08006", "end of the connection"}, ends: true},
+	{name: "the server ends before the commit", answers: map[string]replies{"commit": hangUp}, asked: whole, want: []string{"row a|1|2", "row b|3|4", "complete SELECT 2", "FATAL 08006", "end of the connection"}, ends: true},
+	{name: "the transaction does not end", answers: map[string]replies{"commit": {complete("COMMIT"), ready('T')}}, asked: whole, want: []string{"row a|1|2", "row b|3|4", "complete SELECT 2", "FATAL 08006", "end of the connection"}, ends: true},
+	{name: "the server ends while it describes", answers: map[string]replies{"describe": hangUp}, asked: whole[:1], want: []string{"FATAL 08006", "end of the connection"}, bare: true, ends: true},
+}
+
+func TestARewrittenStatementKeepsItsOrder(t *testing.T) {
+	for _, c := range rewriteCases {
+		for _, protocol := range []string{"simple", "extended"} {
+			t.Run(c.name+", "+protocol, func(t *testing.T) {
+				answers := map[string]replies{}
+				asked, want := slices.Clone(c.asked), []string{}
+				head, _ := columnsOf(16500).Encode(nil)
+				columns := fmt.Sprintf("columns bucket,high,n %x", head)
+				for what, r := range c.answers {
+					if protocol == "extended" && (what == "rewritten" || what == "original") {
+						what += ", extended"
+						if len(r) > 0 && r[0] != nil {
+							if _, failed := r[0].(*pgproto3.ErrorResponse); !failed {
+								r = append(replies{&pgproto3.ParseComplete{}, &pgproto3.BindComplete{}}, r...)
+							}
+						}
+					}
+					answers[what] = r
+				}
+				if protocol == "extended" {
+					for i, what := range asked {
+						if what == "rewritten" || what == "original" {
+							asked[i] += ", extended"
+						}
+					}
+				}
+				if !c.bare {
+					if protocol == "extended" {
+						want = append(want, "ParseComplete", "BindComplete")
+					}
+					want = append(want, columns)
+				}
+				a := newActor(t, answers)
+				g, addr, dsn := a.gateway()
+				p := dial(t, addr, dsn)
+				if protocol == "extended" {
+					p.send(group("", hourly)...)
+				} else {
+					p.send(simple(hourly))
+				}
+				got := p.reply(1)
+				for i, l := range got {
+					if strings.HasPrefix(l, "FATAL 08006") {
+						got[i] = "FATAL 08006"
+					}
+				}
+				want = append(want, c.want...)
+				if c.ends { // what came before may be lost with the connection
+					got, want = got[max(0, len(got)-2):], want[len(want)-2:]
+				}
+				if !slices.Equal(got, want) {
+					t.Errorf("the client got\n%q, want\n%q", got, want)
+				}
+				a.mu.Lock()
+				if !slices.Equal(a.asked, asked) {
+					t.Errorf("the server was asked %q, want %q", a.asked, asked)
+				}
+				a.mu.Unlock()
+				if c.route != "" {
+					if route := p.route(); route != c.route {
+						t.Errorf("last_route is %q, want %q", route, c.route)
+					}
+				}
+				if !c.ends {
+					p.want("SELECT 'after'", "")
+				}
+				nothingHeld(t, g)
+			})
+		}
+	}
+}
+
+// nothingHeld waits until no server connection is held.
+func nothingHeld(t *testing.T, g *gateway.Server) {
+	t.Helper()
+	held := 0
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		held = 0
+		for _, p := range g.Pools() {
+			held += p.Open - p.Idle + p.Resting + p.Waiting
+		}
+		if held == 0 {
+			return
+		}
+	}
+	t.Errorf("%d server connections are held", held)
+}
+
+func TestNothingGoesOutBeforeTheGuardsRow(t *testing.T) {
+	a := newActor(t, nil)
+	a.gate = make(chan struct{})
+	_, addr, dsn := a.gateway()
+	p := dial(t, addr, dsn)
+	p.send(simple(hourly))
+	_ = p.conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	if n, err := p.conn.Read(make([]byte, 1)); err == nil {
+		t.Fatalf("%d bytes came before the guard was answered", n)
+	}
+	close(a.gate)
+	if got := rowsOf(p.reply(1)); got != "a|1|2;b|3|4" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// What is not alone is passed as it came (trap T4).
+func TestOnlyAStatementAloneIsRewritten(t *testing.T) {
+	parsed := func(tail ...message) []message { return append([]message{parse("", hourly)}, tail...) }
+	for _, c := range []struct {
+		name   string
+		before string
+		group  []message
+		server []string
+	}{
+		{"a row limit", "", parsed(bind("", ""), run1("", 5), sync1), []string{"original, extended"}},
+		{"a named portal", "", parsed(bind("p", ""), run1("p", 0), sync1), []string{"original, extended"}},
+		{"two executions", "", parsed(bind("", ""), run1("", 0), bind("", ""), run1("", 0), sync1), []string{"original, extended"}},
+		{"a Describe of the statement", "", parsed(describe('S', ""), bind("", ""), run1("", 0), sync1), []string{"original, extended"}},
+		{"an open transaction", "BEGIN", parsed(bind("", ""), run1("", 0), sync1), []string{"BEGIN", "original, extended"}},
+		{"two statements", "", []message{simple(hourly + "; SELECT 1")}, []string{hourly + "; SELECT 1"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := newActor(t, map[string]replies{"BEGIN": {complete("BEGIN"), ready('T')}})
+			_, addr, dsn := a.gateway()
+			p := dial(t, addr, dsn)
+			if c.before != "" {
+				p.must(c.before)
+			}
+			p.extended(c.group...)
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			if !slices.Equal(a.asked, c.server) {
+				t.Errorf("the server was asked %q, want %q", a.asked, c.server)
+			}
+		})
+	}
+}
