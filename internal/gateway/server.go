@@ -98,6 +98,8 @@ type Server struct {
 	routes    routeLog
 	reasons   map[router.Reason]metrics.Counter // by reason code
 	rules     map[string]metrics.RuleHits       // by rule
+
+	trustCache bool // cached answers are not validated: for the test that must see it
 }
 
 // ErrServerClosed is what Serve returns after Shutdown.
