@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"time"
 
 	"qvpgw/internal/admin"
 	"qvpgw/internal/catalog"
@@ -60,6 +61,11 @@ func (p *program) newConsole() *admin.Console {
 		Pools:   p.poolRows,
 		Clients: p.clientRows,
 		Pins:    p.pinRows,
+		Servers: p.serverRows,
+		Stats:   p.statRows,
+		Users:   p.userRows,
+
+		Databases: p.databaseRows,
 		Config: func() (rows []admin.ConfigRow) {
 			for _, i := range p.cfg.Items() {
 				rows = append(rows, admin.ConfigRow{Key: i.Key, Value: i.Value, Default: i.Default, Where: i.Where})
@@ -133,6 +139,95 @@ func (p *program) clientRows() (rows []admin.ClientRow) {
 			r.TLS = "TLS"
 		}
 		rows = append(rows, r)
+	}
+	return rows
+}
+
+func (p *program) serverRows() (rows []admin.ServerRow) {
+	for _, x := range p.gateway.Servers() {
+		r := admin.ServerRow{
+			ID: uint64(x.PID), User: x.User, Database: x.Database, State: "tested", Connected: x.Connected,
+			Requested: x.Connected, PID: x.PID, ClientID: uint64(x.Client), App: x.App, Pinned: x.Pinned,
+		}
+		switch {
+		case x.Idle:
+			r.State = "idle"
+		case x.Owner != 0:
+			r.State = "active"
+		}
+		r.Addr, r.Port = hostPort(x.Remote)
+		r.LocalAddr, r.LocalPort = hostPort(x.Local)
+		rows = append(rows, r)
+	}
+	return rows
+}
+
+// statRows gives the figures of the process under the name of the backend's
+// database; they are not kept apart for each.
+func (p *program) statRows() []admin.StatsRow {
+	m := p.metrics
+	r := admin.StatsRow{
+		Database: p.cfg.Backend.Database,
+		Received: int64(metrics.Value(m.Received)), Sent: int64(metrics.Value(m.Sent)),
+		SharedXacts: int64(metrics.Value(m.Transactions[metrics.Shared])),
+		Routed:      int64(metrics.Value(m.Rewrites[metrics.Routed])),
+		Cached:      int64(metrics.Value(m.CacheHits)),
+		Refused:     int64(metrics.Value(m.Queries[metrics.Refused])),
+	}
+	r.Xacts = r.SharedXacts + int64(metrics.Value(m.Transactions[metrics.Pinned]))
+	for _, q := range m.Queries {
+		r.Queries += int64(metrics.Value(q))
+	}
+	for _, x := range p.gateway.Pools() {
+		r.Assignments += x.Acquires
+		r.WaitTime += time.Duration(x.Waited)
+	}
+	return []admin.StatsRow{r}
+}
+
+func (p *program) databaseRows() (rows []admin.DatabaseRow) {
+	index := map[string]int{}
+	for _, x := range p.gateway.Pools() {
+		i, ok := index[x.Database]
+		if !ok {
+			i = len(rows)
+			index[x.Database] = i
+			state := "not read"
+			if p.gateway.Catalog(x.Database) != nil {
+				state = "read"
+			}
+			rows = append(rows, admin.DatabaseRow{
+				Name: x.Database, Host: p.cfg.Backend.Host, Port: p.cfg.Backend.Port, Database: x.Database,
+				Size: p.cfg.Pool.Size, Overflow: p.cfg.Pool.Overflow, Lifetime: p.cfg.Pool.ServerLifetime,
+				Mode: p.mode(), Catalog: state,
+			})
+		}
+		rows[i].Servers += x.Open
+	}
+	for _, c := range p.gateway.Clients() {
+		if i, ok := index[c.Database]; ok {
+			rows[i].Clients++
+		}
+	}
+	return rows
+}
+
+func (p *program) userRows() (rows []admin.UserRow) {
+	index := map[string]int{}
+	row := func(name string) *admin.UserRow {
+		i, ok := index[name]
+		if !ok {
+			i = len(rows)
+			index[name] = i
+			rows = append(rows, admin.UserRow{Name: name, Mode: p.mode()})
+		}
+		return &rows[i]
+	}
+	for _, x := range p.gateway.Pools() {
+		row(x.User).Servers += x.Open
+	}
+	for _, c := range p.gateway.Clients() {
+		row(c.User).Clients++
 	}
 	return rows
 }

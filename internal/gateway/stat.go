@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"cmp"
+	"maps"
 	"net"
 	"slices"
 	"time"
@@ -89,6 +90,42 @@ func (s *Server) Catalog(name string) *catalog.Snapshot {
 		}
 	}
 	return nil
+}
+
+// ServerStat is one server connection as it is now.
+type ServerStat struct {
+	Database, User string
+	Client         uint32 // virtual pid of the client that holds it, 0: none
+	Pinned         bool
+	App            string
+	pool.ConnStat
+}
+
+// Servers returns the server connections.
+func (s *Server) Servers() []ServerStat {
+	holders := map[uint64]*session{}
+	for _, c := range s.all() {
+		holders[c.owner] = c
+	}
+	var list []ServerStat
+	for _, d := range s.allDatabases() {
+		d.mu.Lock()
+		pools := maps.Clone(d.pools)
+		d.mu.Unlock()
+		for user, p := range pools {
+			for _, c := range p.Conns() {
+				x := ServerStat{Database: d.name, User: user, ConnStat: c}
+				if h := holders[c.Owner]; h != nil {
+					x.Client, x.Pinned = h.pid, h.pins.Load() != 0
+					if app := h.app.Load(); app != nil {
+						x.App = *app
+					}
+				}
+				list = append(list, x)
+			}
+		}
+	}
+	return list
 }
 
 // Query runs one statement of our own on a pooled server connection.

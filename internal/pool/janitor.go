@@ -2,6 +2,8 @@ package pool
 
 import (
 	"crypto/tls"
+	"net"
+	"slices"
 	"syscall"
 	"time"
 
@@ -122,4 +124,28 @@ func (p *Pool) Stat() Stat {
 	s.Buckets = len(p.buckets.known)
 	p.buckets.mu.Unlock()
 	return s
+}
+
+// ConnStat is one server connection as it is now.
+type ConnStat struct {
+	PID           uint32
+	Owner         uint64 // its holder, 0: free
+	Idle          bool
+	Connected     time.Time
+	Remote, Local net.Addr
+}
+
+// Conns returns the server connections, oldest first.
+func (p *Pool) Conns() []ConnStat {
+	p.mu.Lock()
+	list := make([]ConnStat, 0, len(p.all))
+	for c := range p.all {
+		list = append(list, ConnStat{
+			PID: c.PID, Owner: c.state.Load() >> 16, Idle: c.where >= 0, Connected: c.created,
+			Remote: c.Net.RemoteAddr(), Local: c.Net.LocalAddr(),
+		})
+	}
+	p.mu.Unlock()
+	slices.SortFunc(list, func(a, b ConnStat) int { return a.Connected.Compare(b.Connected) })
+	return list
 }

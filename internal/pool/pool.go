@@ -53,7 +53,8 @@ type Pool struct {
 	// mu protects what follows. Nothing that can block happens under it.
 	mu       sync.Mutex
 	idle     []*Conn // last released at the end
-	open     int     // connections that exist or are being dialled
+	all      map[*Conn]struct{}
+	open     int // connections that exist or are being dialled
 	closed   bool
 	waiting  waiters
 	control  waiters // work of our own, served first
@@ -75,7 +76,7 @@ func New(opt Options) *Pool {
 	if opt.ConnectTimeout <= 0 {
 		opt.ConnectTimeout = 5 * time.Second
 	}
-	p := &Pool{ID: lastID.Add(1), opt: opt, buckets: newBuckets()}
+	p := &Pool{all: map[*Conn]struct{}{}, ID: lastID.Add(1), opt: opt, buckets: newBuckets()}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	go p.janitor()
 	return p
@@ -180,6 +181,7 @@ func (p *Pool) dialFor(owner uint64) (*Conn, error) {
 		return nil, ErrClosed
 	}
 	p.dialErr = nil
+	p.all[c] = struct{}{}
 	p.mu.Unlock()
 	return p.grant(c, owner), nil
 }
@@ -309,6 +311,7 @@ func (p *Pool) Discard(c *Conn) {
 	_ = c.Net.Close()
 	p.mu.Lock()
 	p.open--
+	delete(p.all, c)
 	p.wakeLocked()
 	p.mu.Unlock()
 }
