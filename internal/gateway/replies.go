@@ -235,6 +235,8 @@ func (s *session) serverGone(err error) error {
 		if s.answered {
 			_ = s.conn.Stream.Flush()
 		}
+		// An error behind half a message would be read as its other half.
+		s.answered = s.answered || s.conn.Stream.Midway()
 		s.lose()
 	}
 	return serverLost(err)

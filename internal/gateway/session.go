@@ -62,7 +62,7 @@ type session struct {
 	ddl      bool // the open transaction changed the catalog
 	noRoute  bool // SET qvpgw.route = off
 	noCache  bool
-	answered bool // a FATAL error was passed to the client
+	answered bool // the client was passed a FATAL error, or a message that will not end: it can be told nothing more
 
 	named       map[string]*statement // the client's prepared statements
 	unnamed     statement
@@ -143,6 +143,9 @@ func (s *session) end(err error) {
 
 // tell writes an ErrorResponse without regard to the conversation.
 func (s *session) tell(e *Error) {
+	if s.conn != nil && s.conn.Stream.Midway() {
+		return // it would be read as the rest of that message
+	}
 	f := e.fields()
 	f.Severity, f.SeverityV = "FATAL", "FATAL"
 	_ = s.net.SetWriteDeadline(time.Now().Add(time.Second))
