@@ -162,7 +162,7 @@ func (s *session) remembered(g *group) (bool, error) {
 	snapshot := *rows[0][0]
 	key := s.cacheKey(g)
 	if e, ok := s.srv.opt.Cache.Get(key); ok {
-		if e.Snapshot == snapshot || s.srv.trustCache {
+		if e.Snapshot == snapshot || s.srv.unproven.Load() {
 			s.srv.m.CacheHits.Inc()
 			s.routed(metrics.Cached, router.ReasonHit, g)
 			return true, s.conn.Stream.Inject(e.Reply)

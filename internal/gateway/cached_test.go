@@ -269,7 +269,7 @@ func TestNoReaderSeesAnOlderVersionThanOneAcknowledgedBefore(t *testing.T) {
 
 	t.Run("without validation stale answers are seen", func(t *testing.T) {
 		g, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 4}})
-		gateway.Unvalidated(g)
+		gateway.Unproven(g)
 		if stale, reads, _ := history(t, g, addr, dsn, 300*time.Millisecond); stale == 0 {
 			t.Errorf("none of %d answers was stale: the checker sees nothing", reads)
 		}

@@ -1,5 +1,5 @@
 package gateway
 
-// Unvalidated has cached answers given without a look at the database, for the
-// test that must see stale ones then (trap T17).
-func Unvalidated(s *Server) { s.trustCache = true }
+// Unproven has answers from memory and from aggregates given without proof, for the
+// tests that must see wrong ones then (trap T17).
+func Unproven(s *Server) { s.unproven.Store(true) }

@@ -149,7 +149,7 @@ func (s *session) readGuard() (guardAnswer, error) {
 		return guardError, nil
 	case err != nil:
 		return guardError, s.serverError(err)
-	case len(rows) == 1 && len(rows[0]) == 1 && rows[0][0] != nil && *rows[0][0] == "t":
+	case s.srv.unproven.Load(), len(rows) == 1 && len(rows[0]) == 1 && rows[0][0] != nil && *rows[0][0] == "t":
 		return guardYes, nil
 	}
 	return guardNo, nil

@@ -99,7 +99,7 @@ type Server struct {
 	reasons   map[router.Reason]metrics.Counter // by reason code
 	rules     map[string]metrics.RuleHits       // by rule
 
-	trustCache bool // cached answers are not validated: for the test that must see it
+	unproven atomic.Bool // answers are not validated and guards not heeded: for the tests that must see it
 }
 
 // ErrServerClosed is what Serve returns after Shutdown.
