@@ -1,0 +1,175 @@
+package gateway_test
+
+import (
+	"errors"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"qvpgw/internal/gateway"
+	"qvpgw/internal/pool"
+	"qvpgw/internal/wire"
+)
+
+func TestNotificationsReachAnIdleListener(t *testing.T) {
+	dsn := nativeDatabase(t, "")
+	_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 2}})
+	listener, other := dial(t, addr, dsn), dial(t, addr, dsn)
+	listener.must("LISTEN news")
+	if got := listener.pins(); got != "listen" {
+		t.Errorf("pinned by %q", got)
+	}
+	other.must("NOTIFY news, 'from another'")
+	if got := listener.next(); got != "notification news from another of another's" {
+		t.Errorf("got %q", got)
+	}
+	// Its own comes with the reply, from the process that it takes for its own.
+	want := []string{"complete NOTIFY", "notification news mine of its own", "ready I"}
+	if got := listener.query("NOTIFY news, 'mine'"); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	for range 3 {
+		other.must("SELECT pg_notify('news', 'again')")
+		if got := listener.next(); got != "notification news again of another's" {
+			t.Errorf("got %q", got)
+		}
+		listener.want("SELECT 1", "1")
+	}
+	listener.must("UNLISTEN *")
+	other.must("NOTIFY news, 'unheard'")
+	listener.want("SELECT 2", "2")
+	listener.must("LISTEN news")
+	listener.must("DISCARD ALL")
+	other.must("NOTIFY news, 'unheard'")
+	if got := listener.query("SELECT 3"); rowsOf(got) != "3" || len(got) != 4 {
+		t.Errorf("after DISCARD ALL: got %q", got)
+	}
+	if got := listener.pins(); got != "" {
+		t.Errorf("after DISCARD ALL pinned by %q", got)
+	}
+}
+
+// cancel sends a cancel request for a client.
+func cancel(t *testing.T, addr string, pid uint32, key []byte) {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	m := &pgproto3.CancelRequest{ProcessID: pid, SecretKey: key}
+	b, err := m.Encode(nil)
+	if err == nil {
+		_, err = conn.Write(b)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(patience))
+	_, _ = conn.Read(make([]byte, 1)) // until the gateway closes
+}
+
+func TestACancelNeedsTheClientsWholeKey(t *testing.T) {
+	dsn := nativeDatabase(t, "")
+	_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 2}})
+	for _, v := range []struct {
+		version uint32
+		key     int
+	}{{pgproto3.ProtocolVersion30, 4}, {pgproto3.ProtocolVersion32, 32}} {
+		p, err := login(t, addr, dsn, v.version)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(p.key) != v.key {
+			t.Errorf("protocol %x: the key has %d bytes, want %d", v.version, len(p.key), v.key)
+		}
+		p.send(simple("SELECT pg_sleep(30)"))
+		wrong := slices.Clone(p.key)
+		wrong[len(wrong)-1] ^= 1
+		cancel(t, addr, p.pid, wrong)
+		cancel(t, addr, p.pid, p.key[:len(p.key)-1])
+		cancel(t, addr, p.pid+1, p.key)
+		_ = p.conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		if n, err := p.conn.Read(make([]byte, 1)); err == nil {
+			t.Fatalf("a wrong key: %d bytes came", n)
+		}
+		cancel(t, addr, p.pid, p.key)
+		if got := rowsOf(p.reply(1)); got != "57014" {
+			t.Errorf("protocol %x: got %q", v.version, got)
+		}
+		p.want("SELECT 1", "1")
+	}
+}
+
+// Npgsql and pgjdbc pools reset their connections before they hand them on.
+func TestDiscardAllFreesTheServerConnection(t *testing.T) {
+	dsn := nativeDatabase(t, stateSchema)
+	_, a, b := handOver(t, dsn)
+	for _, sql := range []string{
+		"SELECT tenant('x')", "LISTEN news", "CREATE TEMP TABLE scratch (x int)", "PREPARE q AS SELECT 1", "SELECT pg_advisory_lock(1)",
+		"SELECT setseed(0.1)", "DO $$ BEGIN END $$", "INSERT INTO watched VALUES (1)", "SET ROLE plain", "LOAD 'plpgsql'",
+		"BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1; COMMIT", "SELECT set_config('app.' || 'user', 'dynamic', false)",
+	} {
+		a.must(sql)
+		if a.pins() == "" {
+			t.Errorf("%s: not pinned", sql)
+		}
+		a.must("DISCARD ALL")
+		if got := a.pins(); got != "" {
+			t.Errorf("%s: pinned by %s after DISCARD ALL", sql, got)
+		}
+		b.want("SELECT coalesce(current_setting('app.user', true), '') || coalesce(current_setting('app.tenant', true), '') || current_user", "postgres")
+	}
+	b.want("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'", "0")
+}
+
+func TestOrdinaryStatementsDoNotPin(t *testing.T) {
+	dsn := nativeDatabase(t, stateSchema)
+	_, a, b := handOver(t, dsn)
+	for _, sql := range []string{
+		"SELECT 1", "SET work_mem = '5MB'", "SET app.user = 'me'", "BEGIN; SET LOCAL work_mem = '6MB'; COMMIT", "INSERT INTO plain (note) VALUES ('x')",
+		"SELECT nextval('numbers')", "UPDATE plain SET note = upper(note)", "DELETE FROM plain", "NOTIFY news", "SELECT pg_advisory_xact_lock(1)",
+		"CREATE TABLE made (x int)", "DROP TABLE made", "EXPLAIN SELECT 1", "SHOW work_mem", "BEGIN; DECLARE c CURSOR FOR SELECT 1; FETCH c; COMMIT", "SELECT 1/0",
+		"VALUES (1), (2)", "TABLE plain", "COPY plain TO STDOUT", "SELECT now(), random(), version()", "TRUNCATE plain", "ANALYZE plain",
+	} {
+		a.query(sql)
+		if got := a.pins(); got != "" {
+			t.Fatalf("%s: pinned by %s", sql, got)
+		}
+		b.want("SELECT current_setting('work_mem'), coalesce(current_setting('app.user', true), '')", "4MB|")
+	}
+}
+
+func TestTheConsoleIsADatabase(t *testing.T) {
+	dsn := nativeDatabase(t, "")
+	_, addr := serve(t, dsn, gateway.Options{
+		Version: "test",
+		Console: func(text string) (gateway.Table, error) {
+			switch text {
+			case "SHOW VERSION;":
+				return gateway.Table{Columns: []wire.Field{{Name: "version", TypeOID: 25, TypeSize: -1, TypMod: -1}}, Rows: [][]string{{"one"}}, Tag: "SHOW"}, nil
+			case "RELOAD":
+				return gateway.Table{}, &gateway.Error{Code: "0A000", Message: "no"}
+			}
+			return gateway.Table{}, errors.New("no such command")
+		},
+	})
+	for _, name := range []string{"pgbouncer", "qvpgw"} {
+		p := dial(t, addr, dsn, "database="+name)
+		if !strings.Contains(p.params["server_version"], "qvpgw test") {
+			t.Errorf("server_version is %q", p.params["server_version"])
+		}
+		p.want("SHOW VERSION;", "one")
+		p.want("RELOAD", "0A000")
+		p.want("anything", "42601")
+		p.want("SHOW VERSION;", "one")
+		p.send(parse("", "SHOW VERSION"), sync1)
+		if got := rowsOf(p.reply(1)); got != "0A000" {
+			t.Errorf("by the extended protocol: got %q", got)
+		}
+	}
+}
