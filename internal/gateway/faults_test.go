@@ -16,7 +16,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
-	"qvpgw/internal/catalog"
 	"qvpgw/internal/gateway"
 	"qvpgw/internal/pgtest"
 	"qvpgw/internal/pool"
@@ -515,88 +514,6 @@ func TestAPipelineIsWrittenWholeBeforeAnythingIsRead(t *testing.T) {
 	}
 	if used := int64(most) - int64(before.HeapInuse); used > 64<<20 {
 		t.Errorf("%d MB more heap were in use", used>>20)
-	}
-	wantWhole(t, g)
-}
-
-// scripted serves a server that plays a script after the gateway's question about
-// its settings.
-func scripted(t *testing.T, script string) (g *gateway.Server, addr string) {
-	server := pgtest.MustScript(t, `
-		startup
-		> Query
-		< RowDescription a:25 b:25 c:25 d:25 e:25 f:25
-		< DataRow public UTC on postgres "read committed" off
-		< CommandComplete "SELECT 1"
-		< ReadyForQuery I
-	`+script).Serve(t)
-	return startGateway(t, "postgres://postgres@"+server+"/x?sslmode=disable", gateway.Options{
-		Pool: pool.Options{Size: 1},
-		NewLoader: func() func(gateway.QueryFunc, *catalog.Snapshot) (*catalog.Snapshot, error) {
-			return func(gateway.QueryFunc, *catalog.Snapshot) (*catalog.Snapshot, error) { return &catalog.Snapshot{}, nil }
-		},
-	})
-}
-
-func TestAServerThatEndsInTheMiddleOfAnAnswerIs08006(t *testing.T) {
-	for name, script := range map[string]string{
-		"before it": `
-			> Query "SELECT 1"
-			< close`,
-		"between two messages": `
-			> Query "SELECT 1"
-			< RowDescription n:23
-			< DataRow "1"
-			< close`,
-		"with a length out of range": `
-			> Query "SELECT 1"
-			< raw 44 00 00 00 01
-			> close`,
-		"with a message that nothing asked for": `
-			> Query "SELECT 1"
-			< raw 31 00 00 00 04
-			< raw 74 00 00 00 06 00 00
-			< raw 7a 00 00 00 04
-			> close`,
-	} {
-		t.Run(name, func(t *testing.T) {
-			g, addr := scripted(t, script)
-			conn, f := rawLogin(t, addr, "postgres://h/x")
-			defer conn.Close()
-			f.Send(&pgproto3.Query{String: "SELECT 1"})
-			if err := f.Flush(); err != nil {
-				t.Fatal(err)
-			}
-			if e := readError(t, f); e.Code != "08006" || e.Severity != "FATAL" {
-				t.Errorf("got %s %s %s", e.Severity, e.Code, e.Message)
-			}
-			wantWhole(t, g)
-		})
-	}
-}
-
-func TestARowThatTheServerDidNotFinishIsNotFilledUp(t *testing.T) {
-	g, addr := scripted(t, `
-		> Query "SELECT 1"
-		< RowDescription n:25
-		< DataRow whole
-		< raw 44 00 00 00 30 00 01 00 00 00 26 61
-		sleep 50ms
-		< close`)
-	conn, f := rawLogin(t, addr, "postgres://h/x")
-	defer conn.Close()
-	f.Send(&pgproto3.Query{String: "SELECT 1"})
-	if err := f.Flush(); err != nil {
-		t.Fatal(err)
-	}
-	for {
-		m, err := f.Receive()
-		if err != nil {
-			break
-		}
-		if d, ok := m.(*pgproto3.DataRow); ok && string(d.Values[0]) != "whole" {
-			t.Errorf("the client got the row %q", d.Values)
-		}
 	}
 	wantWhole(t, g)
 }

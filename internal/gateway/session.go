@@ -260,24 +260,9 @@ func (s *session) abandon() {
 		if c.BeginCancel(s.owner) {
 			go func() { _ = c.Cancel(s.cancelContext()) }()
 		}
-		var b []byte
-		if s.cv.copying {
-			b = wire.AppendCopyFail(b, "the client hung up")
-			s.cv.copying = false
-		}
-		if s.cv.group || s.cv.skip {
-			b = wire.AppendSync(b)
-			s.cv.expect(reply{msg: wire.Sync})
-		}
-		if _, err := c.Net.Write(b); err != nil {
+		if err := s.breakOff(); err != nil {
 			s.lose()
 			return
-		}
-		for s.cv.queue.n > 0 && !s.cv.copying {
-			if err := s.step(); err != nil {
-				s.lose()
-				return
-			}
 		}
 	}
 	if s.cv.tx != wire.Idle {
@@ -293,6 +278,31 @@ func (s *session) abandon() {
 	s.held.Store(nil)
 	s.conn = nil
 	s.pool.Release(c)
+}
+
+// breakOff has the server answer everything that was sent to it, and ends the
+// COPYs that it asks the client for meanwhile.
+func (s *session) breakOff() error {
+	for !s.cv.idle() {
+		var b []byte
+		if s.cv.copying {
+			b = wire.AppendCopyFail(b, "the client hung up")
+			s.cv.copying = false
+		}
+		if s.cv.group || s.cv.skip {
+			b = wire.AppendSync(b)
+			s.cv.expect(reply{msg: wire.Sync})
+		}
+		if _, err := s.conn.Net.Write(b); err != nil {
+			return err
+		}
+		for s.cv.queue.n > 0 && !s.cv.copying {
+			if err := s.step(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // discard is a destination that swallows everything.
