@@ -80,7 +80,7 @@ func TestNearestNeighboursAreAnsweredFromMemoryUntilTheDatabaseChanges(t *testin
 			if describe {
 				list = append(list, &pgproto3.Describe{ObjectType: 'P'})
 			}
-			return append(list, run1("", 0), sync1)
+			return append(list, runPortal("", 0), endGroup)
 		}
 		seen := map[string]bool{}
 		for _, formats := range [][]int16{nil, {1}, {0, 1}} {
@@ -104,9 +104,9 @@ func TestNearestNeighboursAreAnsweredFromMemoryUntilTheDatabaseChanges(t *testin
 		if len(seen) != 24 {
 			t.Errorf("%d different answers, want 24", len(seen))
 		}
-		p.extended(parse("named", text), sync1)
+		p.extended(parse("named", text), endGroup)
 		for i, want := range []string{miss, hit} {
-			p.extended(&pgproto3.Bind{PreparedStatement: "named", Parameters: [][]byte{[]byte("[9,0,0]"), []byte("1")}}, describe('P', ""), run1("", 0), sync1)
+			p.extended(&pgproto3.Bind{PreparedStatement: "named", Parameters: [][]byte{[]byte("[9,0,0]"), []byte("1")}}, describe('P', ""), runPortal("", 0), endGroup)
 			if got := p.route(); got != want {
 				t.Errorf("named, execution %d: %s", i, got)
 			}

@@ -34,12 +34,12 @@ func describe(kind byte, name string) message {
 
 func closing(kind byte, name string) message { return &pgproto3.Close{ObjectType: kind, Name: name} }
 
-func run1(portal string, rows uint32) message {
+func runPortal(portal string, rows uint32) message {
 	return &pgproto3.Execute{Portal: portal, MaxRows: rows}
 }
 func simple(sql string) message { return &pgproto3.Query{String: sql} }
 
-var sync1 message = &pgproto3.Sync{}
+var endGroup message = &pgproto3.Sync{}
 
 // dialogues are conversations by the extended protocol that must look the same as
 // with the server itself. Every step ends in one ReadyForQuery; between the steps
@@ -49,87 +49,87 @@ var dialogues = []struct {
 	steps [][]message
 }{
 	{"the unnamed statement lives until the next one", [][]message{
-		{parse("", "SELECT 1 AS a"), sync1},
-		{bind("", ""), run1("", 0), sync1},
-		{describe('S', ""), sync1},
-		{bind("", ""), run1("", 0), sync1},
-		{parse("", "SELECT bad"), sync1},
-		{bind("", ""), run1("", 0), sync1},
-		{parse("", "SELECT $1::int + 1"), sync1},
-		{bind("", "", "41"), describe('P', ""), run1("", 0), sync1},
-		{closing('S', ""), sync1},
-		{bind("", "", "41"), run1("", 0), sync1},
-		{parse("", "SELECT 2"), sync1},
+		{parse("", "SELECT 1 AS a"), endGroup},
+		{bind("", ""), runPortal("", 0), endGroup},
+		{describe('S', ""), endGroup},
+		{bind("", ""), runPortal("", 0), endGroup},
+		{parse("", "SELECT bad"), endGroup},
+		{bind("", ""), runPortal("", 0), endGroup},
+		{parse("", "SELECT $1::int + 1"), endGroup},
+		{bind("", "", "41"), describe('P', ""), runPortal("", 0), endGroup},
+		{closing('S', ""), endGroup},
+		{bind("", "", "41"), runPortal("", 0), endGroup},
+		{parse("", "SELECT 2"), endGroup},
 		{simple("SELECT 3")},
-		{bind("", ""), run1("", 0), sync1},
+		{bind("", ""), runPortal("", 0), endGroup},
 	}},
 	{"named statements", [][]message{
-		{parse("s", "SELECT $1::int AS n"), describe('S', "s"), sync1},
-		{bind("", "s", "1"), run1("", 0), sync1},
-		{parse("s", "SELECT 'another'"), sync1},
-		{bind("", "s", "2"), describe('P', ""), run1("", 0), sync1},
-		{closing('S', "s"), sync1},
-		{bind("", "s", "3"), run1("", 0), sync1},
-		{parse("s", "SELECT 'another'"), bind("", "s"), run1("", 0), sync1},
-		{closing('S', "s"), parse("s", "SELECT 'third'"), bind("", "s"), run1("", 0), sync1},
-		{parse("t", "SELECT no_column"), sync1},
-		{bind("", "t"), run1("", 0), sync1},
-		{parse("t", "SELECT 4"), bind("", "nothing"), parse("u", "SELECT 5"), sync1},
-		{describe('S', "t"), sync1},
-		{describe('S', "u"), sync1},
-		{bind("", "s", "too", "many"), sync1},
-		{describe('S', "_qvpgw_1"), sync1},
+		{parse("s", "SELECT $1::int AS n"), describe('S', "s"), endGroup},
+		{bind("", "s", "1"), runPortal("", 0), endGroup},
+		{parse("s", "SELECT 'another'"), endGroup},
+		{bind("", "s", "2"), describe('P', ""), runPortal("", 0), endGroup},
+		{closing('S', "s"), endGroup},
+		{bind("", "s", "3"), runPortal("", 0), endGroup},
+		{parse("s", "SELECT 'another'"), bind("", "s"), runPortal("", 0), endGroup},
+		{closing('S', "s"), parse("s", "SELECT 'third'"), bind("", "s"), runPortal("", 0), endGroup},
+		{parse("t", "SELECT no_column"), endGroup},
+		{bind("", "t"), runPortal("", 0), endGroup},
+		{parse("t", "SELECT 4"), bind("", "nothing"), parse("u", "SELECT 5"), endGroup},
+		{describe('S', "t"), endGroup},
+		{describe('S', "u"), endGroup},
+		{bind("", "s", "too", "many"), endGroup},
+		{describe('S', "_qvpgw_1"), endGroup},
 	}},
 	{"DEALLOCATE and EXECUTE", [][]message{
-		{parse("s", "SELECT 1"), sync1},
+		{parse("s", "SELECT 1"), endGroup},
 		{simple("DEALLOCATE s")},
-		{bind("", "s"), run1("", 0), sync1},
-		{parse("s", "SELECT 2"), sync1},
-		{parse("", "DEALLOCATE s"), bind("", ""), describe('P', ""), run1("", 0), sync1},
-		{bind("", "s"), run1("", 0), sync1},
-		{parse("s", "SELECT 3"), sync1},
+		{bind("", "s"), runPortal("", 0), endGroup},
+		{parse("s", "SELECT 2"), endGroup},
+		{parse("", "DEALLOCATE s"), bind("", ""), describe('P', ""), runPortal("", 0), endGroup},
+		{bind("", "s"), runPortal("", 0), endGroup},
+		{parse("s", "SELECT 3"), endGroup},
 		{simple("DEALLOCATE ALL")},
-		{describe('S', "s"), sync1},
-		{parse("s", "SELECT 4"), sync1},
+		{describe('S', "s"), endGroup},
+		{parse("s", "SELECT 4"), endGroup},
 		{simple("DISCARD ALL")},
-		{bind("", "s"), run1("", 0), sync1},
+		{bind("", "s"), runPortal("", 0), endGroup},
 		{simple("PREPARE s AS SELECT 5")},
-		{bind("", "s"), describe('P', ""), run1("", 0), sync1},
-		{closing('S', "s"), sync1},
+		{bind("", "s"), describe('P', ""), runPortal("", 0), endGroup},
+		{closing('S', "s"), endGroup},
 		{simple("EXECUTE s")},
 		{simple("DEALLOCATE s")},
 	}},
 	{"transactions and errors", [][]message{
-		{parse("b", "BEGIN"), bind("", "b"), run1("", 0), sync1},
-		{parse("s", "SELECT 1"), sync1},
-		{parse("", "SELECT 1/0"), bind("", ""), run1("", 0), bind("", "s"), run1("", 0), sync1},
-		{bind("", "s"), run1("", 0), sync1},
-		{parse("t", "SELECT 2"), sync1},
+		{parse("b", "BEGIN"), bind("", "b"), runPortal("", 0), endGroup},
+		{parse("s", "SELECT 1"), endGroup},
+		{parse("", "SELECT 1/0"), bind("", ""), runPortal("", 0), bind("", "s"), runPortal("", 0), endGroup},
+		{bind("", "s"), runPortal("", 0), endGroup},
+		{parse("t", "SELECT 2"), endGroup},
 		{simple("ROLLBACK")},
-		{bind("", "s"), run1("", 0), sync1},
-		{bind("", "t"), run1("", 0), sync1},
+		{bind("", "s"), runPortal("", 0), endGroup},
+		{bind("", "t"), runPortal("", 0), endGroup},
 	}},
 	{"portals and row limits", [][]message{
-		{parse("s", "SELECT generate_series(1, 5)"), bind("p", "s"), run1("p", 2), run1("p", 2), run1("p", 2), sync1},
-		{run1("p", 2), sync1},
+		{parse("s", "SELECT generate_series(1, 5)"), bind("p", "s"), runPortal("p", 2), runPortal("p", 2), runPortal("p", 2), endGroup},
+		{runPortal("p", 2), endGroup},
 		{simple("BEGIN")},
-		{bind("p", "s"), run1("p", 2), sync1},
-		{describe('P', "p"), run1("p", 2), sync1},
-		{closing('P', "p"), run1("p", 2), sync1},
+		{bind("p", "s"), runPortal("p", 2), endGroup},
+		{describe('P', "p"), runPortal("p", 2), endGroup},
+		{closing('P', "p"), runPortal("p", 2), endGroup},
 		{simple("COMMIT")},
-		{describe('P', "p"), sync1},
+		{describe('P', "p"), endGroup},
 	}},
 	{"several statements in one group", [][]message{
-		{parse("", "SELECT 1"), bind("", ""), run1("", 0), parse("", "SELECT 2"), bind("", ""), run1("", 0), sync1},
-		{parse("a", "SELECT 1"), parse("b", "SELECT 2"), bind("x", "a"), bind("y", "b"), run1("y", 0), run1("x", 0), sync1},
-		{bind("", "a"), run1("", 0), bind("", "b"), run1("", 0), parse("", "SELECT 1/0"), bind("", ""), run1("", 0), sync1},
-		{parse("", ""), bind("", ""), run1("", 0), sync1},
-		{parse("", "SELECT 1; SELECT 2"), sync1},
-		{parse("", "SET work_mem = '5MB'"), bind("", ""), run1("", 0), parse("", "SHOW work_mem"), bind("", ""), run1("", 0), sync1},
+		{parse("", "SELECT 1"), bind("", ""), runPortal("", 0), parse("", "SELECT 2"), bind("", ""), runPortal("", 0), endGroup},
+		{parse("a", "SELECT 1"), parse("b", "SELECT 2"), bind("x", "a"), bind("y", "b"), runPortal("y", 0), runPortal("x", 0), endGroup},
+		{bind("", "a"), runPortal("", 0), bind("", "b"), runPortal("", 0), parse("", "SELECT 1/0"), bind("", ""), runPortal("", 0), endGroup},
+		{parse("", ""), bind("", ""), runPortal("", 0), endGroup},
+		{parse("", "SELECT 1; SELECT 2"), endGroup},
+		{parse("", "SET work_mem = '5MB'"), bind("", ""), runPortal("", 0), parse("", "SHOW work_mem"), bind("", ""), runPortal("", 0), endGroup},
 		{simple("SHOW work_mem")},
 	}},
 	{"our own settings", [][]message{
-		{sync1},
+		{endGroup},
 	}},
 }
 
@@ -174,7 +174,7 @@ func TestLiteralsMeanWhatTheyMeantToTheClientThatWroteThem(t *testing.T) {
 			want string
 		}{{day, "2024-01-02|1"}, {month, "2024-02-01|2"}} {
 			if c.p.params["seen"] == "" {
-				c.p.extended(parse("s", text), sync1)
+				c.p.extended(parse("s", text), endGroup)
 				c.p.params["seen"] = "yes"
 			}
 			if got := rowsOf(c.p.extended(execute("s")...)); got != c.want {
@@ -191,7 +191,7 @@ func TestLiteralsMeanWhatTheyMeantToTheClientThatWroteThem(t *testing.T) {
 		holder := dial(t, addr, dsn)
 		for name, set := range map[string]string{"session": "SET DateStyle = 'ISO, DMY'", "transaction": "BEGIN; SET DateStyle = 'ISO, DMY'", "local": "BEGIN; SET LOCAL DateStyle = 'ISO, DMY'"} {
 			p := dial(t, addr, dsn)
-			p.extended(parse("late "+name, text+", '"+name+"'"), sync1)
+			p.extended(parse("late "+name, text+", '"+name+"'"), endGroup)
 			p.must(set)
 			// In the transactions it has the server connection of the Parse or the
 			// other one: both are asked.
@@ -236,7 +236,7 @@ func TestMoreStatementsThanAServerConnectionKeeps(t *testing.T) {
 		for i := range n {
 			all = append(all, parse(fmt.Sprint("s", i), fmt.Sprintf("SELECT %d + $1::int", i)))
 		}
-		for _, l := range c.extended(append(all, sync1)...) {
+		for _, l := range c.extended(append(all, endGroup)...) {
 			if l != "ParseComplete" && l != "ready I" {
 				t.Fatalf("got %q", l)
 			}
@@ -247,10 +247,10 @@ func TestMoreStatementsThanAServerConnectionKeeps(t *testing.T) {
 			var all []message
 			var want []string
 			for i := range n {
-				all = append(all, bind("", fmt.Sprint("s", i), fmt.Sprint(round)), run1("", 0))
+				all = append(all, bind("", fmt.Sprint("s", i), fmt.Sprint(round)), runPortal("", 0))
 				want = append(want, fmt.Sprint(i+round))
 			}
-			if got := rowsOf(c.extended(append(all, sync1)...)); got != strings.Join(want, ";") {
+			if got := rowsOf(c.extended(append(all, endGroup)...)); got != strings.Join(want, ";") {
 				t.Fatalf("got %.200q", got)
 			}
 		}

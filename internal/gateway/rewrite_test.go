@@ -428,11 +428,11 @@ func TestOnlyAStatementAloneIsRewritten(t *testing.T) {
 		group  []message
 		server []string
 	}{
-		{"a row limit", "", parsed(bind("", ""), run1("", 5), sync1), []string{"original, extended"}},
-		{"a named portal", "", parsed(bind("p", ""), run1("p", 0), sync1), []string{"original, extended"}},
-		{"two executions", "", parsed(bind("", ""), run1("", 0), bind("", ""), run1("", 0), sync1), []string{"original, extended"}},
-		{"a Describe of the statement", "", parsed(describe('S', ""), bind("", ""), run1("", 0), sync1), []string{"original, extended"}},
-		{"an open transaction", "BEGIN", parsed(bind("", ""), run1("", 0), sync1), []string{"BEGIN", "original, extended"}},
+		{"a row limit", "", parsed(bind("", ""), runPortal("", 5), endGroup), []string{"original, extended"}},
+		{"a named portal", "", parsed(bind("p", ""), runPortal("p", 0), endGroup), []string{"original, extended"}},
+		{"two executions", "", parsed(bind("", ""), runPortal("", 0), bind("", ""), runPortal("", 0), endGroup), []string{"original, extended"}},
+		{"a Describe of the statement", "", parsed(describe('S', ""), bind("", ""), runPortal("", 0), endGroup), []string{"original, extended"}},
+		{"an open transaction", "BEGIN", parsed(bind("", ""), runPortal("", 0), endGroup), []string{"BEGIN", "original, extended"}},
 		{"two statements", "", []message{simple(hourly + "; SELECT 1")}, []string{hourly + "; SELECT 1"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -129,9 +129,9 @@ func asks(sql string, args []string, how string) ([]message, int) {
 	case "named":
 		b.PreparedStatement = "s"
 		again := *b
-		return []message{parse("s", sql), describe('S', "s"), sync1, b, describe('P', ""), run1("", 0), sync1, &again, run1("", 0), sync1, closing('S', "s"), sync1}, 4
+		return []message{parse("s", sql), describe('S', "s"), endGroup, b, describe('P', ""), runPortal("", 0), endGroup, &again, runPortal("", 0), endGroup, closing('S', "s"), endGroup}, 4
 	}
-	return []message{parse("", sql), b, describe('P', ""), run1("", 0), sync1}, 1
+	return []message{parse("", sql), b, describe('P', ""), runPortal("", 0), endGroup}, 1
 }
 
 func TestRoutedAnswersAreTheDatabasesOwn(t *testing.T) {
@@ -189,14 +189,14 @@ func TestRoutedAnswersAreTheDatabasesOwn(t *testing.T) {
 			t.Errorf("with rows of its own a transaction sees %q", own)
 		}
 		for name, list := range map[string][]message{
-			"two executions":   {parse("", sql), bind("", ""), run1("", 0), bind("", ""), run1("", 0), sync1},
-			"two statements":   {parse("", sql), bind("", ""), run1("", 0), parse("", "SELECT 1"), bind("", ""), run1("", 0), sync1},
-			"a row limit":      {parse("", routedText(0)), bind("", ""), run1("", 3), run1("", 2), sync1},
-			"a write before":   {parse("", insert), bind("", ""), run1("", 0), parse("", sql), bind("", ""), run1("", 0), parse("", "SELECT 1/0"), bind("", ""), run1("", 0), sync1},
+			"two executions":   {parse("", sql), bind("", ""), runPortal("", 0), bind("", ""), runPortal("", 0), endGroup},
+			"two statements":   {parse("", sql), bind("", ""), runPortal("", 0), parse("", "SELECT 1"), bind("", ""), runPortal("", 0), endGroup},
+			"a row limit":      {parse("", routedText(0)), bind("", ""), runPortal("", 3), runPortal("", 2), endGroup},
+			"a write before":   {parse("", insert), bind("", ""), runPortal("", 0), parse("", sql), bind("", ""), runPortal("", 0), parse("", "SELECT 1/0"), bind("", ""), runPortal("", 0), endGroup},
 			"a simple pair":    {simple(sql + "; SELECT 1")},
-			"a named portal":   {parse("", sql), bind("p", ""), describe('P', "p"), run1("p", 0), sync1},
-			"a failing bind":   {parse("", sql), bind("", "", "too many"), run1("", 0), sync1},
-			"a bad expression": {parse("", strings.Replace(sql, "max(high)", "max(high) / 0 ", 1)), bind("", ""), run1("", 0), sync1},
+			"a named portal":   {parse("", sql), bind("p", ""), describe('P', "p"), runPortal("p", 0), endGroup},
+			"a failing bind":   {parse("", sql), bind("", "", "too many"), runPortal("", 0), endGroup},
+			"a bad expression": {parse("", strings.Replace(sql, "max(high)", "max(high) / 0 ", 1)), bind("", ""), runPortal("", 0), endGroup},
 		} {
 			want, got := off.extended(list...), on.extended(list...)
 			if !slices.Equal(want, got) {

@@ -167,7 +167,7 @@ func TestTheConsoleIsADatabase(t *testing.T) {
 		p.want("RELOAD", "0A000")
 		p.want("anything", "42601")
 		p.want("SHOW VERSION;", "one")
-		p.send(parse("", "SHOW VERSION"), sync1)
+		p.send(parse("", "SHOW VERSION"), endGroup)
 		if got := rowsOf(p.reply(1)); got != "0A000" {
 			t.Errorf("by the extended protocol: got %q", got)
 		}
