@@ -179,3 +179,34 @@ func TestACopyThatStartsAfterItsClientIsGoneIsEnded(t *testing.T) {
 	}
 	wantWhole(t, g)
 }
+
+func TestAServerConnectionThatIsKilledAtItsLoginIsDialledAgain(t *testing.T) {
+	killed := pgtest.MustScript(t, `
+		> StartupMessage
+		< ErrorResponse FATAL 57P01 "terminating connection due to administrator command"
+		< close
+	`).Serve(t)
+	good := pgtest.MustScript(t, answered+`
+		> Query "SELECT 1"
+		< CommandComplete "SELECT 0"
+		< ReadyForQuery I
+	`).Serve(t)
+	dials := 0
+	_, addr := startGateway(t, "", gateway.Options{
+		Pool: pool.Options{Size: 1}, NewLoader: noCatalog,
+		Backend: func(string, string) (*pgconn.Config, error) {
+			c, err := pgconn.ParseConfig("postgres://postgres@" + good + "/x?sslmode=disable")
+			c.RuntimeParams = map[string]string{}
+			c.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				if dials++; dials == 1 {
+					addr = killed
+				}
+				return (&net.Dialer{}).DialContext(ctx, network, addr)
+			}
+			return c, err
+		},
+	})
+	if err := exec(mustDial(t, addr, "postgres://h/x"), "SELECT 1"); err != nil {
+		t.Errorf("the client got %v", err)
+	}
+}

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"qvpgw/internal/pool"
 	"qvpgw/internal/wire"
 )
@@ -162,6 +164,10 @@ func (s *session) attach() error {
 	for attempt := 0; ; attempt++ {
 		c, err := s.pool.Acquire(&s.waiter, s.owner, s.last, s.bucket, s.srv.opt.QueueTimeout)
 		if err != nil {
+			var pe *pgconn.PgError
+			if errors.As(err, &pe) && pe.Code == "57P01" && attempt < 3 {
+				continue // somebody ended it while it logged in
+			}
 			return noServer(err)
 		}
 		switched := !pool.Same(c.Bucket, s.bucket)
