@@ -164,7 +164,7 @@ func (c *client) set() error {
 		name, value = "application_name", c.tag()
 		sql = "SET application_name = '" + value + "'"
 	case 1:
-		name, value = "statement_timeout", strconv.Itoa(100_000_000+c.n*1000+c.rng.IntN(1000))
+		name, value = "statement_timeout", strconv.Itoa(100_000_001+c.n*1000+c.rng.IntN(998))
 		sql, value = "SET statement_timeout = "+value, value+"ms"
 	case 2:
 		name, value = "DateStyle", []string{"ISO, MDY", "ISO, DMY"}[c.rng.IntN(2)]
