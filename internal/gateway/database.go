@@ -25,6 +25,8 @@ type database struct {
 	wake    chan struct{} // read the catalog now
 	fresh   atomic.Bool   // the catalog is as new as the last call of stale
 
+	suspected atomic.Bool // see suspect
+
 	// mu protects what follows.
 	mu     sync.Mutex
 	pools  map[string]*pool.Pool
@@ -89,6 +91,7 @@ func (d *database) close() {
 // to time; what changes often whenever refresh was called.
 func (d *database) read(p *pool.Pool) {
 	if d.srv.opt.NewLoader == nil {
+		d.fresh.Store(true) // there is none to wait for
 		return
 	}
 	load := d.srv.opt.NewLoader()
@@ -105,8 +108,15 @@ func (d *database) read(p *pool.Pool) {
 	}
 	t := time.NewTicker(every)
 	defer t.Stop()
-	whole := true
+	whole, last := true, time.Time{}
 	for {
+		if d.suspected.Load() && time.Since(last) > suspectEvery {
+			whole = true
+		}
+		if whole {
+			d.suspected.Store(false)
+			last = time.Now()
+		}
 		d.readOnce(load, query, whole)
 		whole = false
 		select {
@@ -178,6 +188,15 @@ func (d *database) stale() {
 	d.mu.Unlock()
 	d.refresh()
 }
+
+// suspect says that the catalog may have changed: it is read again soon, at most
+// once in suspectEvery for this reason, and nobody waits for it.
+func (d *database) suspect() {
+	d.suspected.Store(true)
+	d.refresh()
+}
+
+const suspectEvery = time.Second
 
 // refresh has the catalog read soon; nobody waits for it.
 func (d *database) refresh() {

@@ -260,6 +260,10 @@ func (s *session) settle() error {
 			s.ddl = false
 			s.db.stale()
 		}
+		if s.perhapsDDL {
+			s.perhapsDDL = false
+			s.db.suspect()
+		}
 		s.resolve()
 		if err := s.lend(lendFor); err != nil {
 			return err

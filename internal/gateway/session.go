@@ -62,9 +62,11 @@ type session struct {
 	undone   bool          // an error undid pending, unless a savepoint keeps it
 	params   map[string]string
 	ddl      bool // the open transaction changed the catalog
-	noRoute  bool // SET qvpgw.route = off
-	noCache  bool
-	answered bool // the client was passed a FATAL error, or a message that will not end: it can be told nothing more
+
+	perhapsDDL bool // code that it ran may have
+	noRoute    bool // SET qvpgw.route = off
+	noCache    bool
+	answered   bool // the client was passed a FATAL error, or a message that will not end: it can be told nothing more
 
 	named       map[string]*statement // the client's prepared statements
 	unnamed     statement

@@ -307,14 +307,19 @@ func (s *session) mark(plan *router.Plan, sql []byte) error {
 		}
 	}
 	if plan.Pins&router.PinUnparsed != 0 {
-		return s.useSequences() // it may hold anything
+		s.perhapsDDL = true // it may hold anything
+		return s.useSequences()
 	}
 	if !plan.Effects {
 		return nil
 	}
 	for i := range plan.Statements {
 		st := &plan.Statements[i]
-		s.ddl = s.ddl || st.DDL
+		if st.DDL && runsCode[st.Kind] {
+			s.perhapsDDL = true
+		} else {
+			s.ddl = s.ddl || st.DDL
+		}
 		if st.Nextval || st.Currval {
 			if err := s.useSequences(); err != nil {
 				return err
@@ -322,6 +327,16 @@ func (s *session) mark(plan *router.Plan, sql []byte) error {
 		}
 	}
 	return nil
+}
+
+// runsCode are the kinds of statements that change the catalog only if the user's
+// code that they run does. That is looked for in the background, like a change
+// that is made beside the gateway: to stop everybody for each call of a function
+// would starve them.
+var runsCode = map[sqltext.Kind]bool{
+	sqltext.Do: true, sqltext.Call: true, sqltext.Select: true, sqltext.With: true, sqltext.Insert: true,
+	sqltext.Update: true, sqltext.Delete: true, sqltext.Merge: true, sqltext.Copy: true, sqltext.Explain: true,
+	sqltext.Execute: true, sqltext.Declare: true, sqltext.Fetch: true,
 }
 
 // useSequences has nothing but this client's own and newest values left on the
