@@ -160,28 +160,9 @@ func backend(cfg *config.Config, database, user string) (*pgconn.Config, error) 
 
 // newLoader returns a reader of one database's catalog.
 func newLoader() func(gateway.QueryFunc, *catalog.Snapshot) (*catalog.Snapshot, error) {
-	var l schema.Loader
+	l := new(schema.Loader)
 	return func(run gateway.QueryFunc, last *catalog.Snapshot) (*catalog.Snapshot, error) {
-		query := func(_ context.Context, sql string) ([][]string, error) {
-			rows, err := run(sql)
-			if err != nil {
-				return nil, err
-			}
-			text := make([][]string, len(rows))
-			for i, row := range rows {
-				text[i] = make([]string, len(row))
-				for j, v := range row {
-					if v != nil {
-						text[i][j] = *v
-					}
-				}
-			}
-			return text, nil
-		}
-		if last != nil {
-			return l.LoadVolatile(context.Background(), query, last)
-		}
-		return l.Load(context.Background(), query)
+		return l.Read(run, last)
 	}
 }
 

@@ -73,25 +73,9 @@ func serve(t testing.TB, dsn string, opt gateway.Options) (g *gateway.Server, ad
 
 // wholeLoader reads the catalog, and what changes often of it, as the program does.
 func wholeLoader() func(gateway.QueryFunc, *catalog.Snapshot) (*catalog.Snapshot, error) {
-	var l schema.Loader
+	l := new(schema.Loader)
 	return func(run gateway.QueryFunc, last *catalog.Snapshot) (*catalog.Snapshot, error) {
-		query := func(_ context.Context, sql string) ([][]string, error) {
-			rows, err := run(sql)
-			text := make([][]string, len(rows))
-			for i, row := range rows {
-				text[i] = make([]string, len(row))
-				for j, v := range row {
-					if v != nil {
-						text[i][j] = *v
-					}
-				}
-			}
-			return text, err
-		}
-		if last != nil {
-			return l.LoadVolatile(context.Background(), query, last)
-		}
-		return l.Load(context.Background(), query)
+		return l.Read(run, last)
 	}
 }
 

@@ -74,7 +74,7 @@ func TestAPinStaysWhenALaterStatementNeverRan(t *testing.T) {
 type gated struct{ open atomic.Bool }
 
 func (l *gated) loader() func(gateway.QueryFunc, *catalog.Snapshot) (*catalog.Snapshot, error) {
-	load := loader()
+	load := wholeLoader()
 	return func(query gateway.QueryFunc, last *catalog.Snapshot) (*catalog.Snapshot, error) {
 		for !l.open.Load() {
 			time.Sleep(time.Millisecond)

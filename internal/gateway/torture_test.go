@@ -18,14 +18,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
-	"qvpgw/internal/catalog"
 	"qvpgw/internal/figure"
 	"qvpgw/internal/gateway"
 	"qvpgw/internal/metrics"
 	"qvpgw/internal/pgtest"
 	"qvpgw/internal/pool"
 	"qvpgw/internal/rules"
-	"qvpgw/internal/schema"
 )
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
@@ -311,7 +309,7 @@ func startGateway(t testing.TB, dsn string, opt gateway.Options) (g *gateway.Ser
 		opt.Trust = true
 	}
 	if opt.NewLoader == nil {
-		opt.NewLoader = loader
+		opt.NewLoader = wholeLoader
 	}
 	set, err := rules.New(nil)
 	if err != nil {
@@ -333,26 +331,6 @@ func startGateway(t testing.TB, dsn string, opt gateway.Options) (g *gateway.Ser
 		serving.Wait()
 	})
 	return g, l.Addr().String()
-}
-
-// loader reads the catalog as the program does.
-func loader() func(gateway.QueryFunc, *catalog.Snapshot) (*catalog.Snapshot, error) {
-	var l schema.Loader
-	return func(query gateway.QueryFunc, _ *catalog.Snapshot) (*catalog.Snapshot, error) {
-		return l.Load(context.Background(), func(_ context.Context, sql string) ([][]string, error) {
-			rows, err := query(sql)
-			text := make([][]string, len(rows))
-			for i, row := range rows {
-				text[i] = make([]string, len(row))
-				for j, v := range row {
-					if v != nil {
-						text[i][j] = *v
-					}
-				}
-			}
-			return text, err
-		})
-	}
 }
 
 // run executes statements on a connection of its own and returns the rows of the

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"qvpgw/internal/catalog"
 )
 
 // Query runs one statement with the simple protocol and returns its rows as
@@ -49,4 +51,26 @@ func read(ctx context.Context, q Query, what, sql string, width int) ([][]string
 		}
 	}
 	return rows, nil
+}
+
+// Read is Load, or LoadVolatile when there is a last snapshot, over a function
+// that gives NULL as nil, as a pool of server connections does.
+func (l *Loader) Read(run func(sql string) ([][]*string, error), last *catalog.Snapshot) (*catalog.Snapshot, error) {
+	q := func(_ context.Context, sql string) ([][]string, error) {
+		rows, err := run(sql)
+		text := make([][]string, len(rows))
+		for i, row := range rows {
+			text[i] = make([]string, len(row))
+			for j, v := range row {
+				if v != nil {
+					text[i][j] = *v
+				}
+			}
+		}
+		return text, err
+	}
+	if last != nil {
+		return l.LoadVolatile(context.Background(), q, last)
+	}
+	return l.Load(context.Background(), q)
 }
