@@ -191,12 +191,9 @@ func (p *program) migrate(ctx context.Context) error {
 	if !p.cfg.Schema.Migrate {
 		return nil
 	}
-	r, err := schema.NewMigrator(p.dsn(), schema.Options{Log: func(s string) { p.log.Info(s) }}).Up(ctx)
+	_, err := schema.NewMigrator(p.dsn(), schema.Options{Log: func(s string) { p.log.Info(s) }}).Up(ctx)
 	if err != nil {
 		return fmt.Errorf("cannot migrate the schema (schema.migrate: false serves without): %w", err)
-	}
-	for _, n := range r.Notices {
-		p.log.Info(n)
 	}
 	return nil
 }

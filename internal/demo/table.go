@@ -6,12 +6,12 @@ import (
 	"unicode/utf8"
 )
 
-// The table is 126 columns wide.
-const rowFormat = "%2s  %-36s  %-8s  %-34s %4s  %9s  %9s %5s  %-5s\n"
+// The table is 120 columns wide.
+const rowFormat = "%2s  %-30s  %-8s  %-34s %4s  %9s  %9s %5s  %-5s\n"
 
 func (t *tour) head() {
 	fmt.Fprintf(t.out, rowFormat, "", "statement", "protocol", "route and reason", "rows", "gateway", "route=off", "gain", "equal")
-	fmt.Fprintln(t.out, strings.Repeat("-", 126))
+	fmt.Fprintln(t.out, strings.Repeat("-", 120))
 }
 
 func (t *tour) row(number int, s step, o outcome) {
@@ -23,7 +23,7 @@ func (t *tour) row(number int, s step, o outcome) {
 			gain = fmt.Sprintf("%.0fx", float64(o.without)/float64(o.through))
 		}
 	}
-	fmt.Fprintf(t.out, rowFormat, fmt.Sprint(number), clip(s.title, 36), s.query.protocol, clip(o.route, 34),
+	fmt.Fprintf(t.out, rowFormat, fmt.Sprint(number), clip(s.title, 30), s.query.protocol, clip(o.route, 34),
 		grouped(o.rows), short(o.through), without, gain, o.verdict)
 	if o.note != "" || utf8.RuneCountInString(o.route) > 34 {
 		t.notes = append(t.notes, fmt.Sprintf("%2d  %s: %s", number, o.route, o.note))
