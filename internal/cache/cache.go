@@ -9,7 +9,7 @@ import (
 
 // Entry is one answer. It is immutable once put.
 type Entry struct {
-	Snapshot string    // pg_current_snapshot() of the transaction that filled it
+	Snapshot string    // what proves it: pg_current_snapshot() taken before it was asked for, and by whom
 	Reply    []byte    // the wire bytes of the answer
 	Rows     int       // data rows in Reply
 	Filled   time.Time // when it was filled

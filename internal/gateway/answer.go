@@ -159,7 +159,9 @@ func (s *session) remembered(g *group) (bool, error) {
 		s.routed(metrics.Pass, router.ReasonKNNInRecovery, g)
 		return false, nil
 	}
-	snapshot := *rows[0][0]
+	// A server that was restarted, or another one, may have lost commits and give
+	// their transaction ids again.
+	snapshot := strconv.FormatInt(s.pool.Incarnation(), 10) + " " + *rows[0][0]
 	key := s.cacheKey(g)
 	if e, ok := s.srv.opt.Cache.Get(key); ok {
 		if e.Snapshot == snapshot || s.srv.unproven.Load() {

@@ -328,6 +328,10 @@ func (p *Pool) Lost(c *Conn) {
 	p.Discard(c)
 }
 
+// Incarnation changes whenever a connection was dialled or found dead: between two
+// equal values the pool has spoken to one run of one server.
+func (p *Pool) Incarnation() int64 { return p.dials.Load() + p.dead.Load() }
+
 // wakeLocked lets the oldest waiter dial when there is room.
 func (p *Pool) wakeLocked() {
 	if p.closed || p.open >= p.opt.Size+p.opt.Overflow {
