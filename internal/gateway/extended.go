@@ -14,10 +14,6 @@ const namesPrefix = 8 << 10
 
 // onBind handles a Bind. Of its body only the two names are looked at.
 func (s *session) onBind(m *message) error {
-	if s.cv.skip {
-		s.leave(m)
-		return nil
-	}
 	if left, err := s.awaitSettings(m); left || err != nil {
 		return err
 	}
@@ -118,10 +114,6 @@ func (s *session) portalOf(name []byte) *statement {
 
 // onDescribe handles a Describe of a statement or portal.
 func (s *session) onDescribe(m *message) error {
-	if s.cv.skip {
-		s.leave(m)
-		return nil
-	}
 	body, err := s.body(m, maxName)
 	if err != nil {
 		return s.bodyError(err)
@@ -172,10 +164,6 @@ func (s *session) replaceAll(m *message, b []byte) {
 
 // onExecute handles an Execute.
 func (s *session) onExecute(m *message) error {
-	if s.cv.skip {
-		s.leave(m)
-		return nil
-	}
 	body, err := s.body(m, maxName)
 	if err != nil {
 		return s.bodyError(err)
@@ -215,10 +203,6 @@ func (s *session) onExecute(m *message) error {
 
 // onClose handles a Close. Shared statements stay on the server connection.
 func (s *session) onClose(m *message) error {
-	if s.cv.skip {
-		s.leave(m)
-		return nil
-	}
 	body, err := s.body(m, maxName)
 	if err != nil {
 		return s.bodyError(err)

@@ -117,10 +117,6 @@ func (t *statements) put(st *statement) {
 // onParse handles a Parse: statements of our own making are answered here, named
 // ones are prepared once for each server connection.
 func (s *session) onParse(m *message) error {
-	if s.cv.skip {
-		s.leave(m)
-		return nil
-	}
 	if left, err := s.awaitSettings(m); left || err != nil {
 		return err
 	}

@@ -110,6 +110,10 @@ func (s *session) message(m *message) (ends bool, err error) {
 			return m.Type == wire.Sync || m.Type == wire.Flush, err
 		}
 	}
+	if s.cv.skip && m.Type != wire.Sync {
+		s.leave(m) // the server would ignore it
+		return m.Type == wire.Flush, nil
+	}
 	switch m.Type {
 	case wire.Query:
 		return true, s.onQuery(m)
@@ -126,7 +130,7 @@ func (s *session) message(m *message) (ends bool, err error) {
 	case wire.Sync:
 		return true, s.onSync(m)
 	case wire.Flush:
-		if s.conn != nil && !s.cv.skip {
+		if s.conn != nil {
 			s.forward(m)
 		} else {
 			s.leave(m)
@@ -161,10 +165,6 @@ func (s *session) copyMessage(m *message) (ends bool, err error) {
 
 // onQuery handles a simple query.
 func (s *session) onQuery(m *message) error {
-	if s.cv.skip {
-		s.leave(m)
-		return nil
-	}
 	if s.cv.queue.n > 0 || s.cv.group {
 		if err := s.drain(); err != nil {
 			return err
@@ -226,10 +226,6 @@ func (s *session) passQuery(m *message, plan *router.Plan, sql []byte) error {
 
 // onFunctionCall passes a function call; which function it is cannot be known.
 func (s *session) onFunctionCall(m *message) error {
-	if s.cv.skip {
-		s.leave(m)
-		return nil
-	}
 	if err := s.drain(); err != nil {
 		return err
 	}
