@@ -103,9 +103,13 @@ func TestTorture(t *testing.T) {
 	t.Run("a broken hand-over is seen", func(t *testing.T) {
 		e := extentOf(brokenStatements)
 		e.hangUps *= 5
-		r := runTorture(t, e, true)
-		figure.Print(t, "torture.broken.foreign_rows", r.foreign.Load())
-		if r.foreign.Load() == 0 {
+		// Which hang-ups meet a statement is chance, so a short run may see none.
+		var foreign int64
+		for round := 0; round < 4 && foreign == 0; round++ {
+			foreign = runTorture(t, e, true).foreign.Load()
+		}
+		figure.Print(t, "torture.broken.foreign_rows", foreign)
+		if foreign == 0 {
 			t.Error("the hand-over was broken and nothing foreign was found: the torture sees nothing")
 		}
 	})
