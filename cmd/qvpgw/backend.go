@@ -20,8 +20,13 @@ func connString(b config.Backend, database, user, password string) string {
 			fmt.Fprintf(&s, "%s='%s' ", key, strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(value))
 		}
 	}
-	add("host", b.Host)
-	add("port", fmt.Sprint(b.Port))
+	var names, ports []string
+	hosts, _ := b.Hosts() // validated
+	for _, h := range hosts {
+		names, ports = append(names, h.Host), append(ports, strconv.Itoa(h.Port))
+	}
+	add("host", strings.Join(names, ","))
+	add("port", strings.Join(ports, ","))
 	add("dbname", database)
 	add("user", user)
 	add("password", password)

@@ -20,7 +20,6 @@ import (
 	"qvpgw/internal/config"
 	"qvpgw/internal/gateway"
 	"qvpgw/internal/metrics"
-	"qvpgw/internal/pool"
 	"qvpgw/internal/rules"
 	"qvpgw/internal/schema"
 	"qvpgw/internal/wire"
@@ -96,12 +95,10 @@ func build(cfg *config.Config, log *slog.Logger, login fixed) (*program, error) 
 		Backend: func(database, user string) (*pgconn.Config, error) {
 			return backend(cfg, database, user)
 		},
-		LoginDatabase: login.database, LoginUser: login.user,
-		Pool: pool.Options{
-			Size: cfg.Pool.Size, Overflow: cfg.Pool.Overflow, ConnectTimeout: cfg.Backend.ConnectTimeout,
-			Lifetime: cfg.Pool.ServerLifetime, IdleTimeout: cfg.Pool.ServerIdleTimeout,
-			CheckDelay: cfg.Pool.ServerCheckDelay, Backoff: cfg.Pool.LoginBackoff,
+		Policy: func(database, user string) (gateway.Policy, error) {
+			return policy(cfg, database, user)
 		},
+		LoginDatabase: login.database, LoginUser: login.user,
 		Trust:         cfg.Auth.Method == config.AuthTrust,
 		Verifier:      users.verifier,
 		TLS:           secure,
@@ -114,7 +111,6 @@ func build(cfg *config.Config, log *slog.Logger, login fixed) (*program, error) 
 		IdleTimeout:   cfg.Limits.ClientIdleTimeout,
 		IdleInTx:      cfg.Limits.IdleInTransactionTimeout,
 		MaxText:       int(cfg.Limits.MaxStatement),
-		Session:       cfg.Pool.Mode == config.PoolSession,
 		NoRoute:       !cfg.Route.Enabled || cfg.Schema.TimescaleDB == config.Off,
 		ExactFloats:   cfg.Route.Float == config.FloatExact,
 		NoCache:       !cfg.Cache.Enabled || cfg.Schema.PGVector == config.Off,
@@ -140,7 +136,10 @@ func build(cfg *config.Config, log *slog.Logger, login fixed) (*program, error) 
 
 // backend is the way to the server for a client's database and user.
 func backend(cfg *config.Config, database, user string) (*pgconn.Config, error) {
-	b := cfg.Backend
+	to, ok := cfg.Policy(database, user)
+	if !ok {
+		return nil, notServed(database)
+	}
 	password := ""
 	for _, u := range cfg.ClientUsers() {
 		if u.Name == user {
@@ -150,7 +149,7 @@ func backend(cfg *config.Config, database, user string) (*pgconn.Config, error) 
 			}
 		}
 	}
-	c, err := pgconn.ParseConfig(connString(b, database, user, password))
+	c, err := pgconn.ParseConfig(connString(to.Backend, to.Database, user, password))
 	if err != nil {
 		return nil, fmt.Errorf("cannot use the backend's settings: %w", err)
 	}

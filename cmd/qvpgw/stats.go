@@ -92,15 +92,11 @@ func (p *program) answer(text string) (gateway.Table, error) {
 	return out, nil
 }
 
-func (p *program) mode() string {
-	return string(p.cfg.Pool.Mode)
-}
-
 func (p *program) poolRows() (rows []admin.PoolRow) {
 	clients := p.gateway.Clients()
 	for _, x := range p.gateway.Pools() {
 		r := admin.PoolRow{
-			Database: x.Database, User: x.User, Mode: p.mode(), ClientsWaiting: x.Waiting,
+			Database: x.Database, User: x.User, Mode: x.Mode.String(), ClientsWaiting: x.Waiting,
 			ServersActive: x.Active(), ServersIdle: x.Idle, ServersResting: x.Resting,
 			Size: x.Size, Overflow: x.Overflow, OldestWait: x.OldestWait, Handovers: x.Handovers,
 			Resets: x.Resets, LastError: x.LastDialError,
@@ -199,7 +195,7 @@ func (p *program) databaseRows() (rows []admin.DatabaseRow) {
 			rows = append(rows, admin.DatabaseRow{
 				Name: x.Database, Host: p.cfg.Backend.Host, Port: p.cfg.Backend.Port, Database: x.Database,
 				Size: p.cfg.Pool.Size, Overflow: p.cfg.Pool.Overflow, Lifetime: p.cfg.Pool.ServerLifetime,
-				Mode: p.mode(), Catalog: state,
+				Mode: x.Mode.String(), Catalog: state,
 			})
 		}
 		rows[i].Servers += x.Open
@@ -219,7 +215,7 @@ func (p *program) userRows() (rows []admin.UserRow) {
 		if !ok {
 			i = len(rows)
 			index[name] = i
-			rows = append(rows, admin.UserRow{Name: name, Mode: p.mode()})
+			rows = append(rows, admin.UserRow{Name: name, Mode: string(p.cfg.Users[name].Mode)})
 		}
 		return &rows[i]
 	}

@@ -9,11 +9,16 @@ type Config struct {
 	Log     Log     `yaml:"log"`
 	Backend Backend `yaml:"backend"`
 	Pool    Pool    `yaml:"pool"`
-	Limits  Limits  `yaml:"limits"`
-	Auth    Auth    `yaml:"auth"`
-	TLS     TLS     `yaml:"tls"`
-	Route   Route   `yaml:"route"`
-	Cache   Cache   `yaml:"cache"`
+
+	// Databases and Users are exceptions by name; see Config.Policy.
+	Databases map[string]Database   `yaml:"databases"`
+	Users     map[string]UserPolicy `yaml:"users"`
+
+	Limits Limits `yaml:"limits"`
+	Auth   Auth   `yaml:"auth"`
+	TLS    TLS    `yaml:"tls"`
+	Route  Route  `yaml:"route"`
+	Cache  Cache  `yaml:"cache"`
 
 	// Rules overrides what single rules do, by rule name. The names belong to the
 	// rule set; CheckRules compares them with it.
@@ -35,8 +40,13 @@ type Log struct {
 
 // Backend is the database server, and how the gateway itself logs in to it.
 type Backend struct {
-	Host           string        `yaml:"host"` // name, address, or directory of a Unix socket
-	Port           int           `yaml:"port"`
+	Host string `yaml:"host"` // names, addresses or directories of Unix sockets; see Hosts
+	Port int    `yaml:"port"`
+
+	TargetSessionAttrs TargetSession `yaml:"target_session_attrs"`
+	LoadBalanceHosts   LoadBalance   `yaml:"load_balance_hosts"`
+	DNSRefresh         time.Duration `yaml:"dns_refresh"` // 0: connections outlive their address
+
 	Database       string        `yaml:"database"`
 	User           string        `yaml:"user"`
 	Password       Secret        `yaml:"password"`
@@ -51,17 +61,27 @@ type Backend struct {
 type Pool struct {
 	Size              int           `yaml:"size"`
 	Overflow          int           `yaml:"overflow"`
+	Min               int           `yaml:"min"`
+	Reserve           int           `yaml:"reserve"`
+	ReserveTimeout    time.Duration `yaml:"reserve_timeout"`
 	Mode              PoolMode      `yaml:"mode"`
 	QueryWaitTimeout  time.Duration `yaml:"query_wait_timeout"`  // 0: waits for ever
+	QueryWaitNotify   time.Duration `yaml:"query_wait_notify"`   // 0: says nothing
 	ServerLifetime    time.Duration `yaml:"server_lifetime"`     // 0: no limit
 	ServerIdleTimeout time.Duration `yaml:"server_idle_timeout"` // of one within Size; 0: kept open
 	ServerCheckDelay  time.Duration `yaml:"server_check_delay"`  // 0: checked before each use
 	LoginBackoff      time.Duration `yaml:"login_backoff"`
+	LoginBackoffMax   time.Duration `yaml:"login_backoff_max"`
+	OnLoginFailure    OnFailure     `yaml:"on_login_failure"`
 }
 
 // Limits bound what clients may take. A timeout of 0 is off.
 type Limits struct {
 	MaxClients               int           `yaml:"max_clients"`
+	MaxDatabaseClients       int           `yaml:"max_database_clients"` // 0: no limit of its own, as below
+	MaxUserClients           int           `yaml:"max_user_clients"`
+	MaxDatabaseServers       int           `yaml:"max_database_servers"`
+	MaxUserServers           int           `yaml:"max_user_servers"`
 	MaxStatement             Bytes         `yaml:"max_statement"`
 	ClientLoginTimeout       time.Duration `yaml:"client_login_timeout"`
 	ClientIdleTimeout        time.Duration `yaml:"client_idle_timeout"`
@@ -132,16 +152,26 @@ func Default() *Config {
 			User:           "postgres",
 			SSLMode:        SSLPrefer,
 			ConnectTimeout: 10 * time.Second,
+
+			TargetSessionAttrs: TargetAny,
+			LoadBalanceHosts:   BalanceOff,
+			DNSRefresh:         15 * time.Second,
 		},
 		Pool: Pool{
 			Size:             20,
 			Overflow:         10,
+			ReserveTimeout:   5 * time.Second,
 			Mode:             PoolTransaction,
 			QueryWaitTimeout: 2 * time.Minute,
+			QueryWaitNotify:  5 * time.Second,
 			ServerLifetime:   time.Hour,
 			ServerCheckDelay: 30 * time.Second,
 			LoginBackoff:     time.Second,
+			LoginBackoffMax:  30 * time.Second,
+			OnLoginFailure:   FailError,
 		},
+		Databases: map[string]Database{},
+		Users:     map[string]UserPolicy{},
 		Limits: Limits{
 			MaxClients:         10000,
 			MaxStatement:       1 << 20,
@@ -161,7 +191,7 @@ func Default() *Config {
 }
 
 // MaxServers is how many server connections one database and user may have.
-func (p Pool) MaxServers() int { return p.Size + p.Overflow }
+func (p Pool) MaxServers() int { return p.Size + p.Overflow + p.Reserve }
 
 // ClientUsers returns the users that may log in by configuration: auth.users, and
 // the backend's own user with its password when that is set and not listed.

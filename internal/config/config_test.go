@@ -55,7 +55,7 @@ func TestTheShippedFileEqualsTheDefaults(t *testing.T) {
 		t.Errorf("config.yaml:\n%s\ndefaults:\n%s", got, want)
 	}
 	walk(reflect.ValueOf(shipped).Elem(), "", func(key string, _ reflect.Value) {
-		if key != "rules" && key != "auth.users" && key != "auth.admins" && shipped.Where(key) == "default" {
+		if key != "rules" && key != "databases" && key != "users" && key != "auth.users" && key != "auth.admins" && shipped.Where(key) == "default" {
 			t.Errorf("config.yaml does not have the key %s", key)
 		}
 	})

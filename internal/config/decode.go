@@ -171,6 +171,12 @@ func (d *decoder) dictionary(n ast.Node, v reflect.Value, key string) {
 	for _, pair := range d.pairs(n, key) {
 		element := reflect.New(v.Type().Elem()).Elem()
 		name := pair.Key.GetToken().Value
+		if element.Kind() == reflect.Struct {
+			d.where[join(key, name)] = d.at(pair.Key.GetToken())
+			d.section(pair.Value, element, join(key, name))
+			v.SetMapIndex(reflect.ValueOf(name), element)
+			continue
+		}
 		if d.scalar(pair.Value, element, join(key, name)) {
 			v.SetMapIndex(reflect.ValueOf(name), element)
 		}
@@ -227,6 +233,10 @@ func describe(n ast.Node) string {
 
 // setScalar sets v from text by v's type; the error says what would be right.
 func setScalar(v reflect.Value, text string) error {
+	if v.Kind() == reflect.Pointer { // a key that may be left out
+		v.Set(reflect.New(v.Type().Elem()))
+		return setScalar(v.Elem(), text)
+	}
 	if text == "" && v.Type() != reflect.TypeFor[string]() && v.Type() != reflect.TypeFor[Secret]() {
 		return errors.New("has no value; give one, or leave the key out for its default")
 	}

@@ -14,8 +14,22 @@ type Item struct {
 	Where               string // "config.yaml:12", "POSTGRES_PORT" or "default"
 }
 
+// entry adds what an entry of databases or users sets, or that it is there.
+func entry(v reflect.Value, key string, add func(key string, value any)) {
+	empty := true
+	walk(v, key+".", func(key string, f reflect.Value) {
+		if !f.IsZero() {
+			empty = false
+			add(key, reflect.Indirect(f).Interface())
+		}
+	})
+	if empty {
+		add(key, "")
+	}
+}
+
 // Items lists every key in the order of config.yaml; users and rules have one
-// item each.
+// item each, databases and users' exceptions one for each key that they set.
 func (c *Config) Items() []Item {
 	defaults := map[string]string{}
 	walk(reflect.ValueOf(Default()).Elem(), "", func(key string, v reflect.Value) {
@@ -30,6 +44,14 @@ func (c *Config) Items() []Item {
 		case []User:
 			for i, u := range leaf {
 				add(fmt.Sprintf("%s[%d]", key, i), u.Name)
+			}
+		case map[string]Database:
+			for _, name := range slices.Sorted(maps.Keys(leaf)) {
+				entry(reflect.ValueOf(leaf[name]), join(key, name), add)
+			}
+		case map[string]UserPolicy:
+			for _, name := range slices.Sorted(maps.Keys(leaf)) {
+				entry(reflect.ValueOf(leaf[name]), join(key, name), add)
 			}
 		case map[string]RuleMode:
 			for _, name := range slices.Sorted(maps.Keys(leaf)) {

@@ -89,15 +89,31 @@ func (c *Config) address(key, value string, v *validator) string {
 
 func (v *validator) backend() {
 	b := v.c.Backend
-	v.filled("backend.host", b.Host, "the server's name or address")
+	v.hosts("backend", b)
 	v.filled("backend.database", b.Database, "the database to log in to")
 	v.filled("backend.user", b.User, "the user to log in as")
 	v.between("backend.port", b.Port, 1, 65535)
 	v.duration("backend.connect_timeout", b.ConnectTimeout, time.Millisecond)
 	v.file("backend.sslrootcert", b.SSLRootCert)
 	v.together("backend.sslcert", b.SSLCert, "backend.sslkey", b.SSLKey)
-	if (b.SSLMode == SSLVerifyCA || b.SSLMode == SSLVerifyFull) && strings.HasPrefix(b.Host, "/") {
-		v.add("backend.sslmode", "backend.sslmode: %s cannot hold over the Unix socket %s; write disable", b.SSLMode, b.Host)
+	v.duration("backend.dns_refresh", b.DNSRefresh, 0)
+}
+
+// hosts checks the hosts of the section at.
+func (v *validator) hosts(at string, b Backend) {
+	if strings.TrimSpace(b.Host) == "" {
+		v.add(at+".host", "%s.host is empty; give the server's name or address", at)
+		return
+	}
+	list, err := b.Hosts()
+	if err != nil {
+		v.add(at+".host", "%s.host: %s", at, err)
+		return
+	}
+	for _, h := range list {
+		if (b.SSLMode == SSLVerifyCA || b.SSLMode == SSLVerifyFull) && h.Socket() {
+			v.add("backend.sslmode", "backend.sslmode: %s cannot hold over the Unix socket %s; write disable", b.SSLMode, h.Host)
+		}
 	}
 }
 
@@ -110,11 +126,21 @@ func (v *validator) pool() {
 	v.duration("pool.server_idle_timeout", p.ServerIdleTimeout, 0)
 	v.duration("pool.server_check_delay", p.ServerCheckDelay, 0)
 	v.duration("pool.login_backoff", p.LoginBackoff, time.Millisecond)
+	v.duration("pool.login_backoff_max", p.LoginBackoffMax, p.LoginBackoff)
+	v.duration("pool.query_wait_notify", p.QueryWaitNotify, 0)
+	v.duration("pool.reserve_timeout", p.ReserveTimeout, 0)
+	v.between("pool.reserve", p.Reserve, 0, 10000)
+	v.between("pool.min", p.Min, 0, p.Size)
+	v.policies()
 }
 
 func (v *validator) limits() {
 	l := v.c.Limits
 	v.between("limits.max_clients", l.MaxClients, 1, 1<<20)
+	v.between("limits.max_database_clients", l.MaxDatabaseClients, 0, 1<<20)
+	v.between("limits.max_user_clients", l.MaxUserClients, 0, 1<<20)
+	v.between("limits.max_database_servers", l.MaxDatabaseServers, 0, 1<<20)
+	v.between("limits.max_user_servers", l.MaxUserServers, 0, 1<<20)
 	if l.MaxStatement < 1<<10 || l.MaxStatement > 1<<30-1 {
 		v.add("limits.max_statement", "limits.max_statement is %s; it must be from 1KiB to 1GiB less one byte", l.MaxStatement)
 	}

@@ -193,9 +193,51 @@ type PoolMode string
 const (
 	PoolTransaction PoolMode = "transaction"
 	PoolSession     PoolMode = "session"
+	PoolStatement   PoolMode = "statement"
 )
 
-func (PoolMode) values() []string { return []string{"transaction", "session"} }
+func (PoolMode) values() []string { return []string{"transaction", "session", "statement"} }
+
+// TargetSession is which of several hosts a server connection may go to, as
+// libpq's target_session_attrs.
+type TargetSession string
+
+// The choices, as libpq documents them.
+const (
+	TargetAny           TargetSession = "any"
+	TargetReadWrite     TargetSession = "read-write"
+	TargetReadOnly      TargetSession = "read-only"
+	TargetPrimary       TargetSession = "primary"
+	TargetStandby       TargetSession = "standby"
+	TargetPreferStandby TargetSession = "prefer-standby"
+)
+
+func (TargetSession) values() []string {
+	return []string{"any", "read-write", "read-only", "primary", "standby", "prefer-standby"}
+}
+
+// LoadBalance is the order in which equal hosts are tried.
+type LoadBalance string
+
+// BalanceOff tries them as they are listed, the others spread connections.
+const (
+	BalanceOff        LoadBalance = "disable"
+	BalanceRoundRobin LoadBalance = "round-robin"
+	BalanceRandom     LoadBalance = "random"
+)
+
+func (LoadBalance) values() []string { return []string{"disable", "round-robin", "random"} }
+
+// OnFailure is what clients get while no server connection can be opened.
+type OnFailure string
+
+// FailError gives them the server's error at once, FailWait has them wait.
+const (
+	FailError OnFailure = "error"
+	FailWait  OnFailure = "wait"
+)
+
+func (OnFailure) values() []string { return []string{"error", "wait"} }
 
 // AuthMethod is how clients prove who they are.
 type AuthMethod string

@@ -64,12 +64,10 @@ func (d *database) pool(user string) (*pool.Pool, error) {
 	if p := d.pools[user]; p != nil {
 		return p, nil
 	}
-	cfg, err := d.srv.opt.Backend(d.name, user)
+	opt, _, err := d.poolOptions(user)
 	if err != nil {
 		return nil, err
 	}
-	opt := d.srv.opt.Pool
-	opt.Server = cfg
 	p := pool.New(opt)
 	if len(d.pools) == 0 {
 		go d.read(p)

@@ -71,7 +71,10 @@ func serverLost(err error) *Error {
 // told.
 func noServer(err error) *Error {
 	var pe *pgconn.PgError
+	var e *Error
 	switch {
+	case errors.As(err, &e):
+		return e
 	case errors.Is(err, pool.ErrTimeout):
 		return &Error{
 			Code: "53300", Message: "no server connection became free in time", Err: err,

@@ -29,6 +29,10 @@ func (s *session) onBind(m *message) error {
 	plan := unparsed
 	if st != nil {
 		plan = s.planOf(st)
+		if s.mode == Statement && begins(plan) {
+			s.leave(m)
+			return s.refuse(errStatementMode(), false)
+		}
 		switch plan.Action {
 		case router.Refused:
 			s.note(plan)
@@ -254,7 +258,7 @@ func (s *session) bodyError(err error) error {
 // lone says whether a statement may be answered in another way than by the server
 // running it: nothing is open, pinned or under way (trap T4).
 func (s *session) lone() bool {
-	return s.cv.idle() && s.cv.tx == wire.Idle && s.conn == nil && s.pins.Load() == 0 && len(s.pending) == 0 && !s.srv.opt.Session
+	return s.cv.idle() && s.cv.tx == wire.Idle && s.conn == nil && s.pins.Load() == 0 && len(s.pending) == 0 && s.mode != Session
 }
 
 // maxGather bounds an extended group that is held back to see whether it is one

@@ -34,11 +34,11 @@ func (s *session) look(now time.Time) {
 // lookIdle ends a client that has sent nothing for too long.
 func (s *session) lookIdle(silent time.Duration) {
 	var e *Error
-	switch limit := s.srv.opt.IdleInTx; {
+	switch limit := s.srv.live.Load().IdleInTx; {
 	case s.inTx.Load() && limit > 0 && silent > limit:
 		e = fatal("25P03", "terminating connection due to idle-in-transaction timeout", "limits.idle_in_transaction_timeout is "+limit.String()+".")
 	default:
-		limit = s.srv.opt.IdleTimeout
+		limit = s.srv.live.Load().IdleTimeout
 		if s.inTx.Load() || limit <= 0 || silent <= limit {
 			return
 		}

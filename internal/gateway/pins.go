@@ -110,7 +110,7 @@ func (r clientReader) Read(b []byte) (int, error) {
 		if err := s.lend(lendFor); err != nil {
 			return 0, err
 		}
-		if s.pins.Load() == 0 && !s.srv.opt.Session {
+		if s.pins.Load() == 0 && s.mode != Session {
 			s.detach()
 		}
 	}

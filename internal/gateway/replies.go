@@ -271,12 +271,17 @@ func (s *session) settle() error {
 		if err := s.learn(); err != nil {
 			return err
 		}
-		if s.pins.Load() == 0 && !s.srv.opt.Session {
+		if s.pins.Load() == 0 && s.mode != Session {
 			s.srv.m.Transactions[metrics.Shared].Inc()
 			s.detach()
 		} else {
 			s.srv.m.Transactions[metrics.Pinned].Inc()
 		}
+	}
+	if s.mode == Statement && s.cv.tx != wire.Idle {
+		e := errStatementMode()
+		e.Fatal = true
+		return e // its end rolls the transaction back
 	}
 	s.inTx.Store(s.cv.tx != wire.Idle)
 	s.busy.Store((s.busy.Load() | 1) + 1)

@@ -28,7 +28,11 @@ type Options struct {
 	// Backend gives the way to the server for a database and user. It is called
 	// once for each pair that a client asks for.
 	Backend func(database, user string) (*pgconn.Config, error)
-	Pool    pool.Options // Server is filled in by Backend
+	// Policy says what holds for a database and user; nil: Mode and Pool for all. An
+	// *Error refuses the client. It is called at each login.
+	Policy func(database, user string) (Policy, error)
+	Mode   Mode         // without Policy
+	Pool   pool.Options // without Policy; Server is filled in by Backend
 
 	// Login is the one database and user that all server connections use, when
 	// the backend knows no others; empty: each client's own.
@@ -46,7 +50,6 @@ type Options struct {
 	IdleTimeout   time.Duration // a client without transaction that sends nothing for so long is closed
 	IdleInTx      time.Duration // one with an open transaction
 	MaxText       int           // longest statement that is looked into, in bytes; 0: 1 MiB
-	Session       bool          // session pooling: a client keeps its connection
 	NoRoute       bool          // aggregates are never rewritten
 	NoCache       bool          // k-NN answers are never kept
 	ExactFloats   bool          // nothing that adds floats in another order is rewritten
@@ -78,7 +81,8 @@ type Table struct {
 
 // Server accepts clients and serves them until Shutdown.
 type Server struct {
-	opt   Options
+	opt   Options                 // as at the start
+	live  atomic.Pointer[Options] // as Reload left them
 	log   *slog.Logger
 	m     *metrics.Metrics
 	mock  *wire.Mock // verifiers of unknown users
@@ -126,6 +130,8 @@ func New(opt Options) *Server {
 		panic("BUG: " + err.Error())
 	}
 	s.mock = wire.NewMock(secret)
+	now := s.opt
+	s.live.Store(&now)
 	s.resolveMetrics()
 	go s.sweep()
 	return s
@@ -170,7 +176,7 @@ func (s *Server) register(c *session) error {
 	if s.draining {
 		return fatal("57P01", "the gateway is shutting down", "Connect again: another instance may be there already.")
 	}
-	if s.opt.MaxClients > 0 && len(s.sessions) >= s.opt.MaxClients {
+	if limit := s.live.Load().MaxClients; limit > 0 && len(s.sessions) >= limit {
 		return fatal("53300", fmt.Sprintf("too many clients: %d are connected", len(s.sessions)), "Raise limits.max_clients or close connections.")
 	}
 	for {

@@ -26,7 +26,8 @@ type session struct {
 	startup  wire.Startup
 	database string
 	user     string
-	login    string                 // the user of the pool's server connections
+	login    string // the user of the pool's server connections
+	mode     Mode
 	app      atomic.Pointer[string] // application_name
 	pid      uint32                 // virtual backend key, from register
 	key      []byte
@@ -164,7 +165,7 @@ func (s *session) attach() error {
 	}
 	s.busy.Store(s.busy.Load() | 1)
 	for attempt := 0; ; attempt++ {
-		c, err := s.pool.Acquire(&s.waiter, s.owner, s.last, s.bucket, s.srv.opt.QueueTimeout)
+		c, err := s.pool.Acquire(&s.waiter, s.owner, s.last, s.bucket, s.srv.live.Load().QueueTimeout)
 		if err != nil {
 			var pe *pgconn.PgError
 			if errors.As(err, &pe) && pe.Code == "57P01" && attempt < 3 {
@@ -198,7 +199,7 @@ func (s *session) attach() error {
 		c.Stream.SetDst(s.net)
 		s.client.SetDst(&s.up)
 		s.cv.tx = wire.Idle
-		if s.srv.opt.Session {
+		if s.mode == Session {
 			c.Dirty = true
 		}
 		if switched {

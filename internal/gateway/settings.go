@@ -92,7 +92,7 @@ func (s *session) discarded() {
 	s.dropStatements()
 	s.conn.ForgetAll()
 	s.conn.Bucket = s.pool.Empty()
-	s.conn.Dirty = s.srv.opt.Session
+	s.conn.Dirty = s.mode == Session
 	s.conn.SequenceOwner = 0
 	s.bucket = s.base
 	s.pending, s.local, s.literals = s.pending[:0], false, false

@@ -17,7 +17,7 @@ import (
 
 // begin takes a client from its first byte to its first ReadyForQuery.
 func (s *session) begin() error {
-	if t := s.srv.opt.LoginTimeout; t > 0 {
+	if t := s.srv.live.Load().LoginTimeout; t > 0 {
 		_ = s.raw.SetDeadline(time.Now().Add(t))
 	}
 	if err := s.readStartup(); err != nil {
@@ -255,6 +255,11 @@ func (s *session) welcome() error {
 	if s.srv.opt.LoginUser != "" {
 		s.login = s.srv.opt.LoginUser
 	}
+	policy, err := s.srv.policy(s.database, s.user)
+	if err != nil {
+		return noServer(err)
+	}
+	s.mode = policy.Mode
 	s.db = s.srv.database(s.database)
 	p, err := s.db.pool(s.login)
 	if err != nil {
@@ -338,7 +343,7 @@ func (s *Server) abortWait(c *session) {
 
 // cancelContext bounds one cancel.
 func (s *session) cancelContext() context.Context {
-	t := s.srv.opt.CancelTimeout
+	t := s.srv.live.Load().CancelTimeout
 	if t <= 0 {
 		t = 10 * time.Second
 	}

@@ -53,6 +53,7 @@ func (s *Server) Clients() []ClientStat {
 // PoolStat is one pool as it is now.
 type PoolStat struct {
 	Database, User string
+	Mode           Mode // of new clients
 	pool.Stat
 }
 
@@ -62,7 +63,8 @@ func (s *Server) Pools() []PoolStat {
 	for _, d := range s.allDatabases() {
 		d.mu.Lock()
 		for user, p := range d.pools {
-			list = append(list, PoolStat{d.name, user, p.Stat()})
+			policy, _ := s.policy(d.name, user) // an error: no new clients
+			list = append(list, PoolStat{d.name, user, policy.Mode, p.Stat()})
 		}
 		d.mu.Unlock()
 	}

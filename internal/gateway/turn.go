@@ -186,6 +186,10 @@ func (s *session) onQuery(m *message) error {
 		return s.clientError(err)
 	}
 	s.note(plan)
+	if s.mode == Statement && begins(plan) {
+		s.leave(m)
+		return s.refuse(errStatementMode(), true)
+	}
 	switch plan.Action {
 	case router.Refused:
 		s.leave(m)
