@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -177,19 +176,6 @@ func summarise(s [3][]benchSample) benchResult {
 		direct: median(0), bouncer: median(1), gateway: median(2),
 		vsBouncer: medianOf(s[2], s[1], tps), vsDirect: medianOf(s[2], s[0], tps), cpuVsBouncer: medianOf(s[2], s[1], cpu),
 	}
-}
-
-// medianOf returns the median of by, or of its ratio to that of the same round.
-func medianOf(a, to []benchSample, by func(benchSample) float64) float64 {
-	v := make([]float64, len(a))
-	for i := range a {
-		v[i] = by(a[i])
-		if to != nil {
-			v[i] /= by(to[i])
-		}
-	}
-	slices.Sort(v)
-	return (v[len(v)/2] + v[(len(v)-1)/2]) / 2
 }
 
 // figures are what is printed of a cell, by the end of the figure's name.

@@ -16,6 +16,7 @@ import (
 // may use more. A package that is not listed does not exist.
 var allowed = map[string][]string{
 	"internal/admin":    {"web"},
+	"internal/bench":    {"internal/wire"},
 	"internal/cache":    {},
 	"internal/catalog":  {},
 	"internal/config":   {},
@@ -39,15 +40,15 @@ var allowed = map[string][]string{
 	"migrations":       {},
 	"web":              {},
 	"cmd/qvpgw": {
-		"internal/admin", "internal/cache", "internal/catalog", "internal/config", "internal/demo",
-		"internal/embedded", "internal/gateway", "internal/metrics", "internal/pool", "internal/rules",
-		"internal/schema", "internal/wire",
+		"internal/admin", "internal/bench", "internal/cache", "internal/catalog", "internal/config",
+		"internal/demo", "internal/embedded", "internal/figure", "internal/gateway", "internal/metrics",
+		"internal/pool", "internal/rules", "internal/schema", "internal/wire",
 	},
 }
 
 // confined are the libraries that live in few packages.
 var confined = map[string][]string{
-	"github.com/jackc/pgx/v5":              {"internal/schema", "internal/pool", "internal/demo", "internal/gateway", "internal/pgtest", "cmd/qvpgw"},
+	"github.com/jackc/pgx/v5":              {"internal/bench", "internal/schema", "internal/pool", "internal/demo", "internal/gateway", "internal/pgtest", "cmd/qvpgw"},
 	"github.com/pganalyze/pg_query_go/v6":  {"internal/router"},
 	"github.com/prometheus/client_golang":  {"internal/metrics", "internal/admin"},
 	"github.com/golang-migrate/migrate/v4": {"internal/schema"},

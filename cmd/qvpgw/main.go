@@ -59,6 +59,7 @@ func command(out, errs io.Writer) *cobra.Command {
 		migrateCommand(load),
 		doctorCommand(load),
 		explainCommand(load),
+		benchCommand(),
 		&cobra.Command{
 			Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 			Run: func(c *cobra.Command, _ []string) { fmt.Fprintln(c.OutOrStdout(), "qvpgw", versionText()) },

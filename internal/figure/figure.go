@@ -7,17 +7,23 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"testing"
 )
 
 // Env names the file that Print appends to.
 const Env = "QVPGW_FIGURES"
 
+// TB is what Print needs of a testing.TB; programs do not link package testing.
+type TB interface {
+	Helper()
+	Log(args ...any)
+	Errorf(format string, args ...any)
+}
+
 // Print logs a figure and appends it to the file that $QVPGW_FIGURES names, if it
 // is set. name has no spaces ("torture.foreign_rows"); its unit is in the name's
 // documentation. The test fails when value is no number or the file cannot be
 // written.
-func Print[N int | int64 | uint64 | float64](t testing.TB, name string, value N) {
+func Print[N int | int64 | uint64 | float64](t TB, name string, value N) {
 	t.Helper()
 	line, err := Line(name, float64(value))
 	if err != nil {
