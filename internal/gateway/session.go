@@ -33,6 +33,8 @@ type session struct {
 	key      []byte
 	started  time.Time
 
+	replication bool // it asked for a replication connection
+
 	client wire.Stream // reads from the client, writes to the server held
 	out    []byte      // answers of our own while no server connection is held
 	cv     conversation

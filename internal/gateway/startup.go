@@ -35,6 +35,12 @@ func (s *session) begin() error {
 	if isConsole(s.database) {
 		return s.beginConsole()
 	}
+	if s.replication {
+		if err := s.beginReplication(); err != nil {
+			return s.refused(err)
+		}
+		return s.replicate()
+	}
 	if err := s.welcome(); err != nil {
 		return s.refused(err)
 	}
@@ -164,10 +170,7 @@ func (s *session) readParams() error {
 	if s.database, _ = s.startup.Param("database"); s.database == "" {
 		s.database = s.user
 	}
-	if r, ok := s.startup.Param("replication"); ok && !slices.Contains([]string{"", "off", "false", "no", "0"}, strings.ToLower(r)) {
-		return fatal("0A000", "replication connections are not supported", "Connect to the server itself.")
-	}
-	return nil
+	return s.readReplication()
 }
 
 // settings are the session settings that the startup message asks for.
@@ -248,29 +251,14 @@ func parseOptions(options string) ([]wire.Param, error) {
 // welcome tells an authenticated client what a server would: its parameters, its
 // backend key, and that it is ready.
 func (s *session) welcome() error {
-	if s.srv.opt.LoginUser != "" && s.srv.opt.LoginDatabase != "" && s.database != s.srv.opt.LoginDatabase {
-		return fatal("3D000", fmt.Sprintf("database %q does not exist", s.database), fmt.Sprintf("This gateway serves the database %q.", s.srv.opt.LoginDatabase))
+	if err := s.findPool(); err != nil {
+		return err
 	}
-	s.login = s.user
-	if s.srv.opt.LoginUser != "" {
-		s.login = s.srv.opt.LoginUser
-	}
-	policy, err := s.srv.policy(s.database, s.user)
-	if err != nil {
-		return noServer(err)
-	}
-	s.mode = policy.Mode
-	s.db = s.srv.database(s.database)
-	p, err := s.db.pool(s.login)
-	if err != nil {
-		return noServer(err)
-	}
-	s.pool = p
 	list, err := s.settings()
 	if err != nil {
 		return err
 	}
-	s.base = p.Intern(list)
+	s.base = s.pool.Intern(list)
 	s.bucket = s.base
 	if s.base.Learned() == nil {
 		if err := s.attach(); err != nil {
@@ -307,6 +295,29 @@ func (s *session) welcome() error {
 		s.srv.unregister(s)
 		return errHungUp
 	}
+	return nil
+}
+
+// findPool finds where the client's server connections come from.
+func (s *session) findPool() error {
+	if s.srv.opt.LoginUser != "" && s.srv.opt.LoginDatabase != "" && s.database != s.srv.opt.LoginDatabase {
+		return fatal("3D000", fmt.Sprintf("database %q does not exist", s.database), fmt.Sprintf("This gateway serves the database %q.", s.srv.opt.LoginDatabase))
+	}
+	s.login = s.user
+	if s.srv.opt.LoginUser != "" {
+		s.login = s.srv.opt.LoginUser
+	}
+	policy, err := s.srv.policy(s.database, s.user)
+	if err != nil {
+		return noServer(err)
+	}
+	s.mode = policy.Mode
+	s.db = s.srv.database(s.database)
+	p, err := s.db.pool(s.login)
+	if err != nil {
+		return noServer(err)
+	}
+	s.pool = p
 	return nil
 }
 

@@ -49,6 +49,43 @@ func (p *Pool) dial() (*Conn, error) {
 	return c, nil
 }
 
+// DialOwn opens a connection for one client alone, with the startup parameters of
+// that client: it is none of the pool's, and CloseOwn ends it. Only settings that
+// a pooled connection cannot be given, as replication, are worth one.
+func (p *Pool) DialOwn(owner uint64, params map[string]string) (*Conn, error) {
+	ctx, cancel := context.WithTimeout(p.ctx, p.opt.ConnectTimeout)
+	defer cancel()
+	cfg := p.opt.Server.Copy()
+	cfg.RuntimeParams = params
+	pc, err := pgconn.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	h, err := pc.Hijack()
+	if err != nil {
+		_ = pc.Close(ctx)
+		return nil, fmt.Errorf("cannot take over the connection to %s: %w", cfg.Host, err)
+	}
+	if n := h.Frontend.ReadBufferLen(); n != 0 {
+		_ = h.Conn.Close()
+		return nil, fmt.Errorf("cannot take over the connection to %s: %d bytes unread", cfg.Host, n)
+	}
+	_ = h.Conn.SetDeadline(time.Time{})
+	c := &Conn{
+		Net: h.Conn, PID: h.PID, key: h.SecretKey, Params: maps.Clone(h.ParameterStatuses),
+		Bucket: p.buckets.empty, pool: p, created: time.Now(), where: -1,
+	}
+	c.Stream.Reset(c.Net, nil)
+	c.state.Store(owner << 16)
+	return c, nil
+}
+
+// CloseOwn ends a connection that DialOwn opened.
+func (c *Conn) CloseOwn() {
+	c.state.Store(0) // no cancel reaches it any more
+	_ = c.Net.Close()
+}
+
 // dialCancel opens the connection on which a cancel request goes to the server
 // at addr: with TLS wherever the server connections have it.
 func (p *Pool) dialCancel(ctx context.Context, addr net.Addr) (net.Conn, error) {
