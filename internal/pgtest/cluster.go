@@ -35,6 +35,7 @@ type options struct {
 	settings []string
 	hba      []string
 	files    map[string][]byte
+	plain    bool
 }
 
 // Option asks for a cluster that differs from the shared one. Any option, Own
@@ -62,6 +63,10 @@ func Fsync() Option { return Setting("fsync", "on") }
 func HBA(lines ...string) Option {
 	return func(o *options) { o.hba = append(o.hba, lines...) }
 }
+
+// Plain leaves TimescaleDB out and has the settings that PostgreSQL's own tests
+// expect: a cluster as initdb makes it.
+func Plain() Option { return func(o *options) { o.plain = true } }
 
 // File writes a file into the data directory, as a server certificate.
 func File(name string, content []byte) Option {
@@ -120,9 +125,18 @@ func (r *Root) StartCluster(ctx context.Context, opts ...Option) (*Cluster, erro
 
 // create copies the template and writes the configuration.
 func (c *Cluster) create(ctx context.Context, o options) error {
-	template := filepath.Join(c.Root.Dir, stateDir, "template")
-	if err := run(ctx, nil, "cp", "-a", "--reflink=auto", template, c.dir); err != nil {
-		return fmt.Errorf("cannot copy the template cluster: %w", err)
+	if err := os.Chown(filepath.Dir(c.dir), c.uid, c.gid); err != nil {
+		return fmt.Errorf("cannot give the data directory to postgres: %w", err)
+	}
+	if o.plain {
+		if err := c.initialise(ctx, c.inside, ""); err != nil {
+			return err
+		}
+	} else {
+		template := filepath.Join(c.Root.Dir, stateDir, "template")
+		if err := run(ctx, nil, "cp", "-a", "--reflink=auto", template, c.dir); err != nil {
+			return fmt.Errorf("cannot copy the template cluster: %w", err)
+		}
 	}
 	files := map[string][]byte{"qvpgw.conf": []byte(strings.Join(o.settings, "\n") + "\n")}
 	if len(o.hba) > 0 {
@@ -140,7 +154,7 @@ func (c *Cluster) create(ctx context.Context, o options) error {
 			return err
 		}
 	}
-	return os.Chown(filepath.Dir(c.dir), c.uid, c.gid)
+	return nil
 }
 
 // Start starts a cluster that was crashed, on its old port and data.
@@ -288,35 +302,9 @@ func (r *Root) makeTemplate(ctx context.Context) error {
 			return err
 		}
 	}
-	cmd := r.Command(ctx, "initdb", "-D", stateDir+"/template", "-U", Superuser, "--auth=trust",
-		"--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("cannot run initdb: %w: %s", err, tail(out))
-	}
 	template := filepath.Join(state, "template")
-	conf := strings.Join([]string{
-		"listen_addresses = '127.0.0.1'",
-		"unix_socket_directories = ''",
-		"shared_preload_libraries = 'timescaledb'",
-		"timescaledb.telemetry_level = off",
-		"timezone = 'UTC'",
-		"log_timezone = 'UTC'",
-		"include 'qvpgw.conf'",
-	}, "\n") + "\n"
-	hba := strings.Join([]string{
-		"local all all trust",
-		"host all " + ScramUser + " 127.0.0.1/32 scram-sha-256",
-		"host all all 127.0.0.1/32 trust",
-		"host replication all 127.0.0.1/32 trust",
-	}, "\n") + "\n"
-	sample, err := os.ReadFile(filepath.Join(template, "postgresql.conf"))
-	if err != nil {
+	if err := r.initialise(ctx, stateDir+"/template", "shared_preload_libraries = 'timescaledb'\ntimescaledb.telemetry_level = off\n"); err != nil {
 		return err
-	}
-	for name, content := range map[string]string{"postgresql.conf": string(sample) + conf, "pg_hba.conf": hba} {
-		if err := r.writeFile(filepath.Join(template, name), []byte(content)); err != nil {
-			return err
-		}
 	}
 	c, err := r.StartCluster(ctx)
 	if err != nil {
@@ -344,6 +332,40 @@ func (r *Root) makeTemplate(ctx context.Context) error {
 		return err
 	}
 	return os.RemoveAll(filepath.Dir(c.dir))
+}
+
+// initialise makes the data directory dir, a path in the root, with more at the end of
+// its postgresql.conf. What a cluster is given by options goes to qvpgw.conf.
+func (r *Root) initialise(ctx context.Context, dir, more string) error {
+	cmd := r.Command(ctx, "initdb", "-D", dir, "-U", Superuser, "--auth=trust",
+		"--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("cannot run initdb: %w: %s", err, tail(out))
+	}
+	conf := strings.Join([]string{
+		"listen_addresses = '127.0.0.1'",
+		"unix_socket_directories = ''",
+		"timezone = 'UTC'",
+		"log_timezone = 'UTC'",
+		more + "include 'qvpgw.conf'",
+	}, "\n") + "\n"
+	hba := strings.Join([]string{
+		"local all all trust",
+		"host all " + ScramUser + " 127.0.0.1/32 scram-sha-256",
+		"host all all 127.0.0.1/32 trust",
+		"host replication all 127.0.0.1/32 trust",
+	}, "\n") + "\n"
+	here := filepath.Join(r.Dir, dir)
+	sample, err := os.ReadFile(filepath.Join(here, "postgresql.conf"))
+	if err != nil {
+		return err
+	}
+	for name, content := range map[string]string{"postgresql.conf": string(sample) + conf, "pg_hba.conf": hba} {
+		if err := r.writeFile(filepath.Join(here, name), []byte(content)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // writeFile writes a file that postgres in the root may read.
