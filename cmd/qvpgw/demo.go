@@ -17,6 +17,7 @@ import (
 	"qvpgw/internal/config"
 	"qvpgw/internal/demo"
 	"qvpgw/internal/embedded"
+	"qvpgw/internal/handoff"
 	"qvpgw/internal/schema"
 )
 
@@ -73,7 +74,7 @@ func runDemo(ctx context.Context, o demoOptions, out, errs io.Writer) error {
 	if err != nil {
 		return err
 	}
-	g, err := build(cfg, slog.New(slog.NewTextHandler(errs, &slog.HandlerOptions{Level: slog.LevelWarn})), fixed{cfg.Backend.Database, cfg.Backend.User})
+	g, err := build(cfg, slog.New(slog.NewTextHandler(errs, &slog.HandlerOptions{Level: slog.LevelWarn})), fixed{cfg.Backend.Database, cfg.Backend.User}, new(handoff.Process))
 	if err != nil {
 		return err
 	}
@@ -90,7 +91,7 @@ func runDemo(ctx context.Context, o demoOptions, out, errs io.Writer) error {
 			}
 		}()
 	}
-	err = g.serve(ctx, ready)
+	err = g.serve(ctx, nil, ready)
 	select {
 	case t := <-tour:
 		if t != nil && !errors.Is(t, context.Canceled) {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"qvpgw/internal/handoff"
 	"qvpgw/internal/pgtest"
 	"qvpgw/internal/schema"
 )
@@ -120,13 +121,13 @@ func serveDemo(t *testing.T, backend string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := build(cfg, slog.New(slog.NewTextHandler(io.Discard, nil)), fixed{cfg.Backend.Database, cfg.Backend.User})
+	p, err := build(cfg, slog.New(slog.NewTextHandler(io.Discard, nil)), fixed{cfg.Backend.Database, cfg.Backend.User}, new(handoff.Process))
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	ready, ended := make(chan struct{}), make(chan error, 1)
-	go func() { ended <- p.serve(ctx, func() { close(ready) }) }()
+	go func() { ended <- p.serve(ctx, nil, func() { close(ready) }) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-ended; err != nil {

@@ -27,6 +27,7 @@ var allowed = map[string][]string{
 		"internal/cache", "internal/catalog", "internal/metrics", "internal/pool", "internal/router",
 		"internal/rules", "internal/sqltext", "internal/wire",
 	},
+	"internal/handoff": {},
 	"internal/metrics": {},
 	"internal/pgtest":  {"internal/embedded"},
 	"internal/pool":    {"internal/catalog", "internal/wire"},
@@ -41,8 +42,8 @@ var allowed = map[string][]string{
 	"web":              {},
 	"cmd/qvpgw": {
 		"internal/admin", "internal/bench", "internal/cache", "internal/catalog", "internal/config",
-		"internal/demo", "internal/embedded", "internal/figure", "internal/gateway", "internal/metrics",
-		"internal/pool", "internal/rules", "internal/schema", "internal/wire",
+		"internal/demo", "internal/embedded", "internal/figure", "internal/gateway", "internal/handoff",
+		"internal/metrics", "internal/pool", "internal/rules", "internal/schema", "internal/wire",
 	},
 }
 

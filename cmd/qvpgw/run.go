@@ -4,11 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -19,6 +20,7 @@ import (
 	"qvpgw/internal/catalog"
 	"qvpgw/internal/config"
 	"qvpgw/internal/gateway"
+	"qvpgw/internal/handoff"
 	"qvpgw/internal/metrics"
 	"qvpgw/internal/rules"
 	"qvpgw/internal/schema"
@@ -29,18 +31,24 @@ func serveCommand(load func() (*config.Config, error)) *cobra.Command {
 	return &cobra.Command{
 		Use: "serve", Short: "Serve PostgreSQL clients", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			signals := make(chan os.Signal, 8)
+			signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR2, syscall.SIGTERM, os.Interrupt)
+			process, err := handoff.Start()
+			if err != nil {
+				return err
+			}
 			cfg, err := load()
 			if err != nil {
 				return err
 			}
-			g, err := build(cfg, logger(cfg, c.ErrOrStderr()), fixed{})
+			g, err := build(cfg, logger(cfg, c.ErrOrStderr()), fixed{}, process)
 			if err != nil {
 				return err
 			}
 			if err := g.migrate(c.Context()); err != nil {
 				return err
 			}
-			return g.serve(c.Context(), func() {})
+			return g.serve(context.WithoutCancel(c.Context()), signals, func() {})
 		},
 	}
 }
@@ -58,6 +66,7 @@ type program struct {
 	cache   *cache.Cache
 	gateway *gateway.Server
 	console *admin.Console
+	process *handoff.Process
 }
 
 func logger(cfg *config.Config, w io.Writer) *slog.Logger {
@@ -69,7 +78,7 @@ func logger(cfg *config.Config, w io.Writer) *slog.Logger {
 }
 
 // build makes the parts; nothing listens and nothing is dialled yet.
-func build(cfg *config.Config, log *slog.Logger, login fixed) (*program, error) {
+func build(cfg *config.Config, log *slog.Logger, login fixed, process *handoff.Process) (*program, error) {
 	if err := cfg.CheckRules(rules.Names()); err != nil {
 		return nil, err
 	}
@@ -81,8 +90,9 @@ func build(cfg *config.Config, log *slog.Logger, login fixed) (*program, error) 
 	if err != nil {
 		return nil, err
 	}
-	p := &program{cfg: cfg, log: log, started: time.Now(), metrics: metrics.New(), cache: cache.New(int64(cfg.Cache.Bytes))}
+	p := &program{cfg: cfg, log: log, started: time.Now(), metrics: metrics.New(), cache: cache.New(int64(cfg.Cache.Bytes)), process: process}
 	p.metrics.Build(versionText())
+	p.metrics.Generation(process.Generation())
 	secure, binding, err := serverTLS(cfg.TLS)
 	if err != nil {
 		return nil, err
@@ -119,6 +129,8 @@ func build(cfg *config.Config, log *slog.Logger, login fixed) (*program, error) 
 		CatalogEvery:  cfg.Catalog.Refresh,
 		Cache:         p.cache,
 		MaxEntry:      int(cfg.Cache.MaxEntry),
+		Generation:    process.Generation(),
+		Elsewhere:     process.Cancel,
 		Console:       p.answer,
 		Admins:        cfg.ConsoleUsers(),
 		Metrics:       p.metrics,
@@ -195,49 +207,4 @@ func (p *program) migrate(ctx context.Context) error {
 		return fmt.Errorf("cannot migrate the schema (schema.migrate: false serves without): %w", err)
 	}
 	return nil
-}
-
-// serve listens and serves until ctx ends, then drains. ready is called once
-// clients can connect.
-func (p *program) serve(ctx context.Context, ready func()) error {
-	l, err := net.Listen("tcp", p.cfg.Listen)
-	if err != nil {
-		return fmt.Errorf("cannot listen for PostgreSQL clients: %w", listenHint(err, "listen"))
-	}
-	served := make(chan error, 2)
-	var web *admin.Server
-	if p.cfg.HTTP != "" {
-		h, err := net.Listen("tcp", p.cfg.HTTP)
-		if err != nil {
-			_ = l.Close()
-			return fmt.Errorf("cannot listen for HTTP: %w", listenHint(err, "http"))
-		}
-		web = admin.New(admin.Options{
-			Status: p.status, Registry: p.metrics.Registry(), Log: p.log,
-			Ready: func() error { return p.gateway.Ready(p.cfg.Backend.Database, p.cfg.Backend.User) },
-		})
-		go func() { served <- web.Serve(h) }()
-		p.log.Info("HTTP", "address", h.Addr().String())
-	}
-	go func() { served <- p.gateway.Serve(l) }()
-	go p.console.Run(ctx)
-	p.log.Info("serving", "address", l.Addr().String(), "backend", net.JoinHostPort(p.cfg.Backend.Host, fmt.Sprint(p.cfg.Backend.Port)))
-	ready()
-	select {
-	case err = <-served:
-	case <-ctx.Done():
-	}
-	p.log.Info("shutting down", "at most", p.cfg.Limits.ShutdownTimeout)
-	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.cfg.Limits.ShutdownTimeout)
-	defer cancel()
-	err = errors.Join(err, p.gateway.Shutdown(end))
-	if web != nil {
-		err = errors.Join(err, web.Shutdown(end))
-	}
-	return err
-}
-
-// listenHint says what to do when a port is taken.
-func listenHint(err error, key string) error {
-	return fmt.Errorf("%w (another program may have the port: change %s in the configuration)", err, key)
 }

@@ -85,6 +85,15 @@ func (d *database) close() {
 	}
 }
 
+// retire has server connections closed as soon as nobody waits for them.
+func (d *database) retire() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, p := range d.pools {
+		p.Retire()
+	}
+}
+
 // read keeps the catalog: whole at once, whenever stale was called and from time
 // to time; what changes often whenever refresh was called.
 func (d *database) read(p *pool.Pool) {

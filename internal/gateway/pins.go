@@ -99,8 +99,15 @@ func (r clientReader) Read(b []byte) (int, error) {
 	s := r.s
 	for {
 		n, err := s.net.Read(b)
-		if n > 0 || !timedOut(err) || s.evicted.Load() != nil || s.srv.isDraining() {
+		if n > 0 || !timedOut(err) || s.evicted.Load() != nil {
 			return n, err
+		}
+		if s.srv.isDraining() {
+			if s.mayLeave() {
+				return 0, errDrain
+			}
+			s.stay()
+			continue
 		}
 		_ = s.raw.SetReadDeadline(time.Time{})
 		if s.conn == nil || !s.between() || s.client.Buffered() > 0 {

@@ -285,7 +285,7 @@ func (s *session) settle() error {
 	}
 	s.inTx.Store(s.cv.tx != wire.Idle)
 	s.busy.Store((s.busy.Load() | 1) + 1)
-	if s.srv.isDraining() && s.conn == nil && s.client.Buffered() == 0 {
+	if s.srv.isDraining() && s.mayLeave() {
 		return errDrain
 	}
 	return nil

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"context"
 	"crypto/rand"
 	"crypto/tls"
 	"errors"
@@ -60,12 +59,17 @@ type Options struct {
 	NewLoader    func() func(query QueryFunc, last *catalog.Snapshot) (*catalog.Snapshot, error)
 	CatalogEvery time.Duration // how often it is read again
 	Cache        *cache.Cache
-	MaxEntry     int                              // largest reply that is cached, in bytes
-	Console      func(text string) (Table, error) // nil: there is no console
-	Admins       []string                         // users that may use it
-	Metrics      *metrics.Metrics
-	Version      string
-	Log          *slog.Logger
+	MaxEntry     int // largest reply that is cached, in bytes
+	// Generation is how many gateways have served on the same sockets before. It is
+	// in the process ids that clients are told, so that Elsewhere can be asked to
+	// carry out the cancels for clients of another one; nil: there is none.
+	Generation int
+	Elsewhere  func(generation int, pid uint32, key []byte)
+	Console    func(text string) (Table, error) // nil: there is no console
+	Admins     []string                         // users that may use it
+	Metrics    *metrics.Metrics
+	Version    string
+	Log        *slog.Logger
 }
 
 // QueryFunc runs one statement on a server connection of its own and returns the
@@ -90,14 +94,17 @@ type Server struct {
 
 	// mu protects what follows.
 	mu        sync.Mutex
-	sessions  map[uint32]*session // by virtual pid
+	sessions  map[uint32]*session   // by virtual pid
+	entering  map[*session]struct{} // that are not registered yet
 	databases map[string]*database
 	listeners []net.Listener
 	lastPID   uint32
 	draining  bool
+	refusing  bool // new logins, too
 
 	nextOwner atomic.Uint64
-	wg        sync.WaitGroup // sessions
+	wg        sync.WaitGroup // connections, and Serve
+	forced    atomic.Bool    // the drain's deadline is over
 	done      chan struct{}  // closed when Shutdown begins
 	routes    routeLog
 	reasons   map[router.Reason]metrics.Counter // by reason code
@@ -113,7 +120,7 @@ var ErrServerClosed = errors.New("the gateway is shut down")
 func New(opt Options) *Server {
 	s := &Server{
 		opt: opt, log: opt.Log, m: opt.Metrics,
-		sessions: map[uint32]*session{}, databases: map[string]*database{},
+		sessions: map[uint32]*session{}, entering: map[*session]struct{}{}, databases: map[string]*database{},
 		done: make(chan struct{}),
 	}
 	if s.log == nil {
@@ -145,7 +152,9 @@ func (s *Server) Serve(l net.Listener) error {
 		return ErrServerClosed
 	}
 	s.listeners = append(s.listeners, l)
+	s.wg.Add(1)
 	s.mu.Unlock()
+	defer s.wg.Done()
 	var delay time.Duration
 	for {
 		n, err := l.Accept()
@@ -165,6 +174,7 @@ func (s *Server) Serve(l net.Listener) error {
 			continue
 		}
 		delay = 0
+		s.wg.Add(1)
 		go s.serveConn(n)
 	}
 }
@@ -173,20 +183,14 @@ func (s *Server) Serve(l net.Listener) error {
 func (s *Server) register(c *session) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.draining {
+	if s.refusing {
 		return fatal("57P01", "the gateway is shutting down", "Connect again: another instance may be there already.")
 	}
 	if limit := s.live.Load().MaxClients; limit > 0 && len(s.sessions) >= limit {
 		return fatal("53300", fmt.Sprintf("too many clients: %d are connected", len(s.sessions)), "Raise limits.max_clients or close connections.")
 	}
-	for {
-		s.lastPID = s.lastPID&0x7fffffff + 1
-		if s.lastPID > 0x7fffffff {
-			s.lastPID = 1
-		}
-		if s.sessions[s.lastPID] == nil {
-			break
-		}
+	for s.lastPID = nextPID(s.lastPID, s.opt.Generation); s.sessions[s.lastPID] != nil; {
+		s.lastPID = nextPID(s.lastPID, s.opt.Generation)
 	}
 	c.pid = s.lastPID
 	key := make([]byte, 4)
@@ -198,15 +202,52 @@ func (s *Server) register(c *session) error {
 	}
 	c.key = key
 	s.sessions[c.pid] = c
-	s.wg.Add(1)
+	delete(s.entering, c)
 	return nil
+}
+
+// Virtual process ids are positive: seven bits of the generation above a number
+// that is not 0.
+const pidBits = 24
+
+// nextPID returns the id after last.
+func nextPID(last uint32, generation int) uint32 {
+	n := (last + 1) & (1<<pidBits - 1)
+	return uint32(generation)&0x7f<<pidBits | max(n, 1)
+}
+
+// generationOf is what a virtual process id tells of its gateway's generation.
+func generationOf(pid uint32) int { return int(pid >> pidBits & 0x7f) }
+
+// enter makes a connection known before it has logged in.
+func (s *Server) enter(c *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.entering[c] = struct{}{}
+	if s.refusing {
+		_ = c.raw.SetDeadline(time.Unix(1, 0))
+	}
+}
+
+// isRefusing says whether nobody is let in any more.
+func (s *Server) isRefusing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refusing
+}
+
+// leave forgets a connection that has ended.
+func (s *Server) leave(c *session) {
+	s.mu.Lock()
+	delete(s.entering, c)
+	s.mu.Unlock()
+	s.wg.Done()
 }
 
 func (s *Server) unregister(c *session) {
 	s.mu.Lock()
 	delete(s.sessions, c.pid)
 	s.mu.Unlock()
-	s.wg.Done()
 }
 
 // all returns the sessions of this moment.
@@ -218,44 +259,6 @@ func (s *Server) all() []*session {
 		list = append(list, c)
 	}
 	return list
-}
-
-// Shutdown stops accepting, ends idle clients with 57P01, waits for the turns
-// and transactions of the others until ctx ends, and then closes them too.
-func (s *Server) Shutdown(ctx context.Context) error {
-	s.mu.Lock()
-	if !s.draining {
-		s.draining = true
-		close(s.done)
-	}
-	for _, l := range s.listeners {
-		_ = l.Close()
-	}
-	s.mu.Unlock()
-	for _, c := range s.all() {
-		c.wake()
-	}
-	finished := make(chan struct{})
-	go func() { s.wg.Wait(); close(finished) }()
-	var err error
-	select {
-	case <-finished:
-	case <-ctx.Done():
-		err = fmt.Errorf("cannot wait any longer for %d clients: %w", len(s.all()), ctx.Err())
-		for _, c := range s.all() {
-			c.kill()
-		}
-		select {
-		case <-finished:
-		case <-time.After(5 * time.Second):
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, d := range s.databases {
-		d.close()
-	}
-	return err
 }
 
 // sweepEvery is how often clients with a long turn are looked at; a turn is long

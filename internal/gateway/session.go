@@ -91,6 +91,8 @@ type session struct {
 // serveConn runs a client's whole life.
 func (s *Server) serveConn(n net.Conn) {
 	c := &session{srv: s, net: n, raw: n, started: time.Now(), owner: s.nextOwner.Add(1)}
+	s.enter(c)
+	defer s.leave(c)
 	c.waiter.Init()
 	c.up.s = c
 	c.cv.tx = wire.Idle
@@ -138,6 +140,7 @@ func (s *session) end(err error) {
 	case errors.As(err, &e): // the end of a server, too
 		if !s.answered {
 			s.tell(e)
+			s.linger()
 		}
 		if e.Err != nil {
 			s.srv.log.Info("client ended", "pid", s.pid, "user", s.user, "database", s.database, "error", e.Error())
@@ -146,18 +149,6 @@ func (s *session) end(err error) {
 	default:
 		s.srv.log.Info("client ended", "pid", s.pid, "user", s.user, "database", s.database, "error", err)
 	}
-}
-
-// tell writes an ErrorResponse without regard to the conversation.
-func (s *session) tell(e *Error) {
-	if s.conn != nil && s.conn.Stream.Midway() {
-		return // it would be read as the rest of that message
-	}
-	f := e.fields()
-	f.Severity, f.SeverityV = "FATAL", "FATAL"
-	_ = s.net.SetWriteDeadline(time.Now().Add(time.Second))
-	_, _ = s.net.Write(wire.AppendErrorResponse(s.out, f))
-	s.out = s.out[:0]
 }
 
 // attach gets a server connection with the session's settings.
@@ -324,23 +315,3 @@ func (discard) Write(b []byte) (int, error) { return len(b), nil }
 // wake has a client that sits between two turns look whether it is to end or may
 // give its server connection back; a busy one does so when its turn is over.
 func (s *session) wake() { _ = s.raw.SetReadDeadline(time.Unix(1, 0)) }
-
-// kill ends a client at once.
-func (s *session) kill() {
-	s.srv.m.Error("57P01")
-	if c := s.held.Load(); c != nil && c.BeginCancel(s.owner) {
-		go func() { _ = c.Cancel(s.cancelContext()) }()
-	}
-	s.pool.Abort(&s.waiter, errHungUp)
-	_ = s.raw.Close()
-}
-
-// isDraining says whether the gateway is shutting down.
-func (s *Server) isDraining() bool {
-	select {
-	case <-s.done:
-		return true
-	default:
-		return false
-	}
-}

@@ -17,7 +17,7 @@ import (
 
 // begin takes a client from its first byte to its first ReadyForQuery.
 func (s *session) begin() error {
-	if t := s.srv.live.Load().LoginTimeout; t > 0 {
+	if t := s.srv.live.Load().LoginTimeout; t > 0 && !s.srv.isRefusing() {
 		_ = s.raw.SetDeadline(time.Now().Add(t))
 	}
 	if err := s.readStartup(); err != nil {
@@ -55,6 +55,8 @@ func (s *session) refused(err error) error {
 	var e *Error
 	var pe *wire.ProtocolError
 	switch {
+	case timedOut(err) && s.srv.isRefusing():
+		kind, err = metrics.LoginShutdown, errDrain
 	case timedOut(err):
 		kind, err = metrics.LoginTimeout, fatal("57014", "the login took too long", "")
 	case gone(err):
@@ -106,7 +108,7 @@ func (s *session) readStartup() error {
 				return err
 			}
 		case wire.CancelRequest:
-			s.srv.cancel(p.PID, p.Key)
+			s.srv.Cancel(p.PID, p.Key)
 			return errBye
 		case wire.StartupMessage:
 			s.startup = p
@@ -321,9 +323,19 @@ func (s *session) findPool() error {
 	return nil
 }
 
-// cancel carries out a CancelRequest: it reaches the query that the session with
-// that key runs at this moment, or nothing.
-func (s *Server) cancel(pid uint32, key []byte) {
+// Cancel carries out a CancelRequest: it reaches the query that the session with
+// that key runs at this moment, or nothing. One for a client of another generation
+// is passed on.
+func (s *Server) Cancel(pid uint32, key []byte) {
+	if g := generationOf(pid); g != s.opt.Generation&0x7f {
+		if s.opt.Elsewhere == nil {
+			s.m.Cancels[metrics.CancelUnknown].Inc()
+			return
+		}
+		s.m.Cancels[metrics.CancelElsewhere].Inc()
+		s.opt.Elsewhere(g, pid, key)
+		return
+	}
 	s.mu.Lock()
 	c := s.sessions[pid]
 	s.mu.Unlock()

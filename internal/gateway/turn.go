@@ -71,13 +71,6 @@ func (s *session) clientError(err error) error {
 		return s.serverGone(we.Err)
 	case timedOut(err) && s.evicted.Load() != nil:
 		return s.evicted.Load()
-	case timedOut(err) && s.srv.isDraining():
-		if s.conn == nil && s.client.Buffered() == 0 {
-			return errDrain
-		}
-		// In a transaction: it may go on until the shutdown's deadline.
-		_ = s.raw.SetReadDeadline(time.Time{})
-		return s.clientHalf()
 	case errors.Is(err, wire.ErrMessageLength):
 		return violation("%v", err)
 	}

@@ -88,14 +88,15 @@ type CancelOutcome uint8
 
 // The outcomes.
 const (
-	CancelSent    CancelOutcome = iota // forwarded to the server
-	CancelNoQuery                      // the client had no server connection
-	CancelUnknown                      // no client has that key
-	CancelFailed                       // the server did not take it
+	CancelSent      CancelOutcome = iota // forwarded to the server
+	CancelNoQuery                        // the client had no server connection
+	CancelUnknown                        // no client has that key
+	CancelFailed                         // the server did not take it
+	CancelElsewhere                      // for a client of another process, which was told
 	cancelOutcomes
 )
 
-var cancelOutcomeNames = [cancelOutcomes]string{"sent", "no_query", "unknown", "failed"}
+var cancelOutcomeNames = [cancelOutcomes]string{"sent", "no_query", "unknown", "failed", "elsewhere"}
 
 func (o CancelOutcome) String() string { return cancelOutcomeNames[o] }
 

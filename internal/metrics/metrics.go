@@ -126,6 +126,16 @@ func (m *Metrics) Build(version string) {
 	m.registry.MustRegister(g)
 }
 
+// Generation says how many processes have served on the same sockets before this
+// one. Call it once.
+func (m *Metrics) Generation(n int) {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{
+		Namespace: namespace, Name: "generation", Help: "Restarts since the first process, whose sockets this one has.",
+	})
+	g.Set(float64(n))
+	m.registry.MustRegister(g)
+}
+
 // ClientConnected counts a client that logged in.
 func (m *Metrics) ClientConnected() {
 	m.connections.Inc()

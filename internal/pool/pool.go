@@ -56,6 +56,7 @@ type Pool struct {
 	all      map[*Conn]struct{}
 	open     int // connections that exist or are being dialled
 	closed   bool
+	retiring bool // who is free is closed unless somebody waits
 	waiting  waiters
 	control  waiters // work of our own, served first
 	nextDial time.Time
@@ -296,6 +297,12 @@ func (p *Pool) free(c *Conn) {
 		w.ch <- grant{conn: c}
 		return
 	}
+	if p.retiring {
+		p.mu.Unlock()
+		c.goodbye()
+		p.Discard(c)
+		return
+	}
 	c.idleSince = time.Now()
 	c.where = len(p.idle)
 	p.idle = append(p.idle, c)
@@ -374,6 +381,21 @@ func (c *Conn) queryPlain(sql string, timeout time.Duration) ([][]*string, error
 		return nil, err
 	}
 	return c.Query(sql, timeout)
+}
+
+// Retire closes idle connections, and from now on each that becomes free while
+// nobody waits: another process needs them. Whoever asks still gets one.
+func (p *Pool) Retire() {
+	p.mu.Lock()
+	p.retiring = true
+	idle := p.idle
+	p.idle = nil
+	p.mu.Unlock()
+	for _, c := range idle {
+		c.where = -1
+		c.goodbye()
+		p.Discard(c)
+	}
 }
 
 // Close ends the pool: idle connections at once, held ones when they are
