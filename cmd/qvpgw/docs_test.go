@@ -449,6 +449,7 @@ func metricNames(t *testing.T) map[string]bool {
 	t.Helper()
 	m := metrics.New()
 	m.Build("test")
+	m.Generation(1)
 	m.Watch(metrics.Sources{
 		Clients: func() (s metrics.ClientStat) { return s },
 		Servers: func() (s metrics.ServerStat) { return s },
