@@ -33,7 +33,13 @@ type Snapshot struct {
 	UserFunctions map[string]bool
 	UserOperators map[string]bool
 	UserTypes     map[string]bool
-	UserCasts     bool // a cast with a user function exists: any expression may run it
+	// Code is what the functions of a name may do to their session, by unqualified
+	// name, of all that are not known to do nothing at all; AnyCode is what any of
+	// them may do.
+	Code    map[string]*Code
+	AnyCode Code
+
+	UserCasts bool // a cast with a user function exists: any expression may run it
 
 	EventTriggers bool // a user's DDL event trigger exists
 	LoginTriggers bool // a user's login event trigger exists
@@ -42,6 +48,14 @@ type Snapshot struct {
 	// continuous aggregates: without its chunks an aggregate is not routed to.
 	Hypertables map[int32]*Hypertable
 	Aggregates  []*Aggregate // continuous aggregates
+}
+
+// Code is what code of users may do to its session.
+type Code struct {
+	State    uint16   // the bits of sqltext.State
+	Settings []string // names of settings that it may set
+	Nextval  bool     // it may call nextval
+	DDL      bool     // it may change the catalog
 }
 
 // Relation is a table, view, sequence, index or foreign table.
@@ -61,6 +75,9 @@ type Relation struct {
 	// ReadClean: reading alone runs no user code, though writing may (a trigger,
 	// a rule, a default). Clean implies it.
 	ReadClean bool
+
+	// Code is what the code that stands against it may do; nil: any of Snapshot.AnyCode.
+	Code *Code
 
 	Nextval       bool // an INSERT may call nextval through a column default
 	RowSecurity   bool // relrowsecurity or relforcerowsecurity

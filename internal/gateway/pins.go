@@ -20,12 +20,12 @@ func (s *session) pin(p router.Pins) {
 		return
 	}
 	s.pins.Store(uint32(have | p))
-	s.srv.m.Pinned(uint32(p &^ have))
 }
 
 // pinFor is pin for the message that is being handled: should it not run, its pins
 // are taken back.
-func (s *session) pinFor(p router.Pins, sql []byte) {
+func (s *session) pinFor(plan *router.Plan, p router.Pins, sql []byte) {
+	s.leaves(plan)
 	if p == 0 {
 		return
 	}
@@ -39,6 +39,7 @@ func (s *session) pinFor(p router.Pins, sql []byte) {
 // unpin takes back pins of statements that never ran.
 func (s *session) unpin(p router.Pins) {
 	s.pins.Store(s.pins.Load() &^ uint32(p))
+	s.kept &^= p
 }
 
 // beforeRunning says whether an error of that code, answered before anything else,
@@ -79,8 +80,9 @@ func (s *session) resolve() {
 	}
 	s.unpin(router.PinCatalog)
 	for _, d := range s.doubts {
-		if p := s.db.router.Plan(d.context, d.sql).Pins; p != 0 {
-			s.pin(p)
+		plan := s.db.router.Plan(d.context, d.sql)
+		if s.leaves(plan); plan.Pins != 0 {
+			s.pin(plan.Pins)
 		}
 	}
 	s.lasting = router.Pins(s.pins.Load())&router.PinCatalog != 0
@@ -115,6 +117,9 @@ func (r clientReader) Read(b []byte) (int, error) {
 		}
 		s.resolve()
 		if err := s.lend(lendFor); err != nil {
+			return 0, err
+		}
+		if err := s.check(); err != nil {
 			return 0, err
 		}
 		if s.pins.Load() == 0 && s.mode != Session {

@@ -268,6 +268,9 @@ func (s *session) settle() error {
 		if err := s.lend(lendFor); err != nil {
 			return err
 		}
+		if err := s.check(); err != nil {
+			return err
+		}
 		if err := s.learn(); err != nil {
 			return err
 		}

@@ -110,6 +110,8 @@ type Server struct {
 	reasons   map[router.Reason]metrics.Counter // by reason code
 	rules     map[string]metrics.RuleHits       // by rule
 
+	unchecked atomic.Bool // nobody looks what a transaction left behind: for the tests that must see it
+
 	unproven atomic.Bool // answers are not validated and guards not heeded: for the tests that must see it
 }
 

@@ -11,6 +11,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"qvpgw/internal/pool"
+	"qvpgw/internal/router"
+	"qvpgw/internal/sqltext"
 	"qvpgw/internal/wire"
 )
 
@@ -57,6 +59,10 @@ type session struct {
 	pins     atomic.Uint32 // router.Pins
 	doubts   []doubt       // texts sent with PinCatalog
 	lasting  bool          // PinCatalog stays: not all of them are there
+	due      sqltext.State // may have been left behind since the last check
+	names    []string      // the settings among it
+	kept     router.Pins   // of what no check finds out
+	counted  router.Pins   // in the metrics
 	base     *pool.Bucket  // settings of the startup packet
 	bucket   *pool.Bucket  // settings now
 	pending  []change      // settings of the open transaction
@@ -277,6 +283,7 @@ func (s *session) abandon() {
 	_ = c.Net.SetDeadline(time.Time{})
 	_ = c.Stream.Flush()
 	s.settleSettings()
+	c.Dirty = c.Dirty || s.due != 0 && !s.srv.unchecked.Load()
 	s.held.Store(nil)
 	s.conn = nil
 	s.pool.Release(c)

@@ -33,7 +33,7 @@ func (s *session) restores(plan *router.Plan) []string {
 	}
 	var sql []string
 	for _, x := range s.base.Settings {
-		if set.Name == "" || set.Name == x.Name {
+		if set.Name == x.Name || set.Name == "" && x.Name != "role" && x.Name != "session_authorization" {
 			sql = append(sql, x.SQL)
 		}
 	}
@@ -46,6 +46,7 @@ func (s *session) onComplete(r *reply, tag []byte) {
 	r.n++
 	if i >= len(r.plan.Statements) {
 		s.pin(router.PinSetting) // a rule made more statements of one
+		s.kept |= router.PinSetting
 		return
 	}
 	if n := len(tag); n > 0 && tag[n-1] == 0 {
@@ -62,6 +63,7 @@ func (s *session) onComplete(r *reply, tag []byte) {
 	case sqltext.RollbackTo:
 		if len(s.pending) > 0 {
 			s.pin(router.PinSetting) // which of them are gone is not followed
+			s.kept |= router.PinSetting
 		}
 	case sqltext.Discard:
 		if bytes.Equal(tag, []byte("DISCARD ALL")) {
@@ -98,6 +100,7 @@ func (s *session) discarded() {
 	s.pending, s.local, s.literals = s.pending[:0], false, false
 	s.pins.Store(0)
 	s.doubts, s.lasting = nil, false
+	s.due, s.names, s.kept, s.counted = 0, nil, 0, 0
 }
 
 // literalSettings decide how a text's literals are read when it is parsed.
@@ -115,7 +118,7 @@ func meaning(setting string) bool {
 
 // unsettled says whether the open transaction has settings that are not, or not
 // yet, the session's.
-func (s *session) unsettled() bool { return len(s.pending) > 0 || s.local }
+func (s *session) unsettled() bool { return len(s.pending) > 0 || s.local || s.due&readBack != 0 }
 
 // settingsReady is called for a ReadyForQuery: without an open transaction what is
 // pending was committed or, after an error, undone. In a failed transaction a
@@ -126,7 +129,9 @@ func (s *session) settingsReady() {
 			s.pending = s.pending[:0]
 		}
 		s.settleSettings()
-		s.local, s.literals = false, false
+		if s.due&readBack == 0 {
+			s.local, s.literals = false, false
+		}
 	}
 	s.undone = false
 }
@@ -181,10 +186,18 @@ func (s *session) apply(b, defaults *pool.Bucket) *pool.Bucket {
 			base = s.base
 		}
 		if c.name == "" {
-			settings = slices.Clone(base.Settings)
+			// RESET ALL leaves the role as it is.
+			settings = slices.DeleteFunc(settings, func(x pool.Setting) bool { return x.Name != "role" && x.Name != "session_authorization" })
+			for _, x := range base.Settings {
+				if x.Name != "role" && x.Name != "session_authorization" {
+					settings = append(settings, x)
+				}
+			}
 			continue
 		}
-		settings = slices.DeleteFunc(settings, func(x pool.Setting) bool { return x.Name == c.name })
+		settings = slices.DeleteFunc(settings, func(x pool.Setting) bool {
+			return x.Name == c.name || c.name == "session_authorization" && x.Name == "role"
+		})
 		sql := c.sql
 		if sql == "" {
 			sql = base.Get(c.name)

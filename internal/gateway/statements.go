@@ -153,7 +153,7 @@ func (s *session) onParse(m *message) error {
 		s.leave(m)
 		return s.answer(err, false)
 	}
-	s.pinFor(plan.Pins, sql) // planning may run what the text calls
+	s.pinFor(plan, plan.Pins, sql) // planning may run what the text calls
 	if len(name) == 0 {
 		s.keepUnnamed(plan, sql, oids)
 		s.conn.Unnamed = s.unnamed.id
@@ -210,6 +210,7 @@ func (s *session) parseLarge(m *message) error {
 		return violation("a statement's name of more than 255 bytes or of the gateway's own")
 	}
 	s.pin(router.PinUnparsed | router.PinStatement)
+	s.kept |= router.PinUnparsed
 	st := &statement{id: nextStatement.Add(1), plan: unparsed, own: true}
 	if s.remember(name, st); len(name) == 0 {
 		s.conn.Unnamed = st.id

@@ -231,6 +231,7 @@ func (s *session) onFunctionCall(m *message) error {
 		return s.answer(err, true)
 	}
 	s.pin(router.PinFunction)
+	s.kept |= router.PinFunction
 	if err := s.useSequences(); err != nil {
 		return err
 	}
@@ -293,7 +294,7 @@ const catalogWait = 5 * time.Second
 
 // mark notes what a plan that is about to be sent does to the connection.
 func (s *session) mark(plan *router.Plan, sql []byte) error {
-	s.pinFor(plan.Pins|s.unsure(plan), sql)
+	s.pinFor(plan, plan.Pins|s.unsure(plan), sql)
 	if len(plan.Warnings) > 0 {
 		if err := s.warn(plan); err != nil {
 			return err

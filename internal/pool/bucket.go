@@ -101,12 +101,25 @@ func (t *buckets) intern(settings []Setting) *Bucket {
 func Same(a, b *Bucket) bool { return a == b || a.key == b.key }
 
 // Switch returns the statements that turn a session with from's settings into one
-// with to's; none when they are the same.
+// with to's; none when they are the same. A role of the session's own may not set,
+// or reset, what the pool's user may: it is put off first and on last.
 func Switch(from, to *Bucket) []string {
+	if Same(from, to) {
+		return nil
+	}
 	var sql []string
+	for _, name := range [...]string{"role", "session_authorization"} {
+		if from.Get(name) != "" {
+			sql = append(sql, "RESET "+name)
+		}
+	}
 	i, j := 0, 0
 	for i < len(from.Settings) || j < len(to.Settings) {
 		switch {
+		case i < len(from.Settings) && isRole(from.Settings[i].Name):
+			i++
+		case j < len(to.Settings) && isRole(to.Settings[j].Name):
+			j++
 		case j == len(to.Settings) || i < len(from.Settings) && from.Settings[i].Name < to.Settings[j].Name:
 			sql = append(sql, "RESET "+quoteSetting(from.Settings[i].Name))
 			i++
@@ -121,8 +134,15 @@ func Switch(from, to *Bucket) []string {
 			j++
 		}
 	}
+	for _, name := range [...]string{"session_authorization", "role"} {
+		if set := to.Get(name); set != "" {
+			sql = append(sql, set)
+		}
+	}
 	return sql
 }
+
+func isRole(name string) bool { return name == "role" || name == "session_authorization" }
 
 // quoteSetting quotes each part of a dotted setting's name.
 func quoteSetting(name string) string {
@@ -136,7 +156,11 @@ func quoteSetting(name string) string {
 // SetStatement returns the statement that sets name to a value given as text, as
 // a startup packet gives it.
 func SetStatement(name, value string) string {
-	// An E'' literal means the same whatever standard_conforming_strings says.
-	v := strings.NewReplacer(`'`, `''`, `\`, `\\`).Replace(value)
-	return "SELECT pg_catalog.set_config(E'" + strings.NewReplacer(`'`, `''`, `\`, `\\`).Replace(name) + "', E'" + v + "', false)"
+	return "SELECT pg_catalog.set_config(" + Literal(name) + ", " + Literal(value) + ", false)"
+}
+
+// Literal writes a string literal that means the same whatever
+// standard_conforming_strings says.
+func Literal(value string) string {
+	return "E'" + strings.NewReplacer(`'`, `''`, `\`, `\\`).Replace(value) + "'"
 }

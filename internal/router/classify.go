@@ -49,6 +49,7 @@ func (s *survey) query(n *pg_query.Node, st *Statement) bool {
 	switch x := n.Node.(type) {
 	case *pg_query.Node_SelectStmt:
 		st.Kind = sqltext.Select
+		s.bare = bareConfig(x.SelectStmt)
 		if into := selectInto(x.SelectStmt); into != nil {
 			st.DDL = !s.created(into.Rel)
 		}
@@ -66,6 +67,9 @@ func (s *survey) query(n *pg_query.Node, st *Statement) bool {
 		return true
 	case *pg_query.Node_ExplainStmt:
 		inner := s.statement(x.ExplainStmt.Query)
+		if inner.Setting != nil && !inner.Setting.Local {
+			s.computed(inner.Setting) // it runs only with ANALYZE
+		}
 		inner.Kind, inner.Name = sqltext.Explain, ""
 		*st = inner
 		return true
@@ -73,12 +77,14 @@ func (s *survey) query(n *pg_query.Node, st *Statement) bool {
 		st.Kind = sqltext.Declare
 		if x.DeclareCursorStmt.Options&cursorHold != 0 {
 			s.against(PinCursor, "a cursor WITH HOLD")
+			s.leaves |= sqltext.LeavesCursor
 		}
 		s.node(x.DeclareCursorStmt.Query)
 		return true
 	case *pg_query.Node_PrepareStmt:
 		st.Kind, st.Name = sqltext.Prepare, x.PrepareStmt.Name
 		s.against(PinPrepare, "PREPARE")
+		s.leaves |= sqltext.LeavesPrepared
 		s.nodes(x.PrepareStmt.Argtypes)
 		s.node(x.PrepareStmt.Query)
 		return true
@@ -150,26 +156,28 @@ func (s *survey) session(n *pg_query.Node, st *Statement) bool {
 	switch x := n.Node.(type) {
 	case *pg_query.Node_TransactionStmt:
 		st.Kind = transactionKinds[x.TransactionStmt.Kind]
-		if st.Kind == sqltext.PrepareTransaction {
-			s.against(PinTwoPhase, "PREPARE TRANSACTION")
-		}
 	case *pg_query.Node_VariableSetStmt:
 		s.set(x.VariableSetStmt, st)
 	case *pg_query.Node_VariableShowStmt:
 		st.Kind = sqltext.Show
 	case *pg_query.Node_DiscardStmt:
 		st.Kind, st.Name = sqltext.Discard, discardNames[x.DiscardStmt.Target]
+		s.ends = sqltext.LeavesTemp
 	case *pg_query.Node_DeallocateStmt:
 		st.Kind, st.Name = sqltext.Deallocate, x.DeallocateStmt.Name
+		s.ends = sqltext.LeavesPrepared
 	case *pg_query.Node_FetchStmt:
 		st.Kind = sqltext.Fetch
 	case *pg_query.Node_ClosePortalStmt:
 		st.Kind = sqltext.Close
+		s.ends = sqltext.LeavesCursor
 	case *pg_query.Node_ListenStmt:
 		st.Kind = sqltext.Listen
 		s.against(PinListen, "LISTEN")
+		s.leaves |= sqltext.LeavesListen
 	case *pg_query.Node_UnlistenStmt:
 		st.Kind = sqltext.Unlisten
+		s.ends = sqltext.LeavesListen
 	case *pg_query.Node_NotifyStmt:
 		st.Kind = sqltext.Notify
 	case *pg_query.Node_LockStmt:
@@ -181,10 +189,15 @@ func (s *survey) session(n *pg_query.Node, st *Statement) bool {
 		s.against(PinLoad, "LOAD")
 	case *pg_query.Node_DoStmt:
 		st.Kind, st.DDL = sqltext.Do, true
-		s.against(PinDo, "DO")
+		s.block(x.DoStmt)
 	case *pg_query.Node_CallStmt:
 		st.Kind, st.DDL = sqltext.Call, true
-		s.against(PinDo, "CALL")
+		schema, name, _ := qualified(x.CallStmt.GetFunccall().GetFuncname())
+		if c := s.view.code(name); c != nil && schema != "pg_catalog" && !timescaleDDL[name] {
+			s.againstCode(PinDo, "CALL", c)
+		} else {
+			s.against(PinDo, "CALL")
+		}
 		s.nodes(x.CallStmt.GetFunccall().GetArgs())
 	default:
 		return false
@@ -270,6 +283,7 @@ func (s *survey) define(n *pg_query.Node, st *Statement) {
 	case *pg_query.Node_CreateFunctionStmt:
 		s.function(x.CreateFunctionStmt)
 	case *pg_query.Node_DropStmt:
+		s.ends = sqltext.LeavesTemp
 		s.drop(x.DropStmt)
 	case *pg_query.Node_IndexStmt, *pg_query.Node_AlterTableStmt, *pg_query.Node_CreateStatsStmt,
 		*pg_query.Node_CreateSchemaStmt, *pg_query.Node_AlterDomainStmt, *pg_query.Node_CreateDomainStmt,

@@ -27,10 +27,16 @@ type Plan struct {
 	// Statements has one entry for each statement of the text, in order. Nil
 	// when the text could not be understood: then Pins has PinUnparsed.
 	Statements []Statement
-	Pins       Pins   // union of the statements' pins
-	Moving     bool   // a literal's meaning depends on when it is read (trap T5): never shared
-	Effects    bool   // some statement's completion changes what we track (settings, transaction, sequences, DDL)
-	Unclean    string // the first thing that caused a pin, as "function f"; "" without one
+	Pins       Pins // union of the statements' pins
+	// Leaves is what the text may leave in its session besides what Statements
+	// say, Settings the names of the settings among it, Ends what it may take away.
+	// With LeavesAnything it cannot be found out afterwards.
+	Leaves   sqltext.State
+	Settings []string
+	Ends     sqltext.State
+	Moving   bool   // a literal's meaning depends on when it is read (trap T5): never shared
+	Effects  bool   // some statement's completion changes what we track (settings, transaction, sequences, DDL)
+	Unclean  string // the first thing that caused a pin, as "function f"; "" without one
 
 	Refusal    *Refusal
 	Warnings   []Refusal // rules that only warn: a NOTICE each, SQLState 01000
@@ -75,12 +81,12 @@ const (
 	PinCursor                     // DECLARE … WITH HOLD
 	PinListen                     // LISTEN
 	PinAdvisory                   // session advisory lock
-	PinRole                       // SET ROLE, SET SESSION AUTHORIZATION
-	PinSetting                    // a setting that cannot be replayed: set_config, SET … FROM CURRENT
+	PinRole                       // a role that cannot be replayed
+	PinSetting                    // a setting whose name is not in the text: set_config
 	PinSequence                   // reads currval or lastval by a way that cannot be followed
 	PinLoad                       // LOAD
 	PinSeed                       // setseed
-	PinTwoPhase                   // PREPARE TRANSACTION
+	PinTwoPhase                   // a transaction that was prepared and cannot be followed
 	PinCatalog                    // no catalog yet, or it is being read again
 	PinStatement                  // a prepared statement too large to keep a copy of
 )

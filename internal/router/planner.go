@@ -1,6 +1,7 @@
 package router
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -28,7 +29,7 @@ var (
 )
 
 func unparsed(r Reason) *Plan {
-	return &Plan{Action: Pass, Reason: r, Pins: PinUnparsed, Effects: true, Unclean: r.Text()}
+	return &Plan{Action: Pass, Reason: r, Pins: PinUnparsed, Leaves: sqltext.LeavesAnything, Effects: true, Unclean: r.Text()}
 }
 
 // unfit returns the plan of a text that must not or need not be parsed, nil for
@@ -106,11 +107,18 @@ func (m *made) add(s *survey, stmt Statement) {
 	p := m.plan
 	p.Statements = append(p.Statements, stmt)
 	p.Pins |= s.pins
+	p.Leaves |= s.leaves
+	p.Ends |= s.ends
+	for _, name := range s.settings {
+		if !slices.Contains(p.Settings, name) {
+			p.Settings = append(p.Settings, name)
+		}
+	}
 	if p.Unclean == "" {
 		p.Unclean = s.doubt
 	}
-	p.Effects = p.Effects || s.pins != 0 || stmt.Setting != nil || stmt.Nextval || stmt.Currval || stmt.DDL || tracked[stmt.Kind]
-	m.literal = m.literal || stmt.Setting != nil || stmt.Kind == sqltext.Set
+	p.Effects = p.Effects || s.pins != 0 || s.leaves|s.ends != 0 || stmt.Setting != nil || stmt.Nextval || stmt.Currval || stmt.DDL || tracked[stmt.Kind]
+	m.literal = m.literal || stmt.Setting != nil || stmt.Kind == sqltext.Do || stmt.Kind == sqltext.Set
 }
 
 // tracked are the kinds of statement whose completion changes what is tracked of

@@ -121,6 +121,15 @@ func (v *view) relations(c *Context, sure bool, schema, name string) (found []*c
 	return nil, false
 }
 
+// code returns what is known of what the functions of that name do, nil when
+// nothing is.
+func (v *view) code(name string) *catalog.Code {
+	if v.snap == nil {
+		return nil
+	}
+	return v.snap.Code[name]
+}
+
 // hypertable returns the hypertable that a relation is, nil when it is none.
 func (v *view) hypertable(r *catalog.Relation) *catalog.Hypertable {
 	if r.HypertableID == 0 {

@@ -25,7 +25,7 @@ func (s *survey) set(n *pg_query.VariableSetStmt, st *Statement) {
 		st.Setting = s.multi(n, st)
 		return
 	default: // FROM CURRENT: the value is not in the text
-		s.against(PinSetting, "SET "+name+" FROM CURRENT")
+		s.computed(set)
 	}
 	switch {
 	case n.IsLocal:
@@ -42,10 +42,6 @@ func (s *survey) named(set *Setting) {
 	switch set.Name {
 	case "transaction_isolation", "transaction_read_only", "transaction_deferrable":
 		set.Local = true // of this transaction whatever the statement says
-	case "role", "session_authorization":
-		if !set.Local && !set.Reset {
-			s.against(PinRole, "SET "+set.Name)
-		}
 	case "seed":
 		s.against(PinSeed, "SET seed")
 	}
@@ -61,8 +57,7 @@ func (s *survey) value(set *Setting, args []*pg_query.Node) {
 	for i, a := range args {
 		text, ok := settingValue(a)
 		if !ok { // SET TIME ZONE INTERVAL '1' HOUR
-			s.against(PinSetting, "SET "+set.Name)
-			set.Values = nil
+			s.computed(set)
 			return
 		}
 		if i > 0 {
@@ -75,6 +70,20 @@ func (s *survey) value(set *Setting, args []*pg_query.Node) {
 		set.Value = set.Values[0]
 	}
 	set.SQL = b.String()
+}
+
+// computed makes set a setting whose value the text does not show: it is read when
+// the transaction has ended. Until then it only has a meaning.
+func (s *survey) computed(set *Setting) {
+	switch set.Name {
+	case "role", "session_authorization":
+		s.leaves |= sqltext.LeavesRole
+	case "seed":
+		s.against(PinSeed, "setting seed")
+	default:
+		s.sets(set.Name)
+	}
+	set.Values, set.SQL, set.Local = nil, "", true
 }
 
 // settingValue returns the text of a plain value.
@@ -102,16 +111,21 @@ func (s *survey) multi(n *pg_query.VariableSetStmt, st *Statement) *Setting {
 		st.Kind = sqltext.SetTransaction
 		return nil
 	}
+	var set *Setting
+	for _, a := range n.Args {
+		set = &Setting{Name: "default_" + a.GetDefElem().GetDefname()}
+		if len(n.Args) > 1 {
+			s.computed(set)
+		}
+	}
 	if len(n.Args) != 1 {
-		s.against(PinSetting, "SET "+n.Name)
-		return nil
+		return set
 	}
 	d := n.Args[0].GetDefElem()
-	set := &Setting{Name: "default_" + d.GetDefname()}
 	value, ok := settingValue(d.GetArg())
 	if !ok {
-		s.against(PinSetting, "SET "+n.Name)
-		return nil
+		s.computed(set)
+		return set
 	}
 	if set.Name != "default_transaction_isolation" {
 		value = map[string]string{"0": "off", "1": "on"}[value]
@@ -122,19 +136,83 @@ func (s *survey) multi(n *pg_query.VariableSetStmt, st *Statement) *Setting {
 }
 
 // configure handles set_config(name, value, is_local). A local one ends with the
-// transaction, and until then its name matters, if it can be read. Another is not
-// followed like a SET: a SELECT may be run in part, once for a row, or not at all,
-// and its completion does not tell.
+// transaction, and until then its name matters, if it can be read. Another is like
+// SET when it runs exactly once and the text shows its value; else the setting is
+// read when the transaction has ended, since a SELECT may be run in part, once for
+// a row, or not at all.
 func (s *survey) configure(args []*pg_query.Node) {
-	if len(args) != 3 || !args[2].GetAConst().GetBoolval().GetBoolval() {
-		s.against(PinSetting, "function set_config")
+	if len(args) != 3 {
+		s.unnamed()
 		return
 	}
+	before := s.setting
 	set := &Setting{Local: true}
-	if name, ok := settingValue(args[0]); ok && s.setting == nil {
-		set.Name = strings.ToLower(name)
-	}
 	s.setting = set
+	name, ok := settingValue(args[0])
+	switch local := args[2].GetAConst(); {
+	case local.GetBoolval().GetBoolval():
+		if ok && before == nil {
+			set.Name = strings.ToLower(name)
+		}
+		return
+	case !ok || name == "":
+		s.unnamed()
+		return
+	default:
+		set.Name = strings.ToLower(name)
+		value, plain := settingValue(args[1])
+		if plain && s.bare && local.GetBoolval() != nil && set.Name != "seed" {
+			set.Local, set.Value, set.Values = false, value, []string{value}
+			set.SQL = "SELECT pg_catalog.set_config(" + quoteLiteral(set.Name) + ", " + quoteLiteral(value) + ", false)"
+			return
+		}
+	}
+	s.computed(set)
+	if before != nil && before.Name != set.Name {
+		set.Name = ""
+	}
+}
+
+// unnamed is for a setting whose name is not known: it cannot be found out.
+func (s *survey) unnamed() {
+	s.against(PinSetting, "function set_config")
+	s.leaves |= sqltext.LeavesAnything
+	s.setting = &Setting{Local: true}
+}
+
+// bareConfig says whether a SELECT is nothing but its target list, with set_config
+// exactly once in it, as a column, and beside it what cannot fail to be evaluated
+// once.
+func bareConfig(n *pg_query.SelectStmt) bool {
+	if n.Op != pg_query.SetOperation_SETOP_NONE || len(n.FromClause)+len(n.GroupClause)+len(n.WindowClause)+len(n.ValuesLists)+
+		len(n.SortClause)+len(n.LockingClause)+len(n.DistinctClause) > 0 || n.WhereClause != nil || n.HavingClause != nil ||
+		n.LimitCount != nil || n.LimitOffset != nil || n.WithClause != nil || n.IntoClause != nil {
+		return false
+	}
+	calls := 0
+	for _, t := range n.TargetList {
+		v := t.GetResTarget().GetVal()
+		if v.GetAConst() != nil || v.GetParamRef() != nil {
+			continue
+		}
+		_, name, _ := qualified(v.GetFuncCall().GetFuncname())
+		switch {
+		case name == "set_config" && constants(v.GetFuncCall().GetArgs()):
+			calls++
+		case name != "current_setting":
+			return false
+		}
+	}
+	return calls == 1
+}
+
+func constants(list []*pg_query.Node) bool {
+	for _, n := range list {
+		if n.GetAConst() == nil {
+			return false
+		}
+	}
+	return true
 }
 
 // quoteName quotes a setting's name, which may have dots between its parts.

@@ -1,5 +1,12 @@
 package router
 
+import (
+	pg_query "github.com/pganalyze/pg_query_go/v6"
+
+	"qvpgw/internal/catalog"
+	"qvpgw/internal/sqltext"
+)
+
 // special are the built-in functions that do more to a session, or run more
 // code, than their arguments tell: why the client is pinned, or zero for those
 // that are followed otherwise (see survey.special). The test of the built-in
@@ -65,6 +72,41 @@ var special = map[string]Pins{
 	"pg_import_system_collations":         PinFunction,
 	"pg_nextoid":                          PinFunction,
 	"pg_stop_making_pinned_objects":       PinFunction,
+}
+
+// block handles DO: its text is read as a function's is.
+func (s *survey) block(n *pg_query.DoStmt) {
+	lang, source := "plpgsql", ""
+	for _, a := range n.Args {
+		switch d := a.GetDefElem(); d.GetDefname() {
+		case "language":
+			lang = d.GetArg().GetString_().GetSval()
+		case "as":
+			source = d.GetArg().GetString_().GetSval()
+		}
+	}
+	if lang != "plpgsql" || s.view.snap == nil {
+		s.against(PinDo, "DO")
+		return
+	}
+	body := sqltext.ScanBody(source)
+	s.againstCode(PinDo, "DO", &catalog.Code{State: uint16(body.State), Settings: body.Settings})
+	if body.Wide || s.view.comparison || s.view.snap.UserCasts || len(s.view.snap.UserTypes) > 0 {
+		s.code(&s.view.snap.AnyCode)
+	}
+	for w := range body.Words {
+		switch c := s.view.code(w); {
+		case c != nil:
+			s.code(c)
+		case s.view.snap.UserFunctions[w]:
+			s.leaves |= sqltext.LeavesAnything
+		}
+		for _, r := range s.view.byName[w] {
+			if !r.Clean {
+				s.code(&s.view.snap.AnyCode)
+			}
+		}
+	}
 }
 
 // binaryUpgrade starts the names of functions that set up the next object that

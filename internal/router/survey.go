@@ -1,6 +1,8 @@
 package router
 
 import (
+	"slices"
+
 	pg_query "github.com/pganalyze/pg_query_go/v6"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -33,13 +35,54 @@ type survey struct {
 	ctes      []string            // visible names, innermost last
 	facts     []rules.Facts       // of UPDATE and DELETE anywhere in it
 	setting   *Setting            // by set_config, for the transaction
+	bare      bool                // each call in the target list runs exactly once
+
+	leaves   sqltext.State // beyond what is followed otherwise
+	settings []string
+	ends     sqltext.State
 }
 
-// against records a pin and what caused it.
+// against records a pin and what caused it. Of user code nothing else is known
+// than that the database has it.
 func (s *survey) against(p Pins, doubt string) {
+	s.note(p, doubt)
+	switch {
+	case p&PinRelation != 0 && s.view.snap != nil:
+		s.code(&s.view.snap.AnyCode)
+	case p&(PinFunction|PinRelation|PinDo|PinUnparsed) != 0:
+		s.leaves |= sqltext.LeavesAnything
+	case p&PinTemp != 0:
+		s.leaves |= sqltext.LeavesTemp
+	}
+}
+
+// againstCode is against for code that the catalog knows.
+func (s *survey) againstCode(p Pins, doubt string, c *catalog.Code) {
+	s.note(p, doubt)
+	s.code(c)
+}
+
+func (s *survey) note(p Pins, doubt string) {
 	s.pins |= p
 	if s.doubt == "" {
 		s.doubt = doubt
+	}
+}
+
+// code records what code may leave behind.
+func (s *survey) code(c *catalog.Code) {
+	s.leaves |= sqltext.State(c.State)
+	for _, name := range c.Settings {
+		s.sets(name)
+	}
+	s.changes = s.changes || c.DDL
+}
+
+// sets records a setting that is set, to what is not in the text.
+func (s *survey) sets(name string) {
+	s.leaves |= sqltext.LeavesSettings
+	if !slices.Contains(s.settings, name) {
+		s.settings = append(s.settings, name)
 	}
 }
 
@@ -224,11 +267,17 @@ func (s *survey) relation(r *pg_query.RangeVar, write bool) (found []*catalog.Re
 	case s.view.snap == nil:
 		s.against(PinCatalog, "relation "+name)
 	case len(found) == 0:
-		s.against(PinRelation, "relation "+name+", which the catalog has not")
+		// Temporary, or as new as that: code on it is this client's own.
+		s.note(PinRelation, "relation "+name+", which the catalog has not")
+		s.leaves |= sqltext.LeavesTemp
 	}
 	for _, rel := range found {
 		if !rel.Clean && (write || !rel.ReadClean) {
-			s.against(PinRelation, rel.Unclean)
+			if rel.Code != nil {
+				s.againstCode(PinRelation, rel.Unclean, rel.Code)
+			} else {
+				s.against(PinRelation, rel.Unclean)
+			}
 		}
 		if rel.Temp {
 			s.against(PinTemp, "relation "+name)
@@ -279,7 +328,15 @@ func (s *survey) call(n *pg_query.FuncCall) {
 	if s.special(schema, name, n) {
 		return
 	}
-	s.doubtful(s.view.function(schema, name), "function "+dotted(schema, name))
+	switch v := s.view.function(schema, name); {
+	case v == unclean && s.view.code(name) != nil:
+		s.againstCode(PinFunction, "function "+dotted(schema, name), s.view.code(name))
+	case v == clean && s.view.code(name) != nil && schema != "pg_catalog":
+		c := s.view.code(name)
+		s.nextval, s.changes = s.nextval || c.Nextval, s.changes || c.DDL
+	default:
+		s.doubtful(v, "function "+dotted(schema, name))
+	}
 }
 
 // special handles the functions that leave state behind; false for the others.
@@ -308,6 +365,11 @@ func (s *survey) special(schema, name string, n *pg_query.FuncCall) bool {
 		return true
 	case "pg_import_system_collations":
 		s.changes = true
+	case "pg_advisory_unlock", "pg_advisory_unlock_shared", "pg_advisory_unlock_all":
+		s.ends |= sqltext.LeavesAdvisory
+	}
+	if pin == PinAdvisory {
+		s.leaves |= sqltext.LeavesAdvisory
 	}
 	if pin != 0 {
 		s.against(pin, "function "+name)
