@@ -205,7 +205,7 @@ schema: {migrate: false}
 	if err != nil {
 		t.Fatal(err)
 	}
-	row := regexp.MustCompile("(?m)^\\| ([^|]+) \\| `([^|]+)` \\| (?:`([^|]+)`)? ?\\| (replayed|connection) \\| (none|`[a-z_]+`) \\|$")
+	row := regexp.MustCompile("(?m)^\\| ([^|]+) \\| `([^|]+)` \\| (?:`([^|]+)`)? ?\\| (replayed|read|connection) \\| (none|`[a-z_]+`) \\|$")
 	rows := row.FindAllStringSubmatch(string(text), -1)
 	if len(rows) < 18 {
 		t.Fatalf("only %d rows were understood", len(rows))
