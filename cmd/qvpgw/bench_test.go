@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"qvpgw/internal/bench"
 	"qvpgw/internal/figure"
 	"qvpgw/internal/pgtest"
 )
@@ -18,24 +20,92 @@ const benchPool = 20
 
 // benchRun is how long a comparison takes and how much it says.
 type benchRun struct {
+	full    bool // figures are printed
 	rounds  int
-	scale   int
-	clients []int
-	amount  func(clients int) []string // pgbench's options for the length of one cell
+	clients []int         // of select-only
+	scale   int           // of pgbench's tables
+	length  time.Duration // of one side in one round
+	count   int           // transactions of all clients of pgbench together if length is 0
+
+	idle, idleTLS int           // clients that do nothing
+	active        int           // clients that work among the idle ones
+	settle        time.Duration // before idle clients are measured
 }
 
 // The full run is what figures are quoted from; the short one is part of the
-// tests and shows that every cell can be measured.
+// tests and shows that everything can be measured.
 var (
 	fullBench = benchRun{
-		rounds: 5, scale: 10, clients: []int{1, 8, 64},
-		amount: func(int) []string { return []string{"-T", "4"} },
+		full: true, rounds: 5, clients: []int{1, 8, 64}, scale: 10, length: 3 * time.Second,
+		idle: 10000, idleTLS: 2000, active: 200, settle: 10 * time.Second,
 	}
-	shortBench = benchRun{
-		rounds: 1, scale: 1, clients: []int{1, 8, 64},
-		amount: func(clients int) []string { return []string{"-t", strconv.Itoa(3200 / clients)} },
-	}
+	shortBench = benchRun{rounds: 1, clients: []int{8}, scale: 1, count: 640, idle: 100, idleTLS: 20, active: 20}
 )
+
+// benchParts are the comparisons, by the names that QVPGW_BENCH_ONLY takes.
+var benchParts = []benchPart{
+	{"select", benchSelect},
+	{"mixed", benchMixed},
+	{"settings", benchSettings},
+	{"tls", benchTLS},
+	{"idle", benchIdle},
+	{"idle_tls", benchIdleTLS},
+	{"gear", benchGear},
+}
+
+type benchPart struct {
+	name string
+	run  func(*testing.T, *benchBed)
+}
+
+// TestBench compares the gateway with PgBouncer, and where that says something with
+// no pooler at all. All take turns, so that what else the machine does hits all of
+// them alike; ratios are taken within a round, and medians over the rounds count.
+// QVPGW_BENCH=full runs it at length and gives the figures; QVPGW_BENCH_ONLY=tls,idle
+// runs parts, QVPGW_BENCH_ROUNDS and QVPGW_BENCH_SECONDS say how long.
+func TestBench(t *testing.T) {
+	run := shortBench
+	if os.Getenv("QVPGW_BENCH") == "full" {
+		run = fullBench
+		run.rounds = benchEnv(t, "QVPGW_BENCH_ROUNDS", run.rounds)
+		run.length = time.Duration(benchEnv(t, "QVPGW_BENCH_SECONDS", int(run.length/time.Second))) * time.Second
+	}
+	only := strings.FieldsFunc(os.Getenv("QVPGW_BENCH_ONLY"), func(r rune) bool { return r == ',' || r == ' ' })
+	for _, name := range only {
+		if !slices.ContainsFunc(benchParts, func(p benchPart) bool { return p.name == name }) {
+			t.Fatalf("QVPGW_BENCH_ONLY has no part %q", name)
+		}
+	}
+	c := pgtest.Native(t)
+	dsn := c.Database(t)
+	c.Pgbench(t, dsn, "-i", "-q", "-s", strconv.Itoa(run.scale))
+	b := &benchBed{benchRun: run, Cluster: c, dsn: dsn, database: dsn[strings.LastIndexByte(dsn, '/')+1 : strings.IndexByte(dsn, '?')]}
+	for _, p := range benchParts {
+		if len(only) == 0 || slices.Contains(only, p.name) {
+			t.Run(p.name, func(t *testing.T) { p.run(t, b) })
+		}
+	}
+}
+
+func benchEnv(t *testing.T, name string, value int) int {
+	t.Helper()
+	text, ok := os.LookupEnv(name)
+	if !ok {
+		return value
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("%s is %q, not a positive number", name, text)
+	}
+	return n
+}
+
+// benchBed is the server and the database that a comparison runs on.
+type benchBed struct {
+	benchRun
+	*pgtest.Cluster
+	dsn, database string
+}
 
 // benchTarget is one way to the server.
 type benchTarget struct {
@@ -44,80 +114,59 @@ type benchTarget struct {
 	pid  int // of the pooler; 0: none
 }
 
-// benchSample is one cell of one round.
-type benchSample struct {
-	tps float64
-	cpu float64 // processor time of the pooler, microseconds a transaction
-}
-
-// TestBench compares the gateway with PgBouncer and with no pooler at all. The
-// three take turns, so that what else the machine does hits all of them alike;
-// ratios are taken within a round, and medians over the rounds count.
-// QVPGW_BENCH=full runs it at length and gives the figures.
-func TestBench(t *testing.T) {
-	run, full := shortBench, os.Getenv("QVPGW_BENCH") == "full"
-	if full {
-		run = fullBench
-	}
-	c := pgtest.Native(t)
-	dsn := c.Database(t)
-	database := dsn[strings.LastIndexByte(dsn, '/')+1 : strings.IndexByte(dsn, '?')]
-	c.Pgbench(t, dsn, "-i", "-q", "-s", strconv.Itoa(run.scale))
-	targets := [3]benchTarget{{name: "direct", dsn: dsn}, benchBouncer(t, c, database), benchGateway(t, c, database)}
-	for _, target := range targets {
-		for _, protocol := range []string{"simple", "prepared"} {
-			benchCell(t, c, target, protocol, 64, shortBench.amount(64)) // warm-up
-		}
-	}
-
-	table := newBenchTable()
-	for _, protocol := range []string{"simple", "prepared"} {
-		for _, clients := range run.clients {
-			var samples [3][]benchSample
-			for range run.rounds {
-				for i, target := range targets {
-					samples[i] = append(samples[i], benchCell(t, c, target, protocol, clients, run.amount(clients)))
-				}
-			}
-			r := summarise(samples)
-			table.add(protocol, clients, r)
-			for name, v := range r.figures() {
-				if v <= 0 {
-					t.Errorf("bench.%s.%d.%s is %v", protocol, clients, name, v)
-				}
-				if full {
-					figure.Print(t, fmt.Sprintf("bench.%s.%d.%s", protocol, clients, name), v)
-				}
-			}
-		}
-	}
-	fmt.Print(table)
-}
-
-func benchBouncer(t *testing.T, c *pgtest.Cluster, database string) benchTarget {
-	b := c.PgBouncer(t, fmt.Sprintf(`[databases]
+// bouncer starts PgBouncer with more lines of configuration.
+func (b *benchBed) bouncer(t *testing.T, lines string) benchTarget {
+	p := b.PgBouncer(t, fmt.Sprintf(`[databases]
 * = host=127.0.0.1 port=%d
 [pgbouncer]
 pool_mode = transaction
-max_client_conn = 500
+max_client_conn = %d
 default_pool_size = %d
 max_prepared_statements = 200
 log_connections = 0
 log_disconnections = 0
-`, c.Port, benchPool))
-	return benchTarget{name: "pgbouncer", dsn: b.DSN(database), pid: b.PID()}
+%s`, b.Port, b.idle+500, benchPool, lines))
+	return benchTarget{name: "pgbouncer", dsn: p.DSN(b.database), pid: p.PID()}
 }
 
-func benchGateway(t *testing.T, c *pgtest.Cluster, database string) benchTarget {
+// gateway starts the gateway with more lines of configuration.
+func (b *benchBed) gateway(t *testing.T, lines string) benchTarget {
 	pid, addr := startGateway(t, fmt.Sprintf(`listen: %%s
 http: ""
 log: {level: warn}
 backend: {host: 127.0.0.1, port: %d, database: %s, user: %s, sslmode: disable}
 pool: {size: %d, overflow: 0}
+limits: {max_clients: %d}
 auth: {method: trust}
 schema: {migrate: false}
-`, c.Port, database, pgtest.Superuser, benchPool))
-	return benchTarget{name: "qvpgw", dsn: fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", pgtest.Superuser, addr, database), pid: pid}
+%s`, b.Port, b.database, pgtest.Superuser, benchPool, b.idle+500, lines))
+	return benchTarget{name: "qvpgw", dsn: fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", pgtest.Superuser, addr, b.database), pid: pid}
+}
+
+// benchSample is what one side did in one round.
+type benchSample struct {
+	tps float64
+	cpu float64 // processor time of the pooler, microseconds a transaction
+}
+
+func sampleTPS(s benchSample) float64 { return s.tps }
+func sampleCPU(s benchSample) float64 { return s.cpu }
+
+// alternate measures all targets in turns, in a full run after a short round that
+// warms them up.
+func (b *benchBed) alternate(targets []benchTarget, warm, measure func(benchTarget) benchSample) [][]benchSample {
+	for _, target := range targets {
+		if b.full {
+			warm(target)
+		}
+	}
+	samples := make([][]benchSample, len(targets))
+	for range b.rounds {
+		for i, target := range targets {
+			samples[i] = append(samples[i], measure(target))
+		}
+	}
+	return samples
 }
 
 var (
@@ -125,13 +174,29 @@ var (
 	benchCount = regexp.MustCompile(`(?m)^number of transactions actually processed: ([0-9]+)`)
 )
 
-// benchCell runs pgbench once.
-func benchCell(t *testing.T, c *pgtest.Cluster, target benchTarget, protocol string, clients int, amount []string) benchSample {
-	t.Helper()
-	before := benchCPU(t, target.pid)
-	out := c.Pgbench(t, target.dsn, append([]string{"-n", "-S", "-M", protocol, "-c", strconv.Itoa(clients), "-j", strconv.Itoa(min(2, clients))}, amount...)...)
-	used := benchCPU(t, target.pid) - before
-	return benchSample{tps: benchNumber(t, benchTPS, out), cpu: float64(used) / float64(time.Microsecond) / benchNumber(t, benchCount, out)}
+// pgbench returns functions that run pgbench once with its arguments, shortly and for
+// as long as a round takes.
+func (b *benchBed) pgbench(t *testing.T, protocol string, clients int, args ...string) (warm, measure func(benchTarget) benchSample) {
+	amount := func(run benchRun) []string {
+		if run.length > 0 {
+			return []string{"-T", strconv.Itoa(int(run.length / time.Second))}
+		}
+		return []string{"-t", strconv.Itoa(run.count / clients)}
+	}
+	with := func(amount []string) func(benchTarget) benchSample {
+		all := append([]string{"-n", "-M", protocol, "-c", strconv.Itoa(clients), "-j", strconv.Itoa(min(2, clients))}, amount...)
+		all = append(all, args...)
+		return func(target benchTarget) benchSample {
+			before := benchCPU(t, target.pid)
+			out := b.Pgbench(t, target.dsn, all...)
+			return newBenchSample(benchNumber(t, benchTPS, out), benchCPU(t, target.pid)-before, benchNumber(t, benchCount, out))
+		}
+	}
+	return with(amount(shortBench)), with(amount(b.benchRun))
+}
+
+func newBenchSample(tps float64, used time.Duration, transactions float64) benchSample {
+	return benchSample{tps: tps, cpu: float64(used) / float64(time.Microsecond) / transactions}
 }
 
 func benchCPU(t *testing.T, pid int) time.Duration {
@@ -159,45 +224,66 @@ func benchNumber(t *testing.T, re *regexp.Regexp, out string) float64 {
 	return v
 }
 
-// benchResult is one cell over all rounds: medians.
-type benchResult struct {
-	direct, bouncer, gateway benchSample
-	vsBouncer, vsDirect      float64 // transactions/s of the gateway to theirs
-	cpuVsBouncer             float64
-}
-
-func summarise(s [3][]benchSample) benchResult {
-	tps := func(x benchSample) float64 { return x.tps }
-	cpu := func(x benchSample) float64 { return x.cpu }
-	median := func(i int) benchSample {
-		return benchSample{tps: medianOf(s[i], nil, tps), cpu: medianOf(s[i], nil, cpu)}
+// each is the transactions of each client of a short run; 0: the run has a length.
+func (b *benchBed) each(clients int) int {
+	if b.length > 0 {
+		return 0
 	}
-	return benchResult{
-		direct: median(0), bouncer: median(1), gateway: median(2),
-		vsBouncer: medianOf(s[2], s[1], tps), vsDirect: medianOf(s[2], s[0], tps), cpuVsBouncer: medianOf(s[2], s[1], cpu),
+	return b.count / clients
+}
+
+// load is a run of our own loader in which no statement may fail.
+func (b *benchBed) load(t *testing.T, f *bench.Fleet, r bench.Run) bench.Result {
+	t.Helper()
+	res, err := f.Run(t.Context(), r)
+	if err != nil || res.Errors > 0 || res.Transactions == 0 {
+		t.Fatalf("the load gave %d transactions and %d errors: %v, %v", res.Transactions, res.Errors, err, res.FirstError)
+	}
+	return res
+}
+
+// fleet logs clients in for the length of the test.
+func (b *benchBed) fleet(t *testing.T, o bench.Options) *bench.Fleet {
+	t.Helper()
+	f, err := bench.Connect(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return f
+}
+
+// script is a transaction of our own loader.
+func (b *benchBed) script(t *testing.T, text string) *bench.Script {
+	t.Helper()
+	s, err := bench.ParseScript(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// oneAccount reads a random row, as pgbench -S does.
+func (b *benchBed) oneAccount(t *testing.T) *bench.Script {
+	t.Helper()
+	return b.script(t, fmt.Sprintf("SELECT abalance FROM pgbench_accounts WHERE aid = {1..%d}", b.scale*100000))
+}
+
+// figure prints a figure of the full run; a short one gives none.
+func (b *benchBed) figure(t *testing.T, name string, value float64) {
+	t.Helper()
+	if b.full {
+		figure.Print(t, name, value)
 	}
 }
 
-// figures are what is printed of a cell, by the end of the figure's name.
-func (r benchResult) figures() map[string]float64 {
-	return map[string]float64{
-		"tps": r.gateway.tps, "vs_pgbouncer": r.vsBouncer, "vs_direct": r.vsDirect,
-		"cpu_us": r.gateway.cpu, "cpu_vs_pgbouncer": r.cpuVsBouncer,
-	}
-}
-
-// benchTable is the comparison for people.
-type benchTable struct{ strings.Builder }
-
-func newBenchTable() *benchTable {
-	t := &benchTable{}
-	fmt.Fprintf(t, "%-9s %7s  %30s  %20s  %26s\n", "", "", "transactions/s", "qvpgw's to", "pooler's µs a transaction")
-	fmt.Fprintf(t, "%-9s %7s  %9s %10s %9s  %10s %9s  %10s %7s %7s\n",
-		"protocol", "clients", "direct", "pgbouncer", "qvpgw", "pgbouncer", "direct", "pgbouncer", "qvpgw", "ratio")
-	return t
-}
-
-func (t *benchTable) add(protocol string, clients int, r benchResult) {
-	fmt.Fprintf(t, "%-9s %7d  %9.0f %10.0f %9.0f  %10.2f %9.2f  %10.1f %7.1f %7.2f\n", protocol, clients,
-		r.direct.tps, r.bouncer.tps, r.gateway.tps, r.vsBouncer, r.vsDirect, r.bouncer.cpu, r.gateway.cpu, r.cpuVsBouncer)
+// worst is the larger of two figures: of simple and prepared statements the one that
+// costs more counts.
+func (b *benchBed) worst(t *testing.T, name string, values ...float64) {
+	t.Helper()
+	b.figure(t, name, slices.Max(values))
 }

@@ -208,3 +208,23 @@ func CPUTime(pid int) (time.Duration, error) {
 	}
 	return time.Duration(user+system) * 10 * time.Millisecond, nil
 }
+
+// RSS is the memory of a process that is resident, in bytes: its own and what it
+// shares. Source: VmRSS in /proc/PID/status, which counts whole pages.
+func RSS(pid int) (int64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, fmt.Errorf("cannot read the memory of process %d: %w", pid, err)
+	}
+	for line := range strings.Lines(string(status)) {
+		f := strings.Fields(line)
+		if len(f) == 3 && f[0] == "VmRSS:" && f[2] == "kB" {
+			n, err := strconv.ParseInt(f[1], 10, 64)
+			if err != nil {
+				return 0, fmt.Errorf("cannot read the memory of process %d: %w", pid, err)
+			}
+			return n << 10, nil
+		}
+	}
+	return 0, fmt.Errorf("cannot read the memory of process %d: its status has no VmRSS", pid)
+}
