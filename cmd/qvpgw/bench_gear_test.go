@@ -33,10 +33,10 @@ func benchGear(t *testing.T, b *benchBed) {
 			}
 		}
 	}
-	p99 := func(l *bench.Latencies) float64 { return l.Percentile(0.99).Seconds() }
+	p99 := func(l *bench.Latencies) float64 { return seconds(l, 0.99) }
 	for i, target := range targets {
 		fmt.Printf("one client of the second gear beside 64 of the %s: p50 %.2f ms, p99 %.2f ms\n", target.name,
-			1e3*medianOf(samples[i], nil, func(l *bench.Latencies) float64 { return l.Percentile(0.5).Seconds() }), 1e3*medianOf(samples[i], nil, p99))
+			1e3*medianOf(samples[i], nil, func(l *bench.Latencies) float64 { return seconds(l, 0.5) }), 1e3*medianOf(samples[i], nil, p99))
 	}
 	b.figure(t, "bench.mixed_gear.p99_ratio", medianOf(samples[0], samples[1], p99))
 }
