@@ -1,0 +1,156 @@
+package netloop
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Loops is a set of event loops.
+type Loops struct {
+	loops []*loop
+	conns []atomic.Pointer[Conn] // by descriptor
+	next  atomic.Uint32
+	gen   atomic.Uint32
+	done  sync.WaitGroup
+}
+
+// loop is one epoll set and the goroutine that waits for it.
+type loop struct {
+	set  *Loops
+	epfd int
+	stop int // an eventfd that ends it
+}
+
+// maxDescriptors bounds the descriptors of connections; the process's limit is
+// seldom higher.
+const maxDescriptors = 1 << 20
+
+// maxRun is how long a loop goes on without giving other goroutines their turn:
+// one that spins on a system with as many loops as processors starves them
+// (trap T11).
+const maxRun = 200 * time.Microsecond
+
+// New starts n loops.
+func New(n int) (*Loops, error) {
+	var limit unix.Rlimit
+	size := uint64(maxDescriptors)
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil {
+		size = min(size, limit.Max)
+	}
+	s := &Loops{conns: make([]atomic.Pointer[Conn], size)}
+	for range max(n, 1) {
+		l, err := newLoop(s)
+		if err != nil {
+			s.Close()
+			return nil, err
+		}
+		s.loops = append(s.loops, l)
+		s.done.Add(1)
+		go l.run()
+	}
+	return s, nil
+}
+
+func newLoop(s *Loops) (*loop, error) {
+	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make an epoll set: %w", err)
+	}
+	stop, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		_ = unix.Close(epfd)
+		return nil, fmt.Errorf("cannot make an eventfd: %w", err)
+	}
+	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: -1}
+	if err := unix.EpollCtl(epfd, unix.EPOLL_CTL_ADD, stop, &ev); err != nil {
+		_ = unix.Close(epfd)
+		_ = unix.Close(stop)
+		return nil, fmt.Errorf("cannot watch an eventfd: %w", err)
+	}
+	return &loop{set: s, epfd: epfd, stop: stop}, nil
+}
+
+// Len is the number of loops.
+func (s *Loops) Len() int { return len(s.loops) }
+
+// Close ends the loops. Connections that are still open are closed.
+func (s *Loops) Close() {
+	for i := range s.conns {
+		if c := s.conns[i].Load(); c != nil {
+			_ = c.Close()
+		}
+	}
+	for _, l := range s.loops {
+		_, _ = unix.Write(l.stop, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+	}
+	s.done.Wait()
+}
+
+// run waits for events and calls handlers until Close.
+func (l *loop) run() {
+	defer l.set.done.Done()
+	defer unix.Close(l.epfd)
+	defer unix.Close(l.stop)
+	events := make([]unix.EpollEvent, 256)
+	for {
+		n, err := unix.EpollWait(l.epfd, events, -1)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			panic("BUG: cannot wait for an epoll set: " + err.Error())
+		}
+		began := time.Now()
+		for i := range n {
+			ev := &events[i]
+			if ev.Fd == -1 {
+				return
+			}
+			// A descriptor that was closed in this very batch may be in use again:
+			// its events carry the older generation.
+			if c := l.set.conns[ev.Fd].Load(); c != nil && c.gen == ev.Pad {
+				c.event(ev.Events)
+			}
+			if i&15 == 15 && time.Since(began) > maxRun {
+				runtime.Gosched()
+				began = time.Now()
+			}
+		}
+	}
+}
+
+// watched are the events of a connection. Edge-triggered: each is told once.
+const watched = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&(1<<32-1)
+
+// adopt makes a Conn of a connected non-blocking socket, which it owns from then
+// on.
+func (s *Loops) adopt(fd int) (*Conn, error) {
+	if fd >= len(s.conns) {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("cannot take another connection: %w (%d descriptors)", unix.EMFILE, len(s.conns))
+	}
+	c := &Conn{fd: fd, set: s, gen: int32(s.gen.Add(1))}
+	s.conns[fd].Store(c)
+	l := s.loops[int(s.next.Add(1))%len(s.loops)]
+	ev := unix.EpollEvent{Events: watched, Fd: int32(fd), Pad: c.gen}
+	if err := unix.EpollCtl(l.epfd, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+		_ = c.Close()
+		return nil, fmt.Errorf("cannot watch a connection: %w", err)
+	}
+	return c, nil
+}
+
+// tune sets what package net sets for a TCP connection: no delay, and probes that
+// find a dead peer.
+func tune(fd int) {
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 15)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 15)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 9)
+}

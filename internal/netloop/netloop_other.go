@@ -1,0 +1,49 @@
+//go:build !linux
+
+package netloop
+
+import (
+	"context"
+	"net"
+)
+
+// Loops is a set of event loops; there are none on this system.
+type Loops struct{}
+
+// New fails with ErrUnsupported.
+func New(int) (*Loops, error) { return nil, ErrUnsupported }
+
+// Len is 0.
+func (*Loops) Len() int { return 0 }
+
+// Close does nothing.
+func (*Loops) Close() {}
+
+// Listen returns l.
+func (*Loops) Listen(l net.Listener) (net.Listener, error) { return l, nil }
+
+// Dial is package net's.
+func (*Loops) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	return (&net.Dialer{}).DialContext(ctx, network, addr)
+}
+
+// Conn stands for a connection of a loop; there are none on this system.
+type Conn struct{ net.Conn }
+
+// Watch does nothing.
+func (*Conn) Watch(*Handler) {}
+
+// SetBlocking does nothing.
+func (*Conn) SetBlocking(bool) {}
+
+// Pending is 0.
+func (*Conn) Pending() int { return 0 }
+
+// Flush does nothing.
+func (*Conn) Flush() error { return nil }
+
+// PeerClosed is false.
+func (*Conn) PeerClosed() bool { return false }
+
+// Quiet is true.
+func (*Conn) Quiet() bool { return true }
