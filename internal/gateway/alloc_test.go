@@ -142,17 +142,25 @@ type turns struct {
 	toThere atomic.Int64 // of the gateway to the server
 }
 
-func newTurns(t *testing.T, rows []byte) *turns {
+// newTurns has a client in the second gear, whose system calls are counted, or in
+// the first.
+func newTurns(t *testing.T, rows []byte, first bool) *turns {
 	t.Helper()
 	server := newCanned(t, rows)
 	x := &turns{t: t}
 	gw := New(Options{
 		Trust: true,
+		Loops: bit(first)*2 - 1,
 		Pool:  pool.Options{Size: 1},
 		Backend: func(database, user string) (*pgconn.Config, error) {
 			cfg, err := pgconn.ParseConfig("host=127.0.0.1 sslmode=disable user=" + user + " dbname=" + database)
 			if err != nil {
 				return nil, err
+			}
+			if first {
+				a := server.listener.Addr().(*net.TCPAddr)
+				cfg.Host, cfg.Port = a.IP.String(), uint16(a.Port)
+				return cfg, nil
 			}
 			cfg.DialFunc = func(ctx context.Context, network, _ string) (net.Conn, error) {
 				n, err := (&net.Dialer{}).DialContext(ctx, network, server.listener.Addr().String())
@@ -171,7 +179,11 @@ func newTurns(t *testing.T, rows []byte) *turns {
 	if err != nil {
 		t.Fatal(err)
 	}
-	go func() { _ = gw.Serve(countedListener{l, &x.writes}) }()
+	serving := net.Listener(countedListener{l, &x.writes})
+	if first {
+		serving = l
+	}
+	go func() { _ = gw.Serve(serving) }()
 	t.Cleanup(func() {
 		ctx, stop := context.WithTimeout(context.Background(), 10*time.Second)
 		defer stop()
@@ -231,36 +243,49 @@ func (x *turns) turn(messages []byte) (rows int) {
 }
 
 func TestATurnAllocatesNothing(t *testing.T) {
-	row := wire.AppendTextRow(nil, "12345")
-	x := newTurns(t, row)
-	query := wire.AppendQuery(nil, "SELECT 1")
-	named := wire.AppendParse(nil, "s", "SELECT $1::pg_catalog.int4", nil)
-	bind := wire.AppendBind(nil, "", "s", nil, [][]byte{[]byte("7")}, nil)
-	prepared := wire.AppendSync(wire.AppendExecute(bind, "", 0))
-	unnamed := wire.AppendParse(nil, "", "SELECT $1::pg_catalog.int4", nil)
-	unnamed = wire.AppendBind(unnamed, "", "", nil, [][]byte{[]byte("7")}, nil)
-	unnamed = wire.AppendSync(wire.AppendExecute(unnamed, "", 0))
-	x.turn(wire.AppendSync(named))
-	for name, messages := range map[string][]byte{"simple": query, "prepared": prepared, "unnamed": unnamed} {
-		turn := func() {
-			if x.turn(messages) == 0 {
-				t.Fatal("no row came")
+	for gear, first := range map[string]bool{"first": true, "second": false} {
+		t.Run(gear+" gear", func(t *testing.T) {
+			row := wire.AppendTextRow(nil, "12345")
+			x := newTurns(t, row, first)
+			query := wire.AppendQuery(nil, "SELECT 1")
+			named := wire.AppendParse(nil, "s", "SELECT $1::pg_catalog.int4", nil)
+			bind := wire.AppendBind(nil, "", "s", nil, [][]byte{[]byte("7")}, nil)
+			prepared := wire.AppendSync(wire.AppendExecute(bind, "", 0))
+			unnamed := wire.AppendParse(nil, "", "SELECT $1::pg_catalog.int4", nil)
+			unnamed = wire.AppendBind(unnamed, "", "", nil, [][]byte{[]byte("7")}, nil)
+			unnamed = wire.AppendSync(wire.AppendExecute(unnamed, "", 0))
+			x.turn(wire.AppendSync(named))
+			for name, messages := range map[string][]byte{"simple": query, "prepared": prepared, "unnamed": unnamed} {
+				x.costsNothing(name, messages, first)
 			}
+		})
+	}
+}
+
+// costsNothing runs a turn many times.
+func (x *turns) costsNothing(name string, messages []byte, first bool) {
+	t := x.t
+	turn := func() {
+		if x.turn(messages) == 0 {
+			t.Fatal("no row came")
 		}
-		for range 10 {
-			turn()
-		}
-		before := [...]int64{x.reads.Load(), x.writes.Load(), x.toThere.Load()}
-		if n := testing.AllocsPerRun(100, turn); n != 0 {
-			t.Errorf("%s: %v allocations a turn", name, n)
-		}
-		const runs = 101 // AllocsPerRun warms up once
-		if n := x.writes.Load() - before[1]; n > x.reads.Load()-before[0] || n < runs {
-			t.Errorf("%s: %d Writes to the client for %d Reads from the server in %d turns", name, n, x.reads.Load()-before[0], runs)
-		}
-		if n := x.toThere.Load() - before[2]; n != runs {
-			t.Errorf("%s: %d Writes to the server in %d turns", name, n, runs)
-		}
+	}
+	for range 10 {
+		turn()
+	}
+	before := [...]int64{x.reads.Load(), x.writes.Load(), x.toThere.Load()}
+	if n := testing.AllocsPerRun(100, turn); n != 0 {
+		t.Errorf("%s: %v allocations a turn", name, n)
+	}
+	if first {
+		return
+	}
+	const runs = 101 // AllocsPerRun warms up once
+	if n := x.writes.Load() - before[1]; n > x.reads.Load()-before[0] || n < runs {
+		t.Errorf("%s: %d Writes to the client for %d Reads from the server in %d turns", name, n, x.reads.Load()-before[0], runs)
+	}
+	if n := x.toThere.Load() - before[2]; n != runs {
+		t.Errorf("%s: %d Writes to the server in %d turns", name, n, runs)
 	}
 }
 
@@ -270,7 +295,7 @@ func TestALargeResultLeavesInOneWritePerRead(t *testing.T) {
 	for range 20_000 {
 		rows = wire.AppendTextRow(rows, "12345", "a row of some length")
 	}
-	x := newTurns(t, rows)
+	x := newTurns(t, rows, false)
 	query := wire.AppendQuery(nil, "SELECT 1")
 	x.turn(query)
 	reads, writes := x.reads.Load(), x.writes.Load()
@@ -292,7 +317,7 @@ func TestALargeResultLeavesInOneWritePerRead(t *testing.T) {
 
 // A client may send COPY's data before it hears that the server takes it.
 func TestDataPipelinedBehindAnExtendedCopyArrives(t *testing.T) {
-	x := newTurns(t, nil)
+	x := newTurns(t, nil, false)
 	b := wire.AppendParse(nil, "", "COPY t FROM STDIN", nil)
 	b = wire.AppendBind(b, "", "", nil, nil, nil)
 	b = wire.AppendExecute(b, "", 0)

@@ -62,6 +62,9 @@ func (s *Server) drain(ctx context.Context, successor bool) error {
 	for _, d := range s.allDatabases() {
 		d.close()
 	}
+	if s.loops != nil {
+		s.loops.Close()
+	}
 	return err
 }
 

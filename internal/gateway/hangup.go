@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"qvpgw/internal/netloop"
 )
 
 // look is the sweeper's look at a session. A client whose turn is the one that
@@ -21,7 +23,11 @@ func (s *session) look(now time.Time) {
 		s.lookIdle(now.Sub(s.since))
 		return
 	}
-	if s.pool == nil || s.hungUp.Load() || !peerClosed(s.raw) {
+	if s.pool == nil || s.hungUp.Load() {
+		return
+	}
+	s.pool.Expire(&s.waiter, s.srv.opt.QueueTimeout)
+	if !peerClosed(s.raw) {
 		return
 	}
 	s.hungUp.Store(true)
@@ -52,6 +58,9 @@ func (s *session) lookIdle(silent time.Duration) {
 // peerClosed says whether the other end has closed its sending side, without
 // reading.
 func peerClosed(n any) bool {
+	if c, ok := n.(*netloop.Conn); ok {
+		return c.PeerClosed()
+	}
 	sc, ok := n.(syscall.Conn)
 	if !ok {
 		return false

@@ -101,7 +101,7 @@ func (r clientReader) Read(b []byte) (int, error) {
 	s := r.s
 	for {
 		n, err := s.net.Read(b)
-		if n > 0 || !timedOut(err) || s.evicted.Load() != nil {
+		if n > 0 || s.first || !timedOut(err) || s.evicted.Load() != nil {
 			return n, err
 		}
 		if s.srv.isDraining() {

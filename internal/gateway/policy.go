@@ -41,6 +41,7 @@ func (d *database) poolOptions(user string) (pool.Options, Mode, error) {
 	if err != nil {
 		return pool.Options{}, 0, err
 	}
+	policy.Pool.Loops = d.srv.loops
 	policy.Pool.Server, err = d.srv.live.Load().Backend(d.name, user)
 	return policy.Pool, policy.Mode, err
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"qvpgw/internal/metrics"
+	"qvpgw/internal/netloop"
 	"qvpgw/internal/wire"
 )
 
@@ -218,6 +219,9 @@ func (s *session) flushOwn() error {
 
 // serverError says what an error of the server's Stream means.
 func (s *session) serverError(err error) error {
+	if err == netloop.ErrWouldBlock {
+		return err
+	}
 	var we *wire.WriteError
 	switch {
 	case errors.As(err, &we):
@@ -246,6 +250,7 @@ func (s *session) serverGone(err error) error {
 // server connection is free for others unless the client must keep it.
 func (s *session) settle() error {
 	s.account()
+	s.pool.Forgo(&s.waiter)
 	s.decided = false
 	if s.conn != nil && s.between() {
 		if s.fill.active {
@@ -327,7 +332,7 @@ type serverWriter struct {
 const writeAhead = 32 << 10
 
 func (w *serverWriter) Write(b []byte) (int, error) {
-	if w.unread+len(b) <= writeAhead {
+	if w.s.first || w.unread+len(b) <= writeAhead {
 		w.unread += len(b)
 		return w.s.conn.Net.Write(b)
 	}

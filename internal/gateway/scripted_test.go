@@ -137,7 +137,7 @@ func TestACopyThatStartsAfterItsClientIsGoneIsEnded(t *testing.T) {
 	`).Serve(t)
 	dials := 0
 	g, addr := startGateway(t, "", gateway.Options{
-		Pool: pool.Options{Size: 1}, NewLoader: noCatalog,
+		Pool: pool.Options{Size: 1}, NewLoader: noCatalog, Loops: -1,
 		Backend: func(string, string) (*pgconn.Config, error) {
 			c, err := pgconn.ParseConfig("postgres://postgres@" + server + "/x?sslmode=disable")
 			c.RuntimeParams = map[string]string{}

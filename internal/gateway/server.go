@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"qvpgw/internal/cache"
 	"qvpgw/internal/catalog"
 	"qvpgw/internal/metrics"
+	"qvpgw/internal/netloop"
 	"qvpgw/internal/pool"
 	"qvpgw/internal/router"
 	"qvpgw/internal/rules"
@@ -49,6 +51,8 @@ type Options struct {
 	IdleTimeout   time.Duration // a client without transaction that sends nothing for so long is closed
 	IdleInTx      time.Duration // one with an open transaction
 	MaxText       int           // longest statement that is looked into, in bytes; 0: 1 MiB
+	Gear          Gear          // how clients are driven
+	Loops         int           // event loops; 0: one a processor, below: none, so the second gear alone
 	NoRoute       bool          // aggregates are never rewritten
 	NoCache       bool          // k-NN answers are never kept
 	ExactFloats   bool          // nothing that adds floats in another order is rewritten
@@ -91,6 +95,7 @@ type Server struct {
 	m     *metrics.Metrics
 	mock  *wire.Mock // verifiers of unknown users
 	stmts statements
+	loops *netloop.Loops // nil: clients have goroutines
 
 	// mu protects what follows.
 	mu        sync.Mutex
@@ -142,12 +147,36 @@ func New(opt Options) *Server {
 	now := s.opt
 	s.live.Store(&now)
 	s.resolveMetrics()
+	s.startLoops()
 	go s.sweep()
 	return s
 }
 
+// startLoops starts the event loops where there can be some.
+func (s *Server) startLoops() {
+	n := s.opt.Loops
+	if n < 0 {
+		return
+	}
+	if n == 0 {
+		n = runtime.NumCPU()
+	}
+	loops, err := netloop.New(n)
+	if err != nil {
+		s.log.Warn("clients are served by goroutines", "error", err)
+		return
+	}
+	s.loops = loops
+}
+
 // Serve accepts clients on l until Shutdown or a lasting error of l.
 func (s *Server) Serve(l net.Listener) error {
+	if s.loops != nil {
+		var err error
+		if l, err = s.loops.Listen(l); err != nil {
+			return err
+		}
+	}
 	s.mu.Lock()
 	if s.draining {
 		s.mu.Unlock()

@@ -2,14 +2,13 @@ package gateway
 
 import (
 	"errors"
-	"fmt"
 	"net"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"qvpgw/internal/netloop"
 	"qvpgw/internal/pool"
 	"qvpgw/internal/router"
 	"qvpgw/internal/sqltext"
@@ -20,10 +19,20 @@ import (
 // its goroutine alone uses it.
 type session struct {
 	srv  *Server
-	net  net.Conn // with TLS when the client asked for it
-	raw  net.Conn // the socket
-	db   *database
-	pool *pool.Pool
+	net  net.Conn      // with TLS when the client asked for it
+	raw  net.Conn      // the socket
+	loop *netloop.Conn // the same when it is one of the loops', else nil
+
+	// Of the gears. The rest of the session belongs to who holds word.
+	word        atomic.Uint32
+	handler     netloop.Handler // the session itself
+	phase       phase
+	first       bool  // nothing may block
+	failed      error // what ends the session, for the second gear to do
+	foreseen    *router.Plan
+	foreseenFor *byte // the text that it is for
+	db          *database
+	pool        *pool.Pool
 
 	startup  wire.Startup
 	database string
@@ -94,48 +103,52 @@ type session struct {
 	scratch2   []byte // a statement that is being decided on
 }
 
-// serveConn runs a client's whole life.
+// serveConn takes a client in and runs its first turn.
 func (s *Server) serveConn(n net.Conn) {
 	c := &session{srv: s, net: n, raw: n, started: time.Now(), owner: s.nextOwner.Add(1)}
 	s.enter(c)
-	defer s.leave(c)
-	c.waiter.Init()
+	c.loop, _ = n.(*netloop.Conn)
+	c.handler = c
+	c.word.Store(running)
+	c.waiter.Init(c)
 	c.up.s = c
 	c.cv.tx = wire.Idle
-	defer func() {
-		if r := recover(); r != nil {
-			s.log.Error("session failed", "pid", c.pid, "error", fmt.Sprint(r), "stack", string(debug.Stack()))
-			c.tell(&Error{Code: "XX000", Message: "internal error of the gateway", Fatal: true})
-			if c.conn != nil {
-				c.lose()
-			}
-		}
-		_ = c.net.Close()
-	}()
 	if t, ok := n.(*net.TCPConn); ok {
 		_ = t.SetNoDelay(true)
 	}
-	err := c.begin()
-	if err == nil {
-		s.m.ClientConnected()
-		err = c.serve()
-		s.m.ClientGone()
+	if err := c.guarded(c.begin); err != nil {
+		c.end(err)
+		return
 	}
-	c.end(err)
+	s.m.ClientConnected()
+	if c.loop != nil {
+		c.loop.Watch(&c.handler)
+	}
+	c.run()
 }
 
-// serve runs turns until the client or the gateway ends.
-func (s *session) serve() error {
-	defer s.srv.unregister(s)
-	for {
-		if err := s.turn(); err != nil {
-			return err
+// finish ends a session that was served.
+func (s *session) finish(err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			_ = s.crashed(r)
+			_ = s.net.Close()
 		}
-	}
+	}()
+	s.srv.m.ClientGone()
+	s.srv.unregister(s)
+	s.end(err)
 }
 
-// end gives back what the session held and tells the client why it ends.
+// end gives back what the session held, tells the client why it ends, and closes
+// the connection.
 func (s *session) end(err error) {
+	defer s.srv.leave(s)
+	defer s.net.Close()
+	if s.loop != nil {
+		s.loop.Watch(nil)
+		s.loop.SetBlocking(true)
+	}
 	if s.conn != nil {
 		s.abandon()
 	}
@@ -188,24 +201,30 @@ func (s *session) attach() error {
 			}
 			return serverLost(err)
 		}
-		if d := s.waiter.Waited(); d > 0 {
-			s.srv.m.PoolWait.Observe(d.Seconds())
-		}
-		s.conn = c
-		s.held.Store(c)
-		s.up.unread = 0
-		_, s.sentBefore = c.Stream.Counts()
-		c.Stream.SetDst(s.net)
-		s.client.SetDst(&s.up)
-		s.cv.tx = wire.Idle
-		if s.mode == Session {
-			c.Dirty = true
-		}
+		s.take(c)
 		if switched {
 			return s.report()
 		}
 		return nil
 	}
+}
+
+// take makes c, which has the session's settings, the connection that it holds.
+func (s *session) take(c *pool.Conn) {
+	if d := s.waiter.Waited(); d > 0 {
+		s.srv.m.PoolWait.Observe(d.Seconds())
+	}
+	s.conn = c
+	s.held.Store(c)
+	s.up.unread = 0
+	_, s.sentBefore = c.Stream.Counts()
+	c.Stream.SetDst(s.net)
+	s.client.SetDst(&s.up)
+	s.cv.tx = wire.Idle
+	if s.mode == Session {
+		c.Dirty = true
+	}
+	c.Watch(&s.handler, !s.first)
 }
 
 // report tells the client which reported parameters came to differ from what it
@@ -241,6 +260,9 @@ func (s *session) detach() {
 // lose drops a server connection that cannot be used any more.
 func (s *session) lose() {
 	c := s.conn
+	if c == nil {
+		return // what found it lost did so
+	}
 	s.held.Store(nil)
 	s.conn, s.last = nil, nil
 	s.client.SetDst(nil)
@@ -321,4 +343,14 @@ func (discard) Write(b []byte) (int, error) { return len(b), nil }
 
 // wake has a client that sits between two turns look whether it is to end or may
 // give its server connection back; a busy one does so when its turn is over.
-func (s *session) wake() { _ = s.raw.SetReadDeadline(time.Unix(1, 0)) }
+func (s *session) wake() {
+	_ = s.raw.SetReadDeadline(time.Unix(1, 0))
+	s.poke()
+}
+
+// poke has a parked session look around.
+func (s *session) poke() {
+	if s.loop != nil {
+		s.Ready()
+	}
+}

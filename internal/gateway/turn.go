@@ -17,6 +17,9 @@ const maxName = 64 << 10
 func (s *session) turn() error {
 	if s.conn == nil {
 		s.client.Release()
+		if s.loop != nil && s.net == s.raw && s.client.Buffered() == 0 {
+			s.loop.Await() // without a buffer
+		}
 	} else if err := s.awaitClient(); err != nil {
 		return err
 	}
@@ -282,6 +285,9 @@ var unparsed = &router.Plan{Action: router.Pass, Reason: router.ReasonTooLong, P
 
 // plan returns the plan for a text under the session's settings.
 func (s *session) plan(sql []byte) *router.Plan {
+	if p := s.foresee(sql); p != nil {
+		return p
+	}
 	if !s.db.fresh.Load() && s.conn == nil {
 		s.db.wait(catalogWait)
 	}

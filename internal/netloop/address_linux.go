@@ -1,8 +1,10 @@
 package netloop
 
 import (
+	"errors"
 	"net"
 	"strconv"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,3 +40,22 @@ func zone(id uint32) string {
 	}
 	return strconv.Itoa(int(id))
 }
+
+// SyscallConn gives the descriptor to whoever has to look at the socket.
+func (c *Conn) SyscallConn() (syscall.RawConn, error) { return rawConn{c}, nil }
+
+// rawConn is a syscall.RawConn for looking, not for reading and writing.
+type rawConn struct{ c *Conn }
+
+func (r rawConn) Control(f func(fd uintptr)) error {
+	if !r.c.enter() {
+		return r.c.fail("control", net.ErrClosed)
+	}
+	defer r.c.leave()
+	f(uintptr(r.c.fd))
+	return nil
+}
+
+func (r rawConn) Read(func(fd uintptr) bool) error { return r.c.fail("read", errors.ErrUnsupported) }
+
+func (r rawConn) Write(func(fd uintptr) bool) error { return r.c.fail("write", errors.ErrUnsupported) }

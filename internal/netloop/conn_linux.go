@@ -50,6 +50,18 @@ func (c *Conn) Pending() int { return len(c.pending) }
 // sending side or the connection is broken. Bytes that came before may be unread.
 func (c *Conn) PeerClosed() bool { return c.ended.Load() }
 
+// Heard says, without looking at the socket, whether a Read may find something.
+func (c *Conn) Heard() bool {
+	return !c.drained || c.rd.state.Load() != quiet || c.ended.Load()
+}
+
+// Await blocks until a Read may find something or the read deadline passes, which
+// the Read will say.
+func (c *Conn) Await() {
+	for !c.Heard() && c.rd.wait() == nil {
+	}
+}
+
 // Quiet looks, without reading, whether nothing has arrived and the connection
 // stands.
 func (c *Conn) Quiet() bool {
@@ -96,7 +108,7 @@ func (c *Conn) leave() {
 
 // release gives the descriptor back; epoll forgets it with that.
 func (c *Conn) release() {
-	c.set.conns[c.fd].CompareAndSwap(c, nil)
+	c.set.at(c.fd).CompareAndSwap(c, nil)
 	_ = unix.Close(c.fd)
 }
 
@@ -156,7 +168,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 		}
 		// Once all was read, the loop tells of more (epoll(7), edge-triggered); a
 		// peer's end may have been told together with what came before it.
-		if !c.drained || c.rd.state.Load() != quiet || c.ended.Load() {
+		if c.Heard() {
 			c.rd.state.Store(quiet)
 			if !c.enter() {
 				return 0, c.fail("read", net.ErrClosed)

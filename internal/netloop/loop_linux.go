@@ -13,10 +13,25 @@ import (
 // Loops is a set of event loops.
 type Loops struct {
 	loops []*loop
-	conns []atomic.Pointer[Conn] // by descriptor
+	conns [maxDescriptors / chunkSize]atomic.Pointer[chunk] // by descriptor
 	next  atomic.Uint32
 	gen   atomic.Uint32
+	close sync.Once
 	done  sync.WaitGroup
+}
+
+// chunk is a part of the table of connections.
+type chunk [chunkSize]atomic.Pointer[Conn]
+
+const chunkSize = 1 << 10
+
+// at returns the place of a descriptor's connection.
+func (s *Loops) at(fd int) *atomic.Pointer[Conn] {
+	c := &s.conns[fd/chunkSize]
+	if c.Load() == nil {
+		c.CompareAndSwap(nil, new(chunk))
+	}
+	return &c.Load()[fd%chunkSize]
 }
 
 // loop is one epoll set and the goroutine that waits for it.
@@ -37,12 +52,7 @@ const maxRun = 200 * time.Microsecond
 
 // New starts n loops.
 func New(n int) (*Loops, error) {
-	var limit unix.Rlimit
-	size := uint64(maxDescriptors)
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil {
-		size = min(size, limit.Max)
-	}
-	s := &Loops{conns: make([]atomic.Pointer[Conn], size)}
+	s := new(Loops)
 	for range max(n, 1) {
 		l, err := newLoop(s)
 		if err != nil {
@@ -80,15 +90,23 @@ func (s *Loops) Len() int { return len(s.loops) }
 
 // Close ends the loops. Connections that are still open are closed.
 func (s *Loops) Close() {
-	for i := range s.conns {
-		if c := s.conns[i].Load(); c != nil {
-			_ = c.Close()
+	s.close.Do(func() {
+		for i := range s.conns {
+			part := s.conns[i].Load()
+			for j := range chunkSize {
+				if part == nil {
+					break
+				}
+				if c := part[j].Load(); c != nil {
+					_ = c.Close()
+				}
+			}
 		}
-	}
-	for _, l := range s.loops {
-		_, _ = unix.Write(l.stop, []byte{1, 0, 0, 0, 0, 0, 0, 0})
-	}
-	s.done.Wait()
+		for _, l := range s.loops {
+			_, _ = unix.Write(l.stop, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+		}
+		s.done.Wait()
+	})
 }
 
 // run waits for events and calls handlers until Close.
@@ -113,7 +131,7 @@ func (l *loop) run() {
 			}
 			// A descriptor that was closed in this very batch may be in use again:
 			// its events carry the older generation.
-			if c := l.set.conns[ev.Fd].Load(); c != nil && c.gen == ev.Pad {
+			if c := l.set.at(int(ev.Fd)).Load(); c != nil && c.gen == ev.Pad {
 				c.event(ev.Events)
 			}
 			if i&15 == 15 && time.Since(began) > maxRun {
@@ -130,12 +148,12 @@ const watched = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&(1
 // adopt makes a Conn of a connected non-blocking socket, which it owns from then
 // on.
 func (s *Loops) adopt(fd int) (*Conn, error) {
-	if fd >= len(s.conns) {
+	if fd >= maxDescriptors {
 		_ = unix.Close(fd)
-		return nil, fmt.Errorf("cannot take another connection: %w (%d descriptors)", unix.EMFILE, len(s.conns))
+		return nil, fmt.Errorf("cannot take another connection: %w (%d descriptors)", unix.EMFILE, maxDescriptors)
 	}
 	c := &Conn{fd: fd, set: s, gen: int32(s.gen.Add(1))}
-	s.conns[fd].Store(c)
+	s.at(fd).Store(c)
 	l := s.loops[int(s.next.Add(1))%len(s.loops)]
 	ev := unix.EpollEvent{Events: watched, Fd: int32(fd), Pad: c.gen}
 	if err := unix.EpollCtl(l.epfd, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {

@@ -45,5 +45,11 @@ func (*Conn) Flush() error { return nil }
 // PeerClosed is false.
 func (*Conn) PeerClosed() bool { return false }
 
+// Heard is true.
+func (*Conn) Heard() bool { return true }
+
+// Await does nothing.
+func (*Conn) Await() {}
+
 // Quiet is true.
 func (*Conn) Quiet() bool { return true }

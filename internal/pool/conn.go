@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
+	"qvpgw/internal/netloop"
 	"qvpgw/internal/wire"
 )
 
@@ -22,6 +23,7 @@ const maxStatements = 256
 type Conn struct {
 	Stream wire.Stream // reads from the server; its destination is the holder's
 	Net    net.Conn
+	Loop   *netloop.Conn // the socket, nil when it is not one of the loops'
 
 	PID    uint32
 	Params map[string]string // reported parameters as last seen
@@ -79,6 +81,16 @@ func (c *Conn) ForgetAll() {
 	c.statements.Purge()
 	c.evicted = c.evicted[:0]
 	c.Unnamed = 0
+}
+
+// Watch has h told when the server says something, and says whether whoever reads
+// and writes from now on blocks. The connection must be one of the loops' or
+// blocking must be true.
+func (c *Conn) Watch(h *netloop.Handler, blocking bool) {
+	if c.Loop != nil {
+		c.Loop.SetBlocking(blocking)
+		c.Loop.Watch(h)
+	}
 }
 
 // Failed notes that the server answered an error; the connection is looked at

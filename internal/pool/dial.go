@@ -10,6 +10,8 @@ import (
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"qvpgw/internal/netloop"
 )
 
 // dial opens a server connection: pgconn does the authentication and TLS, then
@@ -17,7 +19,11 @@ import (
 func (p *Pool) dial() (*Conn, error) {
 	ctx, cancel := context.WithTimeout(p.ctx, p.opt.ConnectTimeout)
 	defer cancel()
-	pc, err := pgconn.ConnectConfig(ctx, p.opt.Server.Copy())
+	cfg := p.opt.Server.Copy()
+	if p.opt.Loops != nil {
+		cfg.DialFunc = p.opt.Loops.Dial
+	}
+	pc, err := pgconn.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -39,6 +45,7 @@ func (p *Pool) dial() (*Conn, error) {
 		Net: h.Conn, PID: h.PID, key: h.SecretKey, Params: maps.Clone(h.ParameterStatuses),
 		Bucket: p.buckets.empty, pool: p, created: time.Now(), where: -1,
 	}
+	c.Loop = socket(h.Conn)
 	c.statements, err = simplelru.NewLRU(maxStatements, func(id uint64, _ struct{}) {
 		c.evicted = append(c.evicted, id)
 	})
@@ -84,6 +91,15 @@ func (p *Pool) DialOwn(owner uint64, params map[string]string) (*Conn, error) {
 func (c *Conn) CloseOwn() {
 	c.state.Store(0) // no cancel reaches it any more
 	_ = c.Net.Close()
+}
+
+// socket returns the loops' connection under n, which may be TLS, or nil.
+func socket(n net.Conn) *netloop.Conn {
+	if t, ok := n.(*tls.Conn); ok {
+		n = t.NetConn()
+	}
+	c, _ := n.(*netloop.Conn)
+	return c
 }
 
 // dialCancel opens the connection on which a cancel request goes to the server

@@ -66,6 +66,9 @@ func (c *Conn) suspect(delay time.Duration) bool {
 // alive looks, without waiting, whether the server has closed the connection or
 // said anything unasked for; both mean that it is not to be used.
 func (c *Conn) alive() bool {
+	if c.Loop != nil {
+		return c.Loop.Quiet()
+	}
 	n := c.Net
 	if t, ok := n.(*tls.Conn); ok {
 		n = t.NetConn()

@@ -21,7 +21,7 @@ func TestControlWorkIsServedBeforeClients(t *testing.T) {
 	got := make(chan string, 2)
 	wait := func(name string, owner uint64) {
 		var w Waiter
-		w.Init()
+		w.Init(nil)
 		_, err := p.Acquire(&w, owner, nil, p.Empty(), 0)
 		got <- name
 		if err != nil && !errors.Is(err, ErrClosed) {
@@ -53,7 +53,7 @@ func TestALentConnectionStaysItsHolders(t *testing.T) {
 	go func() {
 		defer close(done)
 		var w Waiter
-		w.Init()
+		w.Init(nil)
 		lent, err := p.Acquire(&w, ControlOwner, nil, p.Empty(), 0)
 		if err != nil || lent != c {
 			t.Errorf("got %v, %v", lent, err)

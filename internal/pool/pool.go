@@ -9,13 +9,16 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"qvpgw/internal/netloop"
 )
 
 // Options of a Pool. Durations of zero mean never, but for ConnectTimeout (5 s).
 type Options struct {
 	Server   *pgconn.Config
-	Size     int // connections kept open
-	Overflow int // opened beyond Size while clients wait, closed when idle
+	Size     int            // connections kept open
+	Loops    *netloop.Loops // that the connections belong to; nil: Server.DialFunc dials
+	Overflow int            // opened beyond Size while clients wait, closed when idle
 
 	ConnectTimeout time.Duration // dial, TLS and login together
 	Lifetime       time.Duration // a connection older than this is closed when it is free
@@ -94,6 +97,18 @@ func (p *Pool) Empty() *Bucket { return p.buckets.empty }
 // idle one, a new one; else it waits, at most timeout (0: for ever), in the order
 // of arrival. w belongs to the caller and is used for one Acquire at a time.
 func (p *Pool) Acquire(w *Waiter, owner uint64, prefer *Conn, b *Bucket, timeout time.Duration) (*Conn, error) {
+	if w.kept != nil {
+		g := *w.kept
+		w.kept = nil
+		switch {
+		case g.err != nil:
+			return nil, g.err
+		case g.conn == nil:
+			return p.dialFor(owner)
+		case p.usable(g.conn):
+			return p.grant(g.conn, owner), nil
+		}
+	}
 	p.acquires.Add(1)
 	w.waited = 0
 	for {
@@ -104,9 +119,7 @@ func (p *Pool) Acquire(w *Waiter, owner uint64, prefer *Conn, b *Bucket, timeout
 		}
 		if c := p.takeIdleLocked(prefer, b); c != nil {
 			p.mu.Unlock()
-			if c.suspect(p.opt.CheckDelay) && !c.alive() {
-				p.dead.Add(1)
-				p.Discard(c)
+			if !p.usable(c) {
 				continue
 			}
 			return p.grant(c, owner), nil
@@ -139,13 +152,20 @@ func (p *Pool) Acquire(w *Waiter, owner uint64, prefer *Conn, b *Bucket, timeout
 			return p.dialFor(owner)
 		case w.back != nil:
 			return c, nil // lent: it stays its holder's
-		case c.suspect(p.opt.CheckDelay) && !c.alive():
-			p.dead.Add(1)
-			p.Discard(c)
-		default:
+		case p.usable(c):
 			return p.grant(c, owner), nil
 		}
 	}
+}
+
+// usable says whether c can be given to a client; else it is discarded.
+func (p *Pool) usable(c *Conn) bool {
+	if c.suspect(p.opt.CheckDelay) && !c.alive() {
+		p.dead.Add(1)
+		p.Discard(c)
+		return false
+	}
+	return true
 }
 
 // grant makes owner the holder.
@@ -169,7 +189,7 @@ func (p *Pool) dialFor(owner uint64) (*Conn, error) {
 		if p.open == 0 {
 			// Nobody will release anything: who waits has the same answer.
 			for w := p.popLocked(); w != nil; w = p.popLocked() {
-				w.ch <- grant{err: err}
+				w.deliverLocked(grant{err: err})
 			}
 		}
 		p.mu.Unlock()
@@ -228,6 +248,7 @@ func (p *Pool) Release(c *Conn) {
 	for !c.state.CompareAndSwap(st, st&0xffff) {
 		st = c.state.Load()
 	}
+	c.Watch(nil, true)
 	if !c.Stream.Clean() {
 		p.Discard(c)
 		return
@@ -294,7 +315,7 @@ func (p *Pool) free(c *Conn) {
 	if w := p.popLocked(); w != nil {
 		p.mu.Unlock()
 		p.handovers.Add(1)
-		w.ch <- grant{conn: c}
+		w.deliver(grant{conn: c})
 		return
 	}
 	if p.retiring {
@@ -346,7 +367,7 @@ func (p *Pool) wakeLocked() {
 	}
 	if w := p.popLocked(); w != nil {
 		p.open++
-		w.ch <- grant{}
+		w.deliverLocked(grant{})
 	}
 }
 
@@ -354,7 +375,7 @@ func (p *Pool) wakeLocked() {
 // client does, so it never needs a connection beyond those of the pool.
 func (p *Pool) Query(sql string, timeout time.Duration) ([][]*string, error) {
 	var w Waiter
-	w.Init()
+	w.Init(nil)
 	c, err := p.Acquire(&w, ControlOwner, nil, p.Empty(), timeout)
 	if err != nil {
 		return nil, err
@@ -407,7 +428,7 @@ func (p *Pool) Close() {
 	idle := p.idle
 	p.idle = nil
 	for w := p.popLocked(); w != nil; w = p.popLocked() {
-		w.ch <- grant{err: ErrClosed}
+		w.deliverLocked(grant{err: ErrClosed})
 	}
 	p.mu.Unlock()
 	for _, c := range idle {

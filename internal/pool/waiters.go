@@ -1,6 +1,10 @@
 package pool
 
-import "time"
+import (
+	"time"
+
+	"qvpgw/internal/netloop"
+)
 
 // Waiter is a place in a pool's queue. A session owns one for its whole life, so
 // that waiting allocates nothing but, once, a timer.
@@ -12,6 +16,9 @@ type Waiter struct {
 	next, prev *Waiter
 	queue      *waiters // that it is in, or nil; under the pool's mu
 	back       chan<- bool
+	handler    netloop.Handler // told of a grant that Begin waits for
+	async      bool            // Begin put it in the queue
+	kept       *grant          // what Begin left for Acquire
 }
 
 // Waited is how long the last Acquire waited in the queue.
@@ -24,8 +31,26 @@ type grant struct {
 	back chan<- bool // the connection is lent: its holder waits to hear whether it can go on with it
 }
 
-// Init makes w ready for use.
-func (w *Waiter) Init() { w.ch = make(chan grant, 1) }
+// Init makes w ready for use. h is told of what Begin waits for.
+func (w *Waiter) Init(h netloop.Handler) { w.ch, w.handler = make(chan grant, 1), h }
+
+// deliver gives w, which was taken out of its queue, what it is granted.
+func (w *Waiter) deliver(g grant) {
+	async := w.async
+	w.ch <- g
+	if async {
+		w.handler.Ready()
+	}
+}
+
+// deliverLocked is deliver under the pool's mu, which a handler may want.
+func (w *Waiter) deliverLocked(g grant) {
+	async := w.async
+	w.ch <- g
+	if async {
+		go w.handler.Ready()
+	}
+}
 
 // waiters is a FIFO queue; a waiter leaves it exactly once, by pop or remove, and
 // whoever pops one sends it one grant.
@@ -108,7 +133,7 @@ func (p *Pool) leave(w *Waiter) bool {
 // Abort ends w's wait with err, if it waits.
 func (p *Pool) Abort(w *Waiter, err error) {
 	if p.leave(w) {
-		w.ch <- grant{err: err}
+		w.deliver(grant{err: err})
 	}
 }
 

@@ -82,7 +82,12 @@ func New(o Options) *Router {
 // context, so a prepared statement is planned anew, from its text, for each
 // execution. A Rewrite or Cached plan holds only on a connection without
 // temporary objects.
-func (r *Router) Plan(c *Context, text []byte) *Plan {
+func (r *Router) Plan(c *Context, text []byte) *Plan { return r.find(c, text, true) }
+
+// Known is Plan without the parser: nil when the text's plan is not at hand.
+func (r *Router) Known(c *Context, text []byte) *Plan { return r.find(c, text, false) }
+
+func (r *Router) find(c *Context, text []byte, parse bool) *Plan {
 	st := r.current()
 	if p := r.raw.get(c, text, st, r.opt.Now); p != nil {
 		return p
@@ -103,6 +108,9 @@ func (r *Router) Plan(c *Context, text []byte) *Plan {
 			r.remember(c, text, p, st)
 			return p
 		}
+	}
+	if !parse {
+		return nil
 	}
 	r.parsed.Add(1)
 	made := r.plan(c, st, text, info)

@@ -8,15 +8,14 @@ import (
 	"sync"
 )
 
-// Sizes of a Stream's buffer, in bytes. An idle client holds only the inline
-// one, which takes most queries whole; a reading stream takes a run buffer from
-// a pool and, when a read fills that, a large one for the rest of the turn. One
-// Write per Read at 16 KiB moves small rows at a hundred times the speed of one
-// Write per message; 64 KiB is worth its memory only for rows above 2 kB.
+// Sizes of a Stream's buffer, in bytes. An idle stream has none; a reading one
+// takes a run buffer from a pool and, when a read fills that, a large one for the
+// rest of the turn. One Write per Read at 16 KiB moves small rows at a hundred
+// times the speed of one Write per message; 64 KiB is worth its memory only for
+// rows above 2 kB.
 const (
-	inlineBuffer = 512
-	runBuffer    = 16 << 10
-	largeBuffer  = 64 << 10
+	runBuffer   = 16 << 10
+	largeBuffer = 64 << 10
 )
 
 var (
@@ -63,14 +62,13 @@ type Stream struct {
 	in     int64  // bytes read since Reset
 	sent   int64  // bytes written since Reset
 	pooled *[]byte
-	inline [inlineBuffer]byte
 }
 
 // Reset makes the stream read from src and write to dst and forgets all else.
 func (s *Stream) Reset(src io.Reader, dst io.Writer) {
 	s.putBuffer()
 	s.src, s.dst = src, dst
-	s.buf = s.inline[:]
+	s.buf = nil
 	s.run, s.r, s.w, s.size, s.tail = 0, 0, 0, 0, 0
 	s.drop, s.full = false, false
 	s.in, s.sent = 0, 0
@@ -85,6 +83,13 @@ func (s *Stream) Counts() (read, written int64) { return s.in, s.sent }
 
 // Buffered says how many bytes were read beyond the current position.
 func (s *Stream) Buffered() int { return s.w - s.r }
+
+// Unread returns the bytes that were read beyond the current position, which must
+// be between two messages; valid until the next call of any other method.
+func (s *Stream) Unread() []byte { return s.buf[s.r:s.w] }
+
+// Fill reads once from the source, without a look at what comes. Errors as of Next.
+func (s *Stream) Fill() error { return s.fillFor(s.w - s.r + 1) }
 
 // Pending says whether a run waits to be written.
 func (s *Stream) Pending() bool { return s.run < s.r || len(s.out) > 0 }
@@ -103,7 +108,7 @@ func (s *Stream) Release() {
 		return
 	}
 	s.putBuffer()
-	s.buf = s.inline[:]
+	s.buf = nil
 	s.run, s.r, s.w, s.full = 0, 0, 0, false
 	if cap(s.out) > runBuffer {
 		s.out = nil
@@ -296,7 +301,7 @@ func (s *Stream) fillFor(n int) error {
 	}
 	switch {
 	case n > len(s.buf) || s.full && len(s.buf) < largeBuffer:
-		s.grow(max(n, min(len(s.buf)*4, largeBuffer)))
+		s.grow(max(n, min(len(s.buf)+1, largeBuffer)))
 	case s.r > 0:
 		// What is moved is less than n bytes, and the read has the whole buffer.
 		s.w = copy(s.buf, s.buf[s.r:s.w])

@@ -1,0 +1,480 @@
+package gateway
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"unsafe"
+
+	"qvpgw/internal/netloop"
+	"qvpgw/internal/pool"
+	"qvpgw/internal/router"
+	"qvpgw/internal/sqltext"
+	"qvpgw/internal/wire"
+)
+
+// Gear says how clients are driven.
+type Gear uint8
+
+// The gears. In the first a turn runs on an event loop, without a goroutine; in
+// the second in a goroutine that blocks. The same code drives both.
+const (
+	GearAuto   Gear = iota // first where nothing can block, else second
+	GearSecond             // second always
+	GearMixed              // either by chance, for tests
+)
+
+// ParseGear reads "auto", "second" or "mixed".
+func ParseGear(s string) (Gear, error) {
+	for i, name := range [...]string{"auto", "second", "mixed"} {
+		if s == name {
+			return Gear(i), nil
+		}
+	}
+	return 0, fmt.Errorf("cannot shift into gear %q: auto, second or mixed", s)
+}
+
+// States of session.word: who runs the session.
+const (
+	parked    = iota // nobody: the next event does
+	running          // somebody
+	lookAgain        // somebody, who has to look again before it parks
+)
+
+// phase is what a session in the first gear waits for.
+type phase uint8
+
+const (
+	atClient phase = iota // a message of the client
+	atPool                // a server connection
+	atServer              // the server's replies
+)
+
+// maxFirst bounds what one turn passes from the server in the first gear, in
+// bytes: a loop is there for everybody.
+const maxFirst = 256 << 10
+
+// maxEasy bounds a turn of the first gear, in bytes and messages.
+const (
+	maxEasy         = writeAhead / 2
+	maxEasyMessages = 64
+)
+
+// Ready is called for an event of the client's or the server's socket, for a
+// granted server connection, and by wake. It drives the session unless somebody
+// does, who will look again (trap T12).
+func (s *session) Ready() {
+	if s.word.Swap(lookAgain) == parked {
+		s.drive()
+	}
+}
+
+// drive runs the session, which the caller holds, in the first gear until it has
+// to wait; should something have to block, a goroutine goes on in the second.
+func (s *session) drive() {
+	for {
+		s.word.Store(running)
+		if !s.pass() {
+			go s.second()
+			return
+		}
+		if s.word.CompareAndSwap(running, parked) {
+			return // it may be somebody else's by now
+		}
+	}
+}
+
+// pass goes on from where the session waited; true: it waits again. It never
+// blocks.
+func (s *session) pass() (waits bool) {
+	defer func() {
+		if r := recover(); r != nil {
+			s.failed = s.crashed(r)
+			waits = false
+		}
+	}()
+	for {
+		var p progress
+		switch s.phase {
+		case atClient:
+			p = s.clientReady()
+		case atPool:
+			p = s.poolReady()
+		case atServer:
+			p = s.serverReady()
+		}
+		if p != goesOn {
+			return p == mustWait
+		}
+	}
+}
+
+// progress is what became of a session in the first gear.
+type progress uint8
+
+const (
+	goesOn    progress = iota // to its next phase
+	mustWait                  // for an event
+	mustBlock                 // so it shifts into the second gear
+)
+
+// crashed reports a panic.
+func (s *session) crashed(r any) *Error {
+	s.srv.log.Error("session failed", "pid", s.pid, "error", fmt.Sprint(r), "stack", string(debug.Stack()))
+	if s.conn != nil {
+		s.lose()
+	}
+	return &Error{Code: "XX000", Message: "internal error of the gateway", Fatal: true}
+}
+
+// shift makes reads and writes block, or not.
+func (s *session) shift(first bool) {
+	s.first, s.foreseen = first, nil
+	if s.loop != nil {
+		s.loop.SetBlocking(!first)
+	}
+	if s.conn != nil {
+		s.conn.Watch(&s.handler, !first)
+	}
+}
+
+// second runs the session in the second gear: what could not be done in the first,
+// then whole turns until it may be parked again.
+func (s *session) second() {
+	s.shift(false)
+	err := s.guarded(s.shiftUp)
+	if err != nil {
+		s.finish(err)
+		return
+	}
+	s.run()
+}
+
+// run runs turns in the second gear until the session may be parked or ends.
+func (s *session) run() {
+	for {
+		if s.parkable() {
+			s.phase = atClient
+			s.shift(true)
+			s.drive()
+			return
+		}
+		if err := s.guarded(s.turn); err != nil {
+			s.finish(err)
+			return
+		}
+	}
+}
+
+// guarded calls f; a panic ends the session alone.
+func (s *session) guarded(f func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = s.crashed(r)
+		}
+	}()
+	return f()
+}
+
+// shiftUp goes on in the second gear with what the first left.
+func (s *session) shiftUp() error {
+	if s.failed != nil {
+		return s.failed
+	}
+	if err := s.loop.Flush(); err != nil {
+		return errHungUp
+	}
+	if s.conn != nil && s.conn.Loop.Pending() > 0 {
+		// The server may wait for us to read before it reads on.
+		if _, err := s.writeAside(nil); err != nil {
+			return s.clientError(&wire.WriteError{Err: err})
+		}
+	}
+	if s.phase != atServer {
+		return s.turn()
+	}
+	if err := s.serverHalf(); err != nil {
+		return err
+	}
+	return s.settle()
+}
+
+// parkable says whether the session may wait without a goroutine.
+func (s *session) parkable() bool {
+	switch {
+	case s.loop == nil || s.srv.opt.Gear == GearSecond || !s.cv.idle() || len(s.gathered) > 0:
+		return false
+	case s.conn != nil && s.conn.Loop == nil:
+		return false
+	}
+	return s.srv.opt.Gear != GearMixed || rand.IntN(2) == 0
+}
+
+// clientReady reads the client and begins its turn.
+func (s *session) clientReady() progress {
+	if s.conn != nil && s.conn.Loop.Heard() {
+		if s.failed = s.passAsync(); s.failed != nil || s.loop.Pending() > 0 {
+			return mustBlock
+		}
+	}
+	for {
+		switch s.easy() {
+		case easyTurn:
+			return s.beginFirst()
+		case hardTurn:
+			return mustBlock
+		case incomplete:
+			err := s.client.Fill()
+			if err == netloop.ErrWouldBlock {
+				s.client.Release()
+				return mustWait
+			}
+			if err != nil {
+				return mustBlock // which meets it again
+			}
+		}
+	}
+}
+
+// beginFirst begins a turn that was found easy.
+func (s *session) beginFirst() progress {
+	s.busy.Store(s.busy.Load() | 1)
+	if s.conn != nil {
+		return s.sendFirst()
+	}
+	c, ok := s.pool.Begin(&s.waiter, s.owner, s.last, s.bucket)
+	return s.acquired(c, ok)
+}
+
+// poolReady takes the server connection that the session waited for.
+func (s *session) poolReady() progress {
+	c, ok := s.pool.Granted(&s.waiter, s.owner)
+	return s.acquired(c, ok)
+}
+
+// acquired goes on with what Begin or Granted returned.
+func (s *session) acquired(c *pool.Conn, ok bool) progress {
+	switch {
+	case c != nil && c.Loop != nil && pool.Same(c.Bucket, s.bucket):
+		c.Bucket = s.bucket
+		s.take(c)
+		return s.sendFirst()
+	case c != nil:
+		s.pool.Keep(&s.waiter, c)
+		fallthrough
+	case !ok:
+		s.phase = atClient
+		return mustBlock
+	}
+	s.phase = atPool
+	return mustWait
+}
+
+// sendFirst handles the turn's messages, which are all there.
+func (s *session) sendFirst() progress {
+	s.phase = atClient
+	if s.failed = s.clientHalf(); s.failed != nil {
+		return mustBlock
+	}
+	s.foreseen = nil
+	s.phase = atServer
+	if s.conn == nil {
+		return mustBlock // answered without a server
+	}
+	if s.failed = s.flushServer(); s.failed != nil || s.conn.Loop.Pending() > 0 {
+		return mustBlock
+	}
+	return goesOn
+}
+
+// flushServer sends what the client's turn consists of.
+func (s *session) flushServer() error {
+	if err := s.client.Flush(); err != nil {
+		return s.clientError(err)
+	}
+	return nil
+}
+
+// serverReady passes replies; at their end the turn is over.
+func (s *session) serverReady() progress {
+	for s.cv.queue.n > 0 {
+		err := s.step()
+		if err == netloop.ErrWouldBlock && s.loop.Pending() == 0 {
+			return mustWait
+		}
+		if err == netloop.ErrWouldBlock {
+			return mustBlock
+		}
+		if err != nil {
+			s.failed = err
+			return mustBlock
+		}
+		if _, sent := s.conn.Stream.Counts(); s.cv.copying || sent-s.sentBefore > maxFirst {
+			return mustBlock
+		}
+	}
+	if err := s.conn.Stream.Flush(); err != nil {
+		s.failed = s.serverError(err)
+		return mustBlock
+	}
+	s.up.unread = 0
+	if s.loop.Pending() > 0 || s.cv.copying || !s.settlesAtOnce() {
+		return mustBlock
+	}
+	if s.failed = s.settle(); s.failed != nil {
+		return mustBlock
+	}
+	s.phase = atClient
+	return goesOn
+}
+
+// settlesAtOnce says that settle will not ask the server anything.
+func (s *session) settlesAtOnce() bool {
+	pins := router.Pins(s.pins.Load())
+	return !s.between() || s.due == 0 && pins&router.PinCatalog == 0 && (pins != 0 || s.bucket.Learned() != nil)
+}
+
+// verdicts of easy.
+type ease uint8
+
+const (
+	incomplete ease = iota // more has to arrive
+	easyTurn               // a whole turn, nothing of which can block
+	hardTurn
+)
+
+// easy looks whether what was read of the client is a whole turn of statements
+// whose plans are known and which pass, so that nothing of it can block but for
+// the wait for a server connection and for its replies.
+func (s *session) easy() ease {
+	if !s.cv.idle() || s.evicted.Load() != nil || s.ddl || router.Pins(s.pins.Load())&router.PinCatalog != 0 || s.srv.isDraining() {
+		return hardTurn
+	}
+	b := s.client.Unread()
+	if len(b) < 5 {
+		return incomplete
+	}
+	if b[0] == wire.Query {
+		m, _, e := cutEasy(b)
+		if e != easyTurn {
+			return e
+		}
+		if n := len(m); n < 6 || m[n-1] != 0 || !s.easyText(m[5:n-1], false) {
+			return hardTurn
+		}
+		return easyTurn
+	}
+	return s.easyGroup(b)
+}
+
+// easyGroup is easy for an extended group.
+func (s *session) easyGroup(b []byte) ease {
+	var parsed []byte // the statement that the group prepares, if any
+	prepares := false
+	for range maxEasyMessages {
+		m, rest, e := cutEasy(b)
+		if e != easyTurn {
+			return e
+		}
+		switch body := m[5:]; m[0] {
+		case wire.Parse:
+			name, sql, _, err := wire.ParseParse(body)
+			if err != nil || !s.easyText(sql, true) {
+				return hardTurn
+			}
+			parsed, prepares = name, true
+		case wire.Bind:
+			_, name, _, err := wire.BindNames(body)
+			if err != nil {
+				return hardTurn
+			}
+			if prepares && string(name) == string(parsed) {
+				break
+			}
+			if st := s.lookup(name); st == nil || !s.easyStatement(st) {
+				return hardTurn
+			}
+		case wire.Describe, wire.Execute, wire.Close:
+		case wire.Sync:
+			if len(rest) == 0 {
+				return easyTurn
+			}
+		default:
+			return hardTurn
+		}
+		b = rest
+	}
+	return hardTurn
+}
+
+// cutEasy cuts the first message off b; easyTurn: it is whole.
+func cutEasy(b []byte) (m, rest []byte, e ease) {
+	if len(b) < 5 {
+		return nil, nil, incomplete
+	}
+	n := binary.BigEndian.Uint32(b[1:])
+	switch {
+	case n < 4 || n >= maxEasy:
+		return nil, nil, hardTurn
+	case int(n)+1 > len(b):
+		return nil, nil, incomplete
+	}
+	return b[:n+1], b[n+1:], easyTurn
+}
+
+// easyText says whether a text has a known plan that passes.
+func (s *session) easyText(sql []byte, group bool) bool {
+	if !s.db.fresh.Load() {
+		return false
+	}
+	p := s.db.router.Known(s.context(), sql)
+	if p == nil || !easyPlan(p, group) {
+		return false
+	}
+	s.foreseen, s.foreseenFor = p, unsafe.SliceData(sql)
+	return true
+}
+
+// easyStatement is easyText for a prepared statement.
+func (s *session) easyStatement(st *statement) bool {
+	if len(st.sql) == 0 || st.own || !s.db.fresh.Load() {
+		return false
+	}
+	if p := st.now.Load(); p != nil && p.context == s.context() && p.generation == s.db.router.Generation() {
+		return easyPlan(p.plan, true)
+	}
+	p := s.db.router.Known(s.context(), st.sql)
+	return p != nil && easyPlan(p, true)
+}
+
+// easyPlan says whether what passes under a plan can neither block nor needs an
+// answer before the messages behind it.
+func easyPlan(p *router.Plan, group bool) bool {
+	if p.Action != router.Pass || p.Pins != 0 || len(p.Warnings) > 0 || p.Moving {
+		return false
+	}
+	if !p.Effects {
+		return true
+	}
+	for i := range p.Statements {
+		switch st := &p.Statements[i]; st.Kind {
+		case sqltext.Copy, sqltext.Discard, sqltext.Deallocate, sqltext.Prepare, sqltext.Execute:
+			return false
+		default:
+			if group && st.Setting != nil {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// foresee returns the plan that easy found for this very text.
+func (s *session) foresee(sql []byte) *router.Plan {
+	p := s.foreseen
+	if p != nil && unsafe.SliceData(sql) == s.foreseenFor {
+		return p
+	}
+	return nil
+}
