@@ -3,123 +3,47 @@ package main
 import (
 	"fmt"
 	"net"
+	"net/url"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"qvpgw/internal/config"
-	"qvpgw/internal/wire"
 )
 
-// connString is a keyword/value connection string.
+// connString is a connection URI. A password in it is masked in the errors of who
+// reads it, which one in a keyword/value string need not be.
 func connString(b config.Backend, database, user, password string) string {
-	var s strings.Builder
-	add := func(key, value string) {
-		if value != "" {
-			fmt.Fprintf(&s, "%s='%s' ", key, strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(value))
-		}
+	u := url.URL{Scheme: "postgres", User: url.User(user), Path: "/"}
+	if password != "" {
+		u.User = url.UserPassword(user, password)
 	}
 	var names, ports []string
 	hosts, _ := b.Hosts() // validated
 	for _, h := range hosts {
 		names, ports = append(names, h.Host), append(ports, strconv.Itoa(h.Port))
 	}
-	add("host", strings.Join(names, ","))
-	add("port", strings.Join(ports, ","))
-	add("dbname", database)
-	add("user", user)
-	add("password", password)
-	add("sslmode", string(b.SSLMode))
-	add("sslrootcert", b.SSLRootCert)
-	add("sslcert", b.SSLCert)
-	add("sslkey", b.SSLKey)
-	add("connect_timeout", fmt.Sprint(max(1, int(b.ConnectTimeout/time.Second))))
-	return s.String()
+	q := url.Values{}
+	for key, value := range map[string]string{
+		"host": strings.Join(names, ","), "port": strings.Join(ports, ","), "dbname": database,
+		"sslmode":     string(b.SSLMode),
+		"sslrootcert": b.SSLRootCert, "sslcert": b.SSLCert, "sslkey": b.SSLKey,
+		"sslnegotiation": string(b.SSLNegotiation), "channel_binding": string(b.ChannelBinding),
+		"connect_timeout": fmt.Sprint(max(1, int(b.ConnectTimeout/time.Second))),
+	} {
+		if value != "" {
+			q.Set(key, value)
+		}
+	}
+	// Blanks are written %20: a + is a plus in such a string.
+	u.RawQuery = strings.ReplaceAll(q.Encode(), "+", "%20")
+	return u.String()
 }
 
 // dsn is the gateway's own login.
 func (p *program) dsn() string {
 	b := p.cfg.Backend
 	return connString(b, b.Database, b.User, string(b.Password))
-}
-
-// users knows the passwords of clients: those of the configuration, and with
-// auth.query those of the server.
-type users struct {
-	listed map[string]wire.Verifier
-	query  func(sql string) ([][]*string, error) // nil: the server is not asked
-
-	mu    sync.Mutex
-	asked map[string]askedVerifier
-}
-
-type askedVerifier struct {
-	verifier wire.Verifier
-	known    bool
-	at       time.Time
-}
-
-// askAgain is how long an answer of the server counts; a changed password works
-// after it.
-const askAgain = 10 * time.Second
-
-// maxAsked bounds the answers kept: names are chosen by clients.
-const maxAsked = 1000
-
-func (p *program) users() (*users, error) {
-	u := &users{listed: map[string]wire.Verifier{}, asked: map[string]askedVerifier{}}
-	for _, c := range p.cfg.ClientUsers() {
-		var v wire.Verifier
-		var err error
-		if c.Verifier != "" {
-			v, err = wire.ParseVerifier(string(c.Verifier))
-		} else {
-			v, err = wire.NewVerifier(string(c.Password), 4096)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("cannot use the password of user %q: %w", c.Name, err)
-		}
-		u.listed[c.Name] = v
-	}
-	return u, nil
-}
-
-func (u *users) verifier(user string) (wire.Verifier, bool, error) {
-	if v, ok := u.listed[user]; ok {
-		return v, true, nil
-	}
-	if u.query == nil {
-		return wire.Verifier{}, false, nil
-	}
-	u.mu.Lock()
-	a, ok := u.asked[user]
-	u.mu.Unlock()
-	if ok && time.Since(a.at) < askAgain {
-		return a.verifier, a.known, nil
-	}
-	rows, err := u.query("SELECT rolpassword FROM pg_catalog.pg_authid WHERE rolcanlogin AND (rolvaliduntil IS NULL OR rolvaliduntil > pg_catalog.now()) AND rolname = " + literal(user))
-	if err != nil {
-		return wire.Verifier{}, false, err
-	}
-	a = askedVerifier{at: time.Now()}
-	if len(rows) == 1 && rows[0][0] != nil {
-		if v, err := wire.ParseVerifier(*rows[0][0]); err == nil {
-			a.verifier, a.known = v, true
-		}
-	}
-	u.mu.Lock()
-	if len(u.asked) >= maxAsked {
-		clear(u.asked)
-	}
-	u.asked[user] = a
-	u.mu.Unlock()
-	return a.verifier, a.known, nil
-}
-
-// literal quotes text for SQL, whatever standard_conforming_strings says.
-func literal(text string) string {
-	return "E'" + strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(text) + "'"
 }
 
 // clientAddress is where a client on this machine reaches a listening address.

@@ -16,6 +16,7 @@ import (
 // may use more. A package that is not listed does not exist.
 var allowed = map[string][]string{
 	"internal/admin":    {"web"},
+	"internal/auth":     {"internal/wire"},
 	"internal/bench":    {"internal/wire"},
 	"internal/cache":    {},
 	"internal/catalog":  {},
@@ -24,7 +25,7 @@ var allowed = map[string][]string{
 	"internal/embedded": {},
 	"internal/figure":   {},
 	"internal/gateway": {
-		"internal/cache", "internal/catalog", "internal/metrics", "internal/pool", "internal/router",
+		"internal/auth", "internal/cache", "internal/catalog", "internal/metrics", "internal/pool", "internal/router",
 		"internal/rules", "internal/sqltext", "internal/wire",
 	},
 	"internal/handoff": {},
@@ -41,7 +42,7 @@ var allowed = map[string][]string{
 	"migrations":       {},
 	"web":              {},
 	"cmd/qvpgw": {
-		"internal/admin", "internal/bench", "internal/cache", "internal/catalog", "internal/config",
+		"internal/admin", "internal/auth", "internal/bench", "internal/cache", "internal/catalog", "internal/config",
 		"internal/demo", "internal/embedded", "internal/figure", "internal/gateway", "internal/handoff",
 		"internal/metrics", "internal/pool", "internal/rules", "internal/schema", "internal/wire",
 	},
@@ -55,7 +56,7 @@ var confined = map[string][]string{
 	"github.com/golang-migrate/migrate/v4": {"internal/schema"},
 	"github.com/spf13/cobra":               {"cmd/qvpgw"},
 	"github.com/goccy/go-yaml":             {"internal/config"},
-	"github.com/hashicorp/golang-lru/v2":   {"internal/cache", "internal/pool", "internal/gateway", "internal/router"},
+	"github.com/hashicorp/golang-lru/v2":   {"internal/auth", "internal/cache", "internal/pool", "internal/gateway", "internal/router"},
 }
 
 func TestImportsRunOneWay(t *testing.T) {

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"io"
 	"log/slog"
@@ -24,7 +22,6 @@ import (
 	"qvpgw/internal/metrics"
 	"qvpgw/internal/rules"
 	"qvpgw/internal/schema"
-	"qvpgw/internal/wire"
 )
 
 func serveCommand(load func() (*config.Config, error)) *cobra.Command {
@@ -93,11 +90,7 @@ func build(cfg *config.Config, log *slog.Logger, login fixed, process *handoff.P
 	p := &program{cfg: cfg, log: log, started: time.Now(), metrics: metrics.New(), cache: cache.New(int64(cfg.Cache.Bytes)), process: process}
 	p.metrics.Build(versionText())
 	p.metrics.Generation(process.Generation())
-	secure, binding, err := serverTLS(cfg.TLS)
-	if err != nil {
-		return nil, err
-	}
-	users, err := p.users()
+	guard, err := p.guard(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -109,11 +102,8 @@ func build(cfg *config.Config, log *slog.Logger, login fixed, process *handoff.P
 			return policy(cfg, database, user)
 		},
 		LoginDatabase: login.database, LoginUser: login.user,
-		Trust:         cfg.Auth.Method == config.AuthTrust,
-		Verifier:      users.verifier,
-		TLS:           secure,
-		RequireTLS:    cfg.TLS.Mode == config.TLSRequire,
-		Binding:       binding,
+		Guard:         guard,
+		MaxLogins:     cfg.Limits.MaxLogins,
 		MaxClients:    cfg.Limits.MaxClients,
 		LoginTimeout:  cfg.Limits.ClientLoginTimeout,
 		QueueTimeout:  cfg.Pool.QueryWaitTimeout,
@@ -138,9 +128,6 @@ func build(cfg *config.Config, log *slog.Logger, login fixed, process *handoff.P
 		Log:           log,
 	}
 	p.gateway = gateway.New(opt)
-	users.query = func(sql string) ([][]*string, error) {
-		return p.gateway.Query(cfg.Backend.Database, cfg.Backend.User, sql)
-	}
 	p.console = p.newConsole()
 	p.watch()
 	return p, nil
@@ -175,26 +162,6 @@ func newLoader() func(gateway.QueryFunc, *catalog.Snapshot) (*catalog.Snapshot, 
 	return func(run gateway.QueryFunc, last *catalog.Snapshot) (*catalog.Snapshot, error) {
 		return l.Read(run, last)
 	}
-}
-
-// serverTLS loads the certificate that clients are shown.
-func serverTLS(cfg config.TLS) (*tls.Config, []byte, error) {
-	if cfg.Mode == config.TLSDisable {
-		return nil, nil, nil
-	}
-	pair, err := tls.LoadX509KeyPair(cfg.Cert, cfg.Key)
-	if err != nil {
-		return nil, nil, fmt.Errorf("cannot load the certificate in tls.cert and tls.key: %w", err)
-	}
-	leaf, err := x509.ParseCertificate(pair.Certificate[0])
-	if err != nil {
-		return nil, nil, fmt.Errorf("cannot read the certificate in tls.cert: %w", err)
-	}
-	binding, err := wire.TLSServerEndPoint(leaf)
-	if err != nil {
-		binding = nil // SCRAM without channel binding
-	}
-	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"postgresql"}}, binding, nil
 }
 
 // migrate brings the schema up to date, if the gateway owns it.

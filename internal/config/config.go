@@ -47,13 +47,17 @@ type Backend struct {
 	LoadBalanceHosts   LoadBalance   `yaml:"load_balance_hosts"`
 	DNSRefresh         time.Duration `yaml:"dns_refresh"` // 0: connections outlive their address
 
-	Database       string        `yaml:"database"`
-	User           string        `yaml:"user"`
-	Password       Secret        `yaml:"password"`
-	SSLMode        SSLMode       `yaml:"sslmode"`
-	SSLRootCert    string        `yaml:"sslrootcert"`
-	SSLCert        string        `yaml:"sslcert"`
-	SSLKey         string        `yaml:"sslkey"`
+	Database    string  `yaml:"database"`
+	User        string  `yaml:"user"`
+	Password    Secret  `yaml:"password"`
+	SSLMode     SSLMode `yaml:"sslmode"`
+	SSLRootCert string  `yaml:"sslrootcert"`
+	SSLCert     string  `yaml:"sslcert"`
+	SSLKey      string  `yaml:"sslkey"`
+
+	SSLNegotiation SSLNegotiation `yaml:"sslnegotiation"`
+	ChannelBinding ChannelBinding `yaml:"channel_binding"`
+
 	ConnectTimeout time.Duration `yaml:"connect_timeout"`
 }
 
@@ -82,6 +86,7 @@ type Limits struct {
 	MaxUserClients           int           `yaml:"max_user_clients"`
 	MaxDatabaseServers       int           `yaml:"max_database_servers"`
 	MaxUserServers           int           `yaml:"max_user_servers"`
+	MaxLogins                int           `yaml:"max_logins"` // clients that are not logged in yet
 	MaxStatement             Bytes         `yaml:"max_statement"`
 	ClientLoginTimeout       time.Duration `yaml:"client_login_timeout"`
 	ClientIdleTimeout        time.Duration `yaml:"client_idle_timeout"`
@@ -92,25 +97,31 @@ type Limits struct {
 
 // Auth says which clients may log in.
 type Auth struct {
-	Method AuthMethod `yaml:"method"`
+	Method AuthMethod `yaml:"method"` // what holds without HBA
+	HBA    []string   `yaml:"hba"`    // lines of pg_hba.conf
+	Ident  []string   `yaml:"ident"`  // lines of pg_ident.conf
 	Query  bool       `yaml:"query"`
-	Users  []User     `yaml:"users"`
-	Admins []string   `yaml:"admins"`
+	// QueryText asks the server for the secret of user $1.
+	QueryText string   `yaml:"query_text"`
+	Users     []User   `yaml:"users"`
+	Admins    []string `yaml:"admins"`
 }
 
 // User is one client role. Exactly one of Password and Verifier is set.
 type User struct {
 	Name           string `yaml:"name"`
 	Password       Secret `yaml:"password"`
-	Verifier       Secret `yaml:"verifier"`        // SCRAM-SHA-256$<iterations>:<salt>$<stored>:<server>
+	Verifier       Secret `yaml:"verifier"`        // SCRAM-SHA-256$<iterations>:<salt>$<stored>:<server>, or md5<hash>
 	ServerPassword Secret `yaml:"server_password"` // for its server connections; "": Password
 }
 
 // TLS is offered to clients.
 type TLS struct {
-	Mode TLSMode `yaml:"mode"`
-	Cert string  `yaml:"cert"`
-	Key  string  `yaml:"key"`
+	Mode       TLSMode    `yaml:"mode"`
+	Cert       string     `yaml:"cert"`
+	Key        string     `yaml:"key"`
+	ClientCA   string     `yaml:"client_ca"` // who signs clients' certificates; "": they are not asked for one
+	MinVersion TLSVersion `yaml:"min_version"`
 }
 
 // Route answers aggregate queries from continuous aggregates.
@@ -151,6 +162,8 @@ func Default() *Config {
 			Database:       "postgres",
 			User:           "postgres",
 			SSLMode:        SSLPrefer,
+			SSLNegotiation: SSLPostgres,
+			ChannelBinding: BindPrefer,
 			ConnectTimeout: 10 * time.Second,
 
 			TargetSessionAttrs: TargetAny,
@@ -174,13 +187,14 @@ func Default() *Config {
 		Users:     map[string]UserPolicy{},
 		Limits: Limits{
 			MaxClients:         10000,
+			MaxLogins:          1000,
 			MaxStatement:       1 << 20,
 			ClientLoginTimeout: time.Minute,
 			CancelTimeout:      10 * time.Second,
 			ShutdownTimeout:    30 * time.Second,
 		},
-		Auth:    Auth{Method: AuthSCRAM, Query: true},
-		TLS:     TLS{Mode: TLSDisable},
+		Auth:    Auth{Method: AuthSCRAM, Query: true, QueryText: DefaultAuthQuery},
+		TLS:     TLS{Mode: TLSDisable, MinVersion: TLS12},
 		Route:   Route{Enabled: true, Float: FloatReassociate},
 		Cache:   Cache{Enabled: true, Bytes: 64 << 20, MaxEntry: 1 << 20},
 		Rules:   map[string]RuleMode{},
@@ -189,6 +203,10 @@ func Default() *Config {
 		where:   map[string]string{},
 	}
 }
+
+// DefaultAuthQuery gives what the server keeps for a user that may log in now.
+const DefaultAuthQuery = "SELECT rolname, rolpassword FROM pg_catalog.pg_authid " +
+	"WHERE rolname = $1 AND rolcanlogin AND (rolvaliduntil IS NULL OR rolvaliduntil > pg_catalog.now())"
 
 // MaxServers is how many server connections one database and user may have.
 func (p Pool) MaxServers() int { return p.Size + p.Overflow + p.Reserve }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -55,7 +56,7 @@ func TestTheShippedFileEqualsTheDefaults(t *testing.T) {
 		t.Errorf("config.yaml:\n%s\ndefaults:\n%s", got, want)
 	}
 	walk(reflect.ValueOf(shipped).Elem(), "", func(key string, _ reflect.Value) {
-		if key != "rules" && key != "databases" && key != "users" && key != "auth.users" && key != "auth.admins" && shipped.Where(key) == "default" {
+		if key != "rules" && key != "databases" && key != "users" && !slices.Contains([]string{"auth.users", "auth.admins", "auth.hba", "auth.ident"}, key) && shipped.Where(key) == "default" {
 			t.Errorf("config.yaml does not have the key %s", key)
 		}
 	})
@@ -194,13 +195,13 @@ func TestAProblemSaysWhatWouldBeRight(t *testing.T) {
 	f("pool_size: 5", `config.yaml:1: unknown key "pool_size"; did you mean "pool.size"?`)
 	f("\npool:\n  pol_size: 5", `config.yaml:3: unknown key "pol_size" in pool; did you mean "pool.size"?`)
 	f("host: db", `config.yaml:1: unknown key "host"; did you mean "backend.host"?`)
-	f("tls: {zzzzzz: 1}", `config.yaml:1: unknown key "zzzzzz" in tls; the keys here are cert, key, mode`)
+	f("tls: {zzzzzz: 1}", `config.yaml:1: unknown key "zzzzzz" in tls; the keys here are cert, client_ca, key, min_version, mode`)
 	f("pool: 5", `config.yaml:1: pool is a section; write its keys below it, indented, as "key: value" lines`)
 	f("pool:\n  size: [1]", `config.yaml:2: pool.size takes one plain value, not a list`)
 	f("pool:\n  size:", `config.yaml:2: pool.size: has no value; give one, or leave the key out for its default`)
 	f("auth:\n  users: bob", `config.yaml:2: auth.users is a list; write each entry below it, as "- name: …"`)
 	f("auth:\n  users:\n  - name: bob\n", `config.yaml:3: user "bob" has neither password nor verifier; give one`)
-	f("auth:\n  users:\n  - name: bob\n    verifier: md5abc\n", `config.yaml:3: the verifier of user "bob" is not one; it looks like SCRAM-SHA-256$4096:<salt>$<stored key>:<server key>, as in pg_authid.rolpassword`)
+	f("auth:\n  users:\n  - name: bob\n    verifier: md5abc\n", `config.yaml:3: the verifier of user "bob" is not one; it looks like SCRAM-SHA-256$4096:<salt>$<stored key>:<server key> or md5<hash>, as in pg_authid.rolpassword`)
 	f("auth:\n  users:\n  - {name: a, password: x}\n  - {name: a, password: y}", `config.yaml:4: user "a" is listed twice, first as auth.users[0]`)
 	f("auth:\n  admins: [root, '']", `config.yaml:2: auth.admins[1] is empty; give a user's name`)
 	f("auth:\n  query: false\n", `config.yaml:2: nobody could log in: auth.query is false, auth.users is empty and backend.password is not set; set one of them`)

@@ -95,6 +95,12 @@ func (v *validator) backend() {
 	v.between("backend.port", b.Port, 1, 65535)
 	v.duration("backend.connect_timeout", b.ConnectTimeout, time.Millisecond)
 	v.file("backend.sslrootcert", b.SSLRootCert)
+	if b.SSLNegotiation == SSLDirect && !slices.Contains([]SSLMode{SSLRequire, SSLVerifyCA, SSLVerifyFull}, b.SSLMode) {
+		v.add("backend.sslnegotiation", "backend.sslnegotiation: direct wants TLS; write backend.sslmode: require, verify-ca or verify-full")
+	}
+	if b.ChannelBinding == BindRequire && b.SSLMode == SSLDisable {
+		v.add("backend.channel_binding", "backend.channel_binding: require cannot hold without TLS; write backend.sslmode: require, verify-ca or verify-full")
+	}
 	v.together("backend.sslcert", b.SSLCert, "backend.sslkey", b.SSLKey)
 	v.duration("backend.dns_refresh", b.DNSRefresh, 0)
 }
@@ -136,6 +142,7 @@ func (v *validator) pool() {
 
 func (v *validator) limits() {
 	l := v.c.Limits
+	v.between("limits.max_logins", l.MaxLogins, 1, 1<<20)
 	v.between("limits.max_clients", l.MaxClients, 1, 1<<20)
 	v.between("limits.max_database_clients", l.MaxDatabaseClients, 0, 1<<20)
 	v.between("limits.max_user_clients", l.MaxUserClients, 0, 1<<20)
@@ -168,8 +175,8 @@ func (v *validator) auth() {
 			v.add(at, "user %q has both password and verifier; keep one", u.Name)
 		case u.Password == "" && u.Verifier == "":
 			v.add(at, "user %q has neither password nor verifier; give one", u.Name)
-		case u.Verifier != "" && !isVerifier(string(u.Verifier)):
-			v.add(at, "the verifier of user %q is not one; it looks like SCRAM-SHA-256$4096:<salt>$<stored key>:<server key>, as in pg_authid.rolpassword", u.Name)
+		case u.Verifier != "" && !isVerifier(string(u.Verifier)) && !isMD5(string(u.Verifier)):
+			v.add(at, "the verifier of user %q is not one; it looks like SCRAM-SHA-256$4096:<salt>$<stored key>:<server key> or md5<hash>, as in pg_authid.rolpassword", u.Name)
 		}
 	}
 	for i, name := range a.Admins {
@@ -177,7 +184,10 @@ func (v *validator) auth() {
 			v.add(fmt.Sprintf("auth.admins[%d]", i), "auth.admins[%d] is empty; give a user's name", i)
 		}
 	}
-	if a.Method == AuthSCRAM && !a.Query && len(v.c.ClientUsers()) == 0 {
+	if a.Query && !strings.Contains(a.QueryText, "$1") {
+		v.add("auth.query_text", "auth.query_text has no $1 for the user's name")
+	}
+	if len(a.HBA) == 0 && a.Method == AuthSCRAM && !a.Query && len(v.c.ClientUsers()) == 0 {
 		v.add("auth.query", "nobody could log in: auth.query is false, auth.users is empty and backend.password is not set; set one of them")
 	}
 }
@@ -205,6 +215,12 @@ func isVerifier(s string) bool {
 	return true
 }
 
+// isMD5 reports whether s has the form that PostgreSQL stores for the method md5.
+func isMD5(s string) bool {
+	digest, ok := strings.CutPrefix(s, "md5")
+	return ok && len(digest) == 32 && strings.Trim(digest, "0123456789abcdef") == ""
+}
+
 func (v *validator) tls() {
 	t := v.c.TLS
 	if t.Mode == TLSDisable {
@@ -215,6 +231,10 @@ func (v *validator) tls() {
 		return
 	}
 	v.together("tls.cert", t.Cert, "tls.key", t.Key)
+	v.file("tls.client_ca", t.ClientCA)
+	if t.Mode.Verified() && t.ClientCA == "" {
+		v.add("tls.mode", "tls.mode is %s but tls.client_ca is not set; name the PEM file of who signs clients' certificates", t.Mode)
+	}
 }
 
 func (v *validator) rest() {

@@ -174,17 +174,64 @@ func (SSLMode) values() []string {
 	return []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
 }
 
-// TLSMode is whether clients may or must use TLS.
+// SSLNegotiation is libpq's sslnegotiation for server connections.
+type SSLNegotiation string
+
+// Postgres asks the server first, Direct begins TLS at once (PostgreSQL 17).
+const (
+	SSLPostgres SSLNegotiation = "postgres"
+	SSLDirect   SSLNegotiation = "direct"
+)
+
+func (SSLNegotiation) values() []string { return []string{"postgres", "direct"} }
+
+// ChannelBinding is libpq's channel_binding for server connections.
+type ChannelBinding string
+
+// The bindings.
+const (
+	BindDisable ChannelBinding = "disable"
+	BindPrefer  ChannelBinding = "prefer"
+	BindRequire ChannelBinding = "require"
+)
+
+func (ChannelBinding) values() []string { return []string{"disable", "prefer", "require"} }
+
+// TLSVersion is the least version of TLS that is spoken with clients.
+type TLSVersion string
+
+// The versions.
+const (
+	TLS12 TLSVersion = "1.2"
+	TLS13 TLSVersion = "1.3"
+)
+
+func (TLSVersion) values() []string { return []string{"1.2", "1.3"} }
+
+// TLSMode is whether clients may or must use TLS, and show a certificate.
 type TLSMode string
 
 // The modes.
 const (
-	TLSDisable TLSMode = "disable"
-	TLSAllow   TLSMode = "allow"
-	TLSRequire TLSMode = "require"
+	TLSDisable    TLSMode = "disable"
+	TLSAllow      TLSMode = "allow"
+	TLSPrefer     TLSMode = "prefer"
+	TLSRequire    TLSMode = "require"
+	TLSVerifyCA   TLSMode = "verify-ca"
+	TLSVerifyFull TLSMode = "verify-full"
 )
 
-func (TLSMode) values() []string { return []string{"disable", "allow", "require"} }
+func (TLSMode) values() []string {
+	return []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
+}
+
+// Required says whether clients must use TLS.
+func (m TLSMode) Required() bool {
+	return m == TLSRequire || m.Verified()
+}
+
+// Verified says whether clients must show a certificate.
+func (m TLSMode) Verified() bool { return m == TLSVerifyCA || m == TLSVerifyFull }
 
 // PoolMode is when a client gives its server connection back.
 type PoolMode string

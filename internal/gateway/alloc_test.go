@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"qvpgw/internal/auth"
 	"qvpgw/internal/catalog"
 	"qvpgw/internal/pool"
 	"qvpgw/internal/wire"
@@ -149,7 +150,7 @@ func newTurns(t *testing.T, rows []byte, first bool) *turns {
 	server := newCanned(t, rows)
 	x := &turns{t: t}
 	gw := New(Options{
-		Trust: true,
+		Guard: &auth.Guard{Rules: auth.DefaultTable(true)},
 		Loops: bit(first)*2 - 1,
 		Pool:  pool.Options{Size: 1},
 		Backend: func(database, user string) (*pgconn.Config, error) {

@@ -18,7 +18,7 @@ func (s *session) beginConsole() error {
 	if s.srv.opt.Console == nil {
 		return fatal("3D000", fmt.Sprintf("database %q does not exist", s.database), "")
 	}
-	if !slices.Contains(s.srv.live.Load().Admins, s.user) && !(s.srv.opt.Trust && s.loopback()) {
+	if !slices.Contains(s.srv.live.Load().Admins, s.user) && !s.trusted {
 		return fatal("42501", fmt.Sprintf("user %q may not use the console", s.user), "")
 	}
 	if err := s.srv.register(s); err != nil {

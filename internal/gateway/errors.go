@@ -86,6 +86,8 @@ func noServer(err error) *Error {
 		return &Error{Code: "57014", Message: "canceling statement due to user request", Detail: "It was waiting for a server connection.", Err: err}
 	case errors.Is(err, errHungUp):
 		return &Error{Code: "08006", Message: err.Error(), Fatal: true, Err: err}
+	case errors.Is(err, pool.ErrNoPassword):
+		return &Error{Code: "28000", Message: "cannot log in to the server", Detail: reason(err), Err: err}
 	case errors.As(err, &pe):
 		return &Error{
 			Code: pe.Code, Message: "cannot connect to the server: " + pe.Message, Detail: pe.Detail,

@@ -16,10 +16,10 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"qvpgw/internal/auth"
 	"qvpgw/internal/gateway"
 	"qvpgw/internal/pgtest"
 	"qvpgw/internal/pool"
-	"qvpgw/internal/wire"
 )
 
 // dialClient connects a driver to the gateway.
@@ -156,12 +156,12 @@ func TestAClientOfAnUnreachableBackendGets08001(t *testing.T) {
 
 func TestAWrongPasswordGets28P01(t *testing.T) {
 	dsn := pgtest.Database(t)
-	v, err := wire.NewVerifier("right", 4096)
+	right, err := auth.PlainSecret(pgtest.Superuser, "right")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, addr := startGateway(t, dsn, gateway.Options{Verifier: func(user string) (wire.Verifier, bool, error) {
-		return v, user == pgtest.Superuser, nil
+	_, addr := startGateway(t, dsn, gateway.Options{Guard: &auth.Guard{
+		Rules: auth.DefaultTable(false), Users: map[string]auth.Secret{pgtest.Superuser: right},
 	}})
 	_, err = dialClient(t.Context(), addr, databaseOf(dsn), pgtest.Superuser, "wrong")
 	wantCode(t, err, "28P01", "password authentication failed")

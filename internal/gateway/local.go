@@ -165,7 +165,7 @@ func (s *session) executeLocal(l *router.LocalAnswer) []byte {
 	case router.LocalShow:
 		v, ok := s.showLocal(l.Name)
 		if !ok {
-			e := Error{Code: "42704", Message: fmt.Sprintf("unrecognized configuration parameter %q", "qvpgw."+l.Name), Hint: "There are qvpgw.route, qvpgw.cache, qvpgw.last_route, qvpgw.pins and qvpgw.version."}
+			e := Error{Code: "42704", Message: fmt.Sprintf("unrecognized configuration parameter %q", "qvpgw."+l.Name), Hint: "There are qvpgw.route, qvpgw.cache, qvpgw.last_route, qvpgw.login, qvpgw.pins and qvpgw.version."}
 			return wire.AppendErrorResponse(b, e.fields())
 		}
 		b = wire.AppendTextRow(b, v)
@@ -226,6 +226,8 @@ func (s *session) showLocal(name string) (string, bool) {
 		return onOff(s.noCache), true
 	case "last_route":
 		return s.route.String(), true
+	case "login":
+		return s.loginText(), true
 	case "pins":
 		return strings.Join(router.Pins(s.pins.Load()).Names(), ","), true
 	case "version":

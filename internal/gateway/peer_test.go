@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"qvpgw/internal/auth"
 	"qvpgw/internal/cache"
 	"qvpgw/internal/catalog"
 	"qvpgw/internal/gateway"
@@ -54,7 +55,7 @@ func serve(t testing.TB, dsn string, opt gateway.Options) (g *gateway.Server, ad
 	if err != nil {
 		t.Fatal(err)
 	}
-	opt.Rules, opt.Trust = set, true
+	opt.Rules, opt.Guard = set, trusting()
 	g = gateway.New(opt)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -70,6 +71,9 @@ func serve(t testing.TB, dsn string, opt gateway.Options) (g *gateway.Server, ad
 	})
 	return g, l.Addr().String()
 }
+
+// trusting lets in whoever comes over loopback.
+func trusting() *auth.Guard { return &auth.Guard{Rules: auth.DefaultTable(true)} }
 
 // wholeLoader reads the catalog, and what changes often of it, as the program does.
 func wholeLoader() func(gateway.QueryFunc, *catalog.Snapshot) (*catalog.Snapshot, error) {

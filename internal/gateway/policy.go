@@ -4,6 +4,7 @@ import (
 	"qvpgw/internal/pool"
 	"qvpgw/internal/router"
 	"qvpgw/internal/sqltext"
+	"qvpgw/internal/wire"
 )
 
 // Mode is when a client gives its server connection back.
@@ -42,6 +43,7 @@ func (d *database) poolOptions(user string) (pool.Options, Mode, error) {
 		return pool.Options{}, 0, err
 	}
 	policy.Pool.Loops = d.srv.loops
+	policy.Pool.Keys = func() (wire.ScramKeys, bool) { return d.srv.keys.Get(user) }
 	policy.Pool.Server, err = d.srv.live.Load().Backend(d.name, user)
 	return policy.Pool, policy.Mode, err
 }

@@ -21,13 +21,19 @@ func (s *session) readReplication() error {
 	default:
 		return fatal("22023", fmt.Sprintf("invalid value for parameter \"replication\": %q", v), "Valid values are: \"false\", 0, \"true\", 1, \"database\".")
 	}
-	if s.replication && v != "database" {
+	if s.physical() {
 		// Physical replication is of no database; the server ignores the name.
 		if s.database = s.srv.opt.LoginDatabase; s.database == "" {
 			s.database = "postgres"
 		}
 	}
 	return nil
+}
+
+// physical says whether it asked for physical replication.
+func (s *session) physical() bool {
+	v, _ := s.startup.Param("replication")
+	return s.replication && !strings.EqualFold(v, "database")
 }
 
 // beginReplication gives the client a server connection of its own, opened with

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"crypto/rand"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"qvpgw/internal/auth"
 	"qvpgw/internal/cache"
 	"qvpgw/internal/catalog"
 	"qvpgw/internal/metrics"
@@ -39,11 +39,8 @@ type Options struct {
 	// the backend knows no others; empty: each client's own.
 	LoginDatabase, LoginUser string
 
-	Trust         bool // no password from loopback addresses
-	Verifier      func(user string) (wire.Verifier, bool, error)
-	TLS           *tls.Config
-	RequireTLS    bool
-	Binding       []byte // of TLS's certificate (wire.TLSServerEndPoint), nil without
+	Guard         *auth.Guard // who may come in; nil: nobody
+	MaxLogins     int         // clients that are not logged in yet, at one time; 0: any number
 	MaxClients    int
 	LoginTimeout  time.Duration // startup and authentication together
 	QueueTimeout  time.Duration // longest wait for a server connection
@@ -94,6 +91,8 @@ type Server struct {
 	log   *slog.Logger
 	m     *metrics.Metrics
 	mock  *wire.Mock // verifiers of unknown users
+	keys  *auth.Keys // for logins to the server
+	gate  *gate
 	stmts statements
 	loops *netloop.Loops // nil: clients have goroutines
 
@@ -144,8 +143,13 @@ func New(opt Options) *Server {
 		panic("BUG: " + err.Error())
 	}
 	s.mock = wire.NewMock(secret)
+	if s.opt.Guard == nil {
+		s.opt.Guard = &auth.Guard{}
+	}
 	now := s.opt
 	s.live.Store(&now)
+	s.keys = auth.NewKeys()
+	s.gate = newGate(opt.MaxLogins)
 	s.resolveMetrics()
 	s.startLoops()
 	go s.sweep()

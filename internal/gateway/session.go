@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"qvpgw/internal/auth"
+	"qvpgw/internal/metrics"
 	"qvpgw/internal/netloop"
 	"qvpgw/internal/pool"
 	"qvpgw/internal/router"
@@ -33,6 +35,13 @@ type session struct {
 	foreseenFor *byte // the text that it is for
 	db          *database
 	pool        *pool.Pool
+
+	guest   *guest
+	bounded *boundedConn // under TLS, nil without
+	binding []byte       // of the certificate shown to it
+	direct  bool         // TLS began at once
+	method  auth.Method  // how it logged in
+	trusted bool         // without a proof
 
 	startup  wire.Startup
 	database string
@@ -105,7 +114,14 @@ type session struct {
 
 // serveConn takes a client in and runs its first turn.
 func (s *Server) serveConn(n net.Conn) {
-	c := &session{srv: s, net: n, raw: n, started: time.Now(), owner: s.nextOwner.Add(1)}
+	guest := s.gate.enter(n)
+	if guest == nil {
+		s.m.LoginFailures[metrics.LoginLimit].Inc()
+		turnAway(n)
+		return
+	}
+	defer s.gate.leave(guest)
+	c := &session{srv: s, net: n, raw: n, guest: guest, started: time.Now(), owner: s.nextOwner.Add(1)}
 	s.enter(c)
 	c.loop, _ = n.(*netloop.Conn)
 	c.handler = c

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"qvpgw/internal/auth"
 	"qvpgw/internal/metrics"
 	"qvpgw/internal/pool"
 	"qvpgw/internal/wire"
@@ -31,6 +32,10 @@ func (s *session) begin() error {
 	}
 	if err := s.authenticate(); err != nil {
 		return s.refused(err)
+	}
+	s.srv.gate.leave(s.guest)
+	if s.bounded != nil {
+		s.bounded.left = -1
 	}
 	if isConsole(s.database) {
 		return s.beginConsole()
@@ -97,11 +102,16 @@ func (s *session) readStartup() error {
 				return err
 			}
 		case wire.DirectTLS:
-			if s.srv.opt.TLS == nil || s.net != s.raw {
+			offered := s.guard().TLS
+			if offered == nil || s.net != s.raw {
 				return violation("TLS is not offered here")
 			}
-			if err := s.handshake(&prefixed{Conn: s.raw, head: p.Head}); err != nil {
+			if err := s.handshake(offered.Current(), p.Head); err != nil {
 				return err
+			}
+			s.direct = true
+			if s.net.(*tls.Conn).ConnectionState().NegotiatedProtocol != alpn {
+				return violation("received direct SSL connection request without ALPN protocol negotiation extension")
 			}
 		case wire.GSSENCRequest:
 			if _, err := s.net.Write([]byte{'N'}); err != nil {
@@ -120,40 +130,60 @@ func (s *session) readStartup() error {
 
 // startTLS answers an SSLRequest.
 func (s *session) startTLS() error {
-	if _, ok := s.net.(*tls.Conn); ok || s.srv.opt.TLS == nil {
+	offered := s.guard().TLS
+	if offered == nil || s.net != s.raw {
 		_, err := s.net.Write([]byte{'N'})
 		return err
 	}
 	if _, err := s.net.Write([]byte{'S'}); err != nil {
 		return err
 	}
-	return s.handshake(s.raw)
+	return s.handshake(offered.Current(), nil)
 }
 
-// handshake makes the connection one with TLS.
-func (s *session) handshake(n net.Conn) error {
-	t := tls.Server(n, s.srv.opt.TLS)
+// alpn is the protocol that a direct TLS handshake must name (PostgreSQL 17,
+// chapter 53.2.11).
+const alpn = "postgresql"
+
+// maxHandshake is how much a client may send under TLS before it is logged in, in
+// bytes: certificates, startup packet and proof.
+const maxHandshake = 128 << 10
+
+// handshake makes the connection one with TLS. head was read from it already.
+func (s *session) handshake(now *auth.Generation, head []byte) error {
+	s.bounded = &boundedConn{Conn: s.raw, head: head, left: maxHandshake}
+	t := tls.Server(s.bounded, now.Config)
 	if err := t.Handshake(); err != nil {
 		s.srv.m.LoginFailures[metrics.LoginTLS].Inc()
 		return fmt.Errorf("%w: %w", errBye, err)
 	}
-	s.net = t
+	s.net, s.binding = t, now.Binding
 	return nil
 }
 
-// prefixed is a connection of which the first bytes were read already.
-type prefixed struct {
+// boundedConn is a socket of which the first bytes were read already, and of which
+// no more than left are read; less than 0 is any number.
+type boundedConn struct {
 	net.Conn
 	head []byte
+	left int
 }
 
-func (p *prefixed) Read(b []byte) (int, error) {
-	if len(p.head) > 0 {
-		n := copy(b, p.head)
-		p.head = p.head[n:]
+func (c *boundedConn) Read(b []byte) (int, error) {
+	if len(c.head) > 0 {
+		n := copy(b, c.head)
+		c.head = c.head[n:]
 		return n, nil
 	}
-	return p.Conn.Read(b)
+	if c.left < 0 {
+		return c.Conn.Read(b)
+	}
+	if c.left == 0 {
+		return 0, violation("more than %d bytes before the login", maxHandshake)
+	}
+	n, err := c.Conn.Read(b[:min(len(b), c.left)])
+	c.left -= n
+	return n, err
 }
 
 // readParams takes what the startup message asks for.
@@ -161,7 +191,7 @@ func (s *session) readParams() error {
 	if s.startup.Version>>16 != 3 {
 		return fatal("0A000", fmt.Sprintf("unsupported frontend protocol %d.%d: the gateway supports 3.0 to 3.2", s.startup.Version>>16, s.startup.Version&0xffff), "")
 	}
-	if _, ok := s.net.(*tls.Conn); !ok && s.srv.opt.RequireTLS {
+	if s.net == s.raw && s.guard().RequireTLS && !s.guest.local {
 		s.srv.m.LoginFailures[metrics.LoginTLS].Inc()
 		return fatal("28000", "this gateway takes connections with TLS only", "Connect with sslmode=require.")
 	}
@@ -373,15 +403,4 @@ func (s *session) cancelContext() context.Context {
 	ctx, stop := context.WithTimeout(context.Background(), t)
 	time.AfterFunc(t, stop)
 	return ctx
-}
-
-// loopback says whether the client sits on this machine.
-func (s *session) loopback() bool {
-	switch a := s.raw.RemoteAddr().(type) {
-	case *net.TCPAddr:
-		return a.IP.IsLoopback()
-	case *net.UnixAddr:
-		return true
-	}
-	return false
 }

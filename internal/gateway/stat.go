@@ -21,6 +21,7 @@ type ClientStat struct {
 	App            string
 	Addr, Local    net.Addr
 	TLS            bool
+	Method         string // of authentication
 	Connected      time.Time
 	Active         bool // a turn runs
 	ServerPID      uint32
@@ -35,7 +36,7 @@ func (s *Server) Clients() []ClientStat {
 		pins := router.Pins(c.pins.Load())
 		x := ClientStat{
 			PID: c.pid, User: c.user, Database: c.database, Login: c.login, PinSet: pins, Addr: c.raw.RemoteAddr(), Local: c.raw.LocalAddr(),
-			TLS: c.net != c.raw, Connected: c.started, Active: c.busy.Load()&1 == 1,
+			TLS: c.net != c.raw, Method: string(c.method), Connected: c.started, Active: c.busy.Load()&1 == 1,
 			Pins: pins.Names(), LastRoute: c.route.String(),
 		}
 		if app := c.app.Load(); app != nil {
@@ -137,6 +138,16 @@ func (s *Server) Query(database, user, sql string) ([][]*string, error) {
 		return nil, err
 	}
 	return p.Query(sql, readTimeout)
+}
+
+// Ask runs one statement of our own with parameters; names in it without a schema
+// are pg_catalog's.
+func (s *Server) Ask(database, user, sql string, args ...string) ([][]*string, error) {
+	p, err := s.database(database).pool(user)
+	if err != nil {
+		return nil, err
+	}
+	return p.Ask(sql, args, readTimeout)
 }
 
 // Ready says whether a database can be reached now, by one empty query.

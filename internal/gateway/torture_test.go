@@ -309,8 +309,8 @@ func startGateway(t testing.TB, dsn string, opt gateway.Options) (g *gateway.Ser
 			return c, err
 		}
 	}
-	if opt.Verifier == nil {
-		opt.Trust = true
+	if opt.Guard == nil {
+		opt.Guard = trusting()
 	}
 	if opt.NewLoader == nil {
 		opt.NewLoader = wholeLoader

@@ -12,10 +12,11 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"qvpgw/internal/netloop"
+	"qvpgw/internal/wire"
 )
 
-// dial opens a server connection: pgconn does the authentication and TLS, then
-// hands over the socket.
+// dial opens a server connection: pgconn finds the host, does TLS and the startup,
+// a login of ours the SCRAM in between, and the socket is taken over.
 func (p *Pool) dial() (*Conn, error) {
 	ctx, cancel := context.WithTimeout(p.ctx, p.opt.ConnectTimeout)
 	defer cancel()
@@ -23,7 +24,7 @@ func (p *Pool) dial() (*Conn, error) {
 	if p.opt.Loops != nil {
 		cfg.DialFunc = p.opt.Loops.Dial
 	}
-	pc, err := pgconn.ConnectConfig(ctx, cfg)
+	pc, err := pgconn.ConnectConfig(ctx, p.logIn(cfg))
 	if err != nil {
 		return nil, err
 	}
@@ -36,16 +37,17 @@ func (p *Pool) dial() (*Conn, error) {
 		_ = pc.Close(ctx)
 		return nil, fmt.Errorf("cannot take over the connection to %s: %w", p.opt.Server.Host, err)
 	}
-	if n := h.Frontend.ReadBufferLen(); n != 0 || h.TxStatus != 'I' {
+	if unread := h.Frontend.ReadBufferLen(); unread != 0 || h.TxStatus != 'I' {
 		_ = h.Conn.Close()
-		return nil, fmt.Errorf("cannot take over the connection to %s: %d bytes unread, status %q", p.opt.Server.Host, n, h.TxStatus)
+		return nil, fmt.Errorf("cannot take over the connection to %s: %d bytes unread, status %q", p.opt.Server.Host, unread, h.TxStatus)
 	}
-	_ = h.Conn.SetDeadline(time.Time{})
+	n, login := loggedIn(h.Conn)
+	_ = n.SetDeadline(time.Time{})
 	c := &Conn{
-		Net: h.Conn, PID: h.PID, key: h.SecretKey, Params: maps.Clone(h.ParameterStatuses),
+		Net: n, Login: login, PID: h.PID, key: h.SecretKey, Params: maps.Clone(h.ParameterStatuses),
 		Bucket: p.buckets.empty, pool: p, created: time.Now(), where: -1,
 	}
-	c.Loop = socket(h.Conn)
+	c.Loop = socket(n)
 	c.statements, err = simplelru.NewLRU(maxStatements, func(id uint64, _ struct{}) {
 		c.evicted = append(c.evicted, id)
 	})
@@ -64,7 +66,7 @@ func (p *Pool) DialOwn(owner uint64, params map[string]string) (*Conn, error) {
 	defer cancel()
 	cfg := p.opt.Server.Copy()
 	cfg.RuntimeParams = params
-	pc, err := pgconn.ConnectConfig(ctx, cfg)
+	pc, err := pgconn.ConnectConfig(ctx, p.logIn(cfg))
 	if err != nil {
 		return nil, err
 	}
@@ -73,13 +75,14 @@ func (p *Pool) DialOwn(owner uint64, params map[string]string) (*Conn, error) {
 		_ = pc.Close(ctx)
 		return nil, fmt.Errorf("cannot take over the connection to %s: %w", cfg.Host, err)
 	}
-	if n := h.Frontend.ReadBufferLen(); n != 0 {
+	if unread := h.Frontend.ReadBufferLen(); unread != 0 {
 		_ = h.Conn.Close()
-		return nil, fmt.Errorf("cannot take over the connection to %s: %d bytes unread", cfg.Host, n)
+		return nil, fmt.Errorf("cannot take over the connection to %s: %d bytes unread", cfg.Host, unread)
 	}
-	_ = h.Conn.SetDeadline(time.Time{})
+	n, login := loggedIn(h.Conn)
+	_ = n.SetDeadline(time.Time{})
 	c := &Conn{
-		Net: h.Conn, PID: h.PID, key: h.SecretKey, Params: maps.Clone(h.ParameterStatuses),
+		Net: n, Login: login, PID: h.PID, key: h.SecretKey, Params: maps.Clone(h.ParameterStatuses),
 		Bucket: p.buckets.empty, pool: p, created: time.Now(), where: -1,
 	}
 	c.Stream.Reset(c.Net, nil)
@@ -115,7 +118,10 @@ func (p *Pool) dialCancel(ctx context.Context, addr net.Addr) (net.Conn, error) 
 	if d, ok := ctx.Deadline(); ok {
 		_ = n.SetDeadline(d)
 	}
-	if _, err := n.Write([]byte{0, 0, 0, 8, 4, 210, 22, 47}); err != nil { // SSLRequest
+	if p.opt.Server.SSLNegotiation == "direct" {
+		return tls.Client(n, p.opt.Server.TLSConfig), nil
+	}
+	if _, err := n.Write(wire.AppendSSLRequest(nil)); err != nil {
 		_ = n.Close()
 		return nil, err
 	}

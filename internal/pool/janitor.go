@@ -136,6 +136,7 @@ type ConnStat struct {
 	Idle          bool
 	Connected     time.Time
 	Remote, Local net.Addr
+	Login         Login
 }
 
 // Conns returns the server connections, oldest first.
@@ -145,7 +146,7 @@ func (p *Pool) Conns() []ConnStat {
 	for c := range p.all {
 		list = append(list, ConnStat{
 			PID: c.PID, Owner: c.state.Load() >> 16, Idle: c.where >= 0, Connected: c.created,
-			Remote: c.Net.RemoteAddr(), Local: c.Net.LocalAddr(),
+			Remote: c.Net.RemoteAddr(), Local: c.Net.LocalAddr(), Login: c.Login,
 		})
 	}
 	p.mu.Unlock()

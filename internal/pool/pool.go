@@ -11,14 +11,16 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"qvpgw/internal/netloop"
+	"qvpgw/internal/wire"
 )
 
 // Options of a Pool. Durations of zero mean never, but for ConnectTimeout (5 s).
 type Options struct {
 	Server   *pgconn.Config
-	Size     int            // connections kept open
-	Loops    *netloop.Loops // that the connections belong to; nil: Server.DialFunc dials
-	Overflow int            // opened beyond Size while clients wait, closed when idle
+	Keys     func() (wire.ScramKeys, bool) // what logs in by SCRAM when Server has no password; nil: nothing
+	Size     int                           // connections kept open
+	Loops    *netloop.Loops                // that the connections belong to; nil: Server.DialFunc dials
+	Overflow int                           // opened beyond Size while clients wait, closed when idle
 
 	ConnectTimeout time.Duration // dial, TLS and login together
 	Lifetime       time.Duration // a connection older than this is closed when it is free
@@ -52,6 +54,7 @@ type Pool struct {
 	ctx     context.Context // ends when the pool is closed
 	cancel  context.CancelFunc
 	buckets *buckets
+	derived derivedKeys
 
 	// mu protects what follows. Nothing that can block happens under it.
 	mu       sync.Mutex
@@ -374,13 +377,21 @@ func (p *Pool) wakeLocked() {
 // Query runs sql on a connection of the pool, for control work. It waits like a
 // client does, so it never needs a connection beyond those of the pool.
 func (p *Pool) Query(sql string, timeout time.Duration) ([][]*string, error) {
+	return p.ours(func(c *Conn) ([][]*string, error) { return c.Query(sql, timeout) }, timeout)
+}
+
+// ours runs work on a connection with the settings of a new session.
+func (p *Pool) ours(work func(*Conn) ([][]*string, error), timeout time.Duration) ([][]*string, error) {
 	var w Waiter
 	w.Init(nil)
 	c, err := p.Acquire(&w, ControlOwner, nil, p.Empty(), timeout)
 	if err != nil {
 		return nil, err
 	}
-	rows, err := c.queryPlain(sql, timeout)
+	var rows [][]*string
+	if err = c.Switch(p.Empty(), timeout); err == nil {
+		rows, err = work(c)
+	}
 	var se *ServerError
 	if w.back != nil {
 		w.back <- err == nil || errors.As(err, &se)
@@ -396,13 +407,6 @@ func (p *Pool) Query(sql string, timeout time.Duration) ([][]*string, error) {
 
 // ControlOwner is the owner of connections that the gateway uses for itself.
 const ControlOwner = 1<<48 - 1
-
-func (c *Conn) queryPlain(sql string, timeout time.Duration) ([][]*string, error) {
-	if err := c.Switch(c.pool.Empty(), timeout); err != nil {
-		return nil, err
-	}
-	return c.Query(sql, timeout)
-}
 
 // Retire closes idle connections, and from now on each that becomes free while
 // nobody waits: another process needs them. Whoever asks still gets one.

@@ -93,7 +93,7 @@ func AppendCopyFail(dst []byte, reason string) []byte {
 }
 
 // AppendAuthenticationOk appends the end of authentication.
-func AppendAuthenticationOk(dst []byte) []byte { return appendAuthentication(dst, 0, nil) }
+func AppendAuthenticationOk(dst []byte) []byte { return appendAuthentication(dst, AuthOk, nil) }
 
 // AppendAuthenticationSASL appends the offer of SASL mechanisms, best first.
 func AppendAuthenticationSASL(dst []byte, mechanisms []string) []byte {
@@ -101,7 +101,7 @@ func AppendAuthenticationSASL(dst []byte, mechanisms []string) []byte {
 	for _, m := range mechanisms {
 		size += len(m) + 1
 	}
-	dst = binary.BigEndian.AppendUint32(AppendHeader(dst, Authentication, size), 10)
+	dst = binary.BigEndian.AppendUint32(AppendHeader(dst, Authentication, size), AuthSASL)
 	for _, m := range mechanisms {
 		dst = appendExact(dst, m)
 	}
@@ -110,13 +110,13 @@ func AppendAuthenticationSASL(dst []byte, mechanisms []string) []byte {
 
 // AppendAuthenticationSASLContinue appends a SASL challenge.
 func AppendAuthenticationSASLContinue(dst, data []byte) []byte {
-	return appendAuthentication(dst, 11, data)
+	return appendAuthentication(dst, AuthSASLContinue, data)
 }
 
 // AppendAuthenticationSASLFinal appends the outcome data of SASL; AuthenticationOk
 // follows it.
 func AppendAuthenticationSASLFinal(dst, data []byte) []byte {
-	return appendAuthentication(dst, 12, data)
+	return appendAuthentication(dst, AuthSASLFinal, data)
 }
 
 // AppendNegotiateProtocolVersion appends the answer to a client that asked for

@@ -1,7 +1,7 @@
 // Package wire is the PostgreSQL protocol as bytes: framing (Stream), the first
 // packet of a connection (ReadStartup), the encoders Append…, the decoders
-// Parse…, the fields of errors and notices with their SQLSTATEs, and the server
-// side of SCRAM-SHA-256. Protocol versions 3.0 and 3.2.
+// Parse…, the fields of errors and notices with their SQLSTATEs, and both
+// sides of SCRAM-SHA-256. Protocol versions 3.0 and 3.2.
 //
 // It must never know what a message means for anybody: no SQL, no pool, no
 // session, no user list, no logging, no clock. It imports nothing of ours.

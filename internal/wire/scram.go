@@ -46,6 +46,8 @@ type ScramServer struct {
 	clientBare  string // client-first-message-bare
 	serverFirst string
 	nonce       string // client's and ours
+	onlyPlus    bool
+	clientKey   [keySize]byte // proven
 }
 
 type scramStep byte
@@ -62,6 +64,22 @@ const (
 // TLS.
 func NewScramServer(v Verifier, binding []byte) *ScramServer {
 	return &ScramServer{verifier: v, binding: binding}
+}
+
+// RequireBinding has the exchange take SCRAM-SHA-256-PLUS alone. The other one is
+// offered all the same: there are clients that begin with nothing else.
+func (s *ScramServer) RequireBinding() { s.onlyPlus = true }
+
+// Bound says whether the client chose channel binding.
+func (s *ScramServer) Bound() bool { return s.plus }
+
+// Keys returns the keys that the client's proof revealed, once the exchange is
+// done: they log in wherever the verifier is the same.
+func (s *ScramServer) Keys() ScramKeys {
+	return ScramKeys{
+		iterations: s.verifier.iterations, salt: string(s.verifier.salt),
+		clientKey: s.clientKey, serverKey: s.verifier.serverKey,
+	}
 }
 
 // Mechanisms returns what AppendAuthenticationSASL is to offer.
@@ -120,6 +138,10 @@ func (s *ScramServer) choose(body []byte) (data []byte, later bool, err error) {
 		return nil, false, malformed("SASLInitialResponse", endsEarly)
 	}
 	switch {
+	case string(name) == mechanism && s.onlyPlus:
+		return nil, false, &ProtocolError{
+			Code: CodeInvalidAuthorizationSpec, Message: "channel binding is required, but the client does not use it",
+		}
 	case string(name) == mechanism:
 	case string(name) == mechanismPlus && s.binding != nil:
 		s.plus = true
@@ -240,6 +262,7 @@ func (s *ScramServer) final(message string) ([]byte, error) {
 	if !hmac.Equal(stored[:], s.verifier.storedKey[:]) || !s.verifier.real {
 		return nil, ErrProof
 	}
+	s.clientKey = clientKey
 	return []byte("v=" + base64.StdEncoding.EncodeToString(mac(s.verifier.serverKey[:], auth))), nil
 }
 

@@ -2,7 +2,6 @@ package wire
 
 import (
 	"crypto/hmac"
-	"crypto/pbkdf2"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -72,23 +71,14 @@ func NewVerifier(password string, iterations int) (Verifier, error) {
 }
 
 func newVerifier(password string, salt []byte, iterations int) (Verifier, error) {
-	if password == "" || strings.IndexByte(password, 0) >= 0 {
-		return Verifier{}, errors.New("cannot derive password verifier: the password is empty or has a zero byte in it")
-	}
 	if iterations <= 0 {
 		iterations = DefaultIterations
 	}
-	salted, err := pbkdf2.Key(sha256.New, saslPrep(password), salt, iterations, keySize)
+	k, err := NewScramKeys(password, salt, iterations)
 	if err != nil {
 		return Verifier{}, fmt.Errorf("cannot derive password verifier: %w", err)
 	}
-	return Verifier{
-		iterations: iterations,
-		salt:       salt,
-		storedKey:  sha256.Sum256(mac(salted, "Client Key")),
-		serverKey:  [keySize]byte(mac(salted, "Server Key")),
-		real:       true,
-	}, nil
+	return k.Verifier(), nil
 }
 
 // Encode returns the verifier as pg_authid.rolpassword has it: a secret.
