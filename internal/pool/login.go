@@ -36,7 +36,7 @@ func (p *Pool) logIn(cfg *pgconn.Config) *pgconn.Config {
 	cfg.ChannelBinding = "disable" // what pgconn sees has no SASL in it
 	cfg.AfterNetConnect = func(_ context.Context, _ *pgconn.Config, n net.Conn) (net.Conn, error) {
 		own := l
-		own.Conn = n
+		own.Conn, own.remote = n, n.RemoteAddr()
 		return &own, nil
 	}
 	return cfg
@@ -67,6 +67,7 @@ type login struct {
 	keys     func() (wire.ScramKeys, bool)
 	derived  *derivedKeys
 
+	remote  net.Addr
 	method  string
 	over    bool
 	pending []byte // of the message that is being read
@@ -92,6 +93,9 @@ func (l *login) Read(b []byte) (int, error) {
 	l.pending = l.pending[n:]
 	return n, nil
 }
+
+// RemoteAddr is known after the end of the connection too, when pgconn may ask.
+func (l *login) RemoteAddr() net.Addr { return l.remote }
 
 // message reads exactly one message, its header included.
 func (l *login) message() ([]byte, error) {
