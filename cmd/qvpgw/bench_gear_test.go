@@ -55,7 +55,5 @@ func (b *benchBed) saturate(t *testing.T, target benchTarget, length time.Durati
 	return ended
 }
 
-// benchForced is the configuration that forces a gear, where there are two.
-func benchForced(gear string) string {
-	return ""
-}
+// benchForced is the configuration that forces a gear.
+func benchForced(gear string) string { return "engine:\n  gear: " + gear + "\n" }

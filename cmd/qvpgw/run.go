@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -94,7 +95,19 @@ func build(cfg *config.Config, log *slog.Logger, login fixed, process *handoff.P
 	if err != nil {
 		return nil, err
 	}
+	gear, err := gateway.ParseGear(string(cfg.Engine.Gear))
+	if err != nil {
+		return nil, err
+	}
+	loops := cfg.Engine.Loops
+	if loops == 0 {
+		loops = runtime.NumCPU()
+	}
+	// A loop that is busy leaves goroutines their processors (trap T11).
+	runtime.GOMAXPROCS(loops + runtime.NumCPU())
 	opt := gateway.Options{
+		Gear:  gear,
+		Loops: loops,
 		Backend: func(database, user string) (*pgconn.Config, error) {
 			return backend(cfg, database, user)
 		},

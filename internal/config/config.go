@@ -7,6 +7,7 @@ type Config struct {
 	Listen  string  `yaml:"listen"` // host:port for PostgreSQL clients; no host: every address
 	HTTP    string  `yaml:"http"`   // host:port for metrics, health and the page; "" serves none
 	Log     Log     `yaml:"log"`
+	Engine  Engine  `yaml:"engine"`
 	Backend Backend `yaml:"backend"`
 	Pool    Pool    `yaml:"pool"`
 
@@ -30,6 +31,12 @@ type Config struct {
 	// where says for a key ("pool.size") what set it: "config.yaml:12" or
 	// "POSTGRES_POOL_SIZE"; keys at their default are not in it.
 	where map[string]string
+}
+
+// Engine is how clients are driven.
+type Engine struct {
+	Gear  Gear `yaml:"gear"`
+	Loops int  `yaml:"loops"` // 0: one a processor
 }
 
 // Log is what is written to standard error.
@@ -156,6 +163,7 @@ func Default() *Config {
 		Listen: ":6432",
 		HTTP:   "127.0.0.1:8432",
 		Log:    Log{Level: LogInfo, Format: LogText},
+		Engine: Engine{Gear: GearAuto},
 		Backend: Backend{
 			Host:           "127.0.0.1",
 			Port:           5432,

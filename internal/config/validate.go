@@ -54,6 +54,7 @@ func (c *Config) problems() Problems {
 	v := &validator{c: c}
 	v.addresses()
 	v.backend()
+	v.engine()
 	v.pool()
 	v.limits()
 	v.auth()
@@ -121,6 +122,10 @@ func (v *validator) hosts(at string, b Backend) {
 			v.add("backend.sslmode", "backend.sslmode: %s cannot hold over the Unix socket %s; write disable", b.SSLMode, h.Host)
 		}
 	}
+}
+
+func (v *validator) engine() {
+	v.between("engine.loops", v.c.Engine.Loops, 0, 256)
 }
 
 func (v *validator) pool() {

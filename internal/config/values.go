@@ -298,6 +298,18 @@ const (
 
 func (AuthMethod) values() []string { return []string{"scram", "trust"} }
 
+// Gear is how clients are driven: on event loops wherever nothing can block, or by
+// a goroutine each.
+type Gear string
+
+// GearAuto shifts, GearSecond never does.
+const (
+	GearAuto   Gear = "auto"
+	GearSecond Gear = "second"
+)
+
+func (Gear) values() []string { return []string{"auto", "second"} }
+
 // FloatMode is what happens to sums, averages and variances of floats, whose last
 // bits depend on the order of addition.
 type FloatMode string
