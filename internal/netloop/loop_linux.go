@@ -50,6 +50,10 @@ const maxDescriptors = 1 << 20
 // (trap T11).
 const maxRun = 200 * time.Microsecond
 
+// maxTurn is how long a loop that has little to do goes on without a scheduling
+// point.
+const maxTurn = 4 * time.Millisecond
+
 // New starts n loops.
 func New(n int) (*Loops, error) {
 	s := new(Loops)
@@ -115,6 +119,7 @@ func (l *loop) run() {
 	defer unix.Close(l.epfd)
 	defer unix.Close(l.stop)
 	events := make([]unix.EpollEvent, 256)
+	yielded := time.Now()
 	for {
 		n, err := unix.EpollWait(l.epfd, events, -1)
 		if err == unix.EINTR {
@@ -124,6 +129,12 @@ func (l *loop) run() {
 			panic("BUG: cannot wait for an epoll set: " + err.Error())
 		}
 		began := time.Now()
+		if began.Sub(yielded) > maxTurn {
+			// The scheduler preempts by a signal what it has not seen for 10 ms.
+			runtime.Gosched()
+			began = time.Now()
+			yielded = began
+		}
 		for i := range n {
 			ev := &events[i]
 			if ev.Fd == -1 {
@@ -137,6 +148,7 @@ func (l *loop) run() {
 			if i&15 == 15 && time.Since(began) > maxRun {
 				runtime.Gosched()
 				began = time.Now()
+				yielded = began
 			}
 		}
 	}
