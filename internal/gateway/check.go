@@ -78,7 +78,7 @@ func (s *session) check() error {
 	if s.due == 0 || s.srv.unchecked.Load() || s.mode == Session {
 		return nil
 	}
-	if s.kept != 0 {
+	if s.kept != 0 || pins&router.PinProcess != 0 {
 		s.forgetDue()
 		return nil
 	}

@@ -28,12 +28,13 @@ type database struct {
 	suspected atomic.Bool // see suspect
 
 	// mu protects what follows.
-	mu     sync.Mutex
-	pools  map[string]*pool.Pool
-	wanted uint64        // reads of the catalog asked for
-	have   uint64        // the newest that is done
-	loaded chan struct{} // closed and replaced when one is done
-	texts  *simplelru.LRU[string, *description]
+	mu      sync.Mutex
+	pools   map[string]*pool.Pool
+	reading bool          // the catalog's reader runs
+	wanted  uint64        // reads of the catalog asked for
+	have    uint64        // the newest that is done
+	loaded  chan struct{} // closed and replaced when one is done
+	texts   *simplelru.LRU[string, *description]
 }
 
 // maxDescriptions bounds the descriptions of original statements kept.
@@ -64,16 +65,23 @@ func (d *database) pool(user string) (*pool.Pool, error) {
 	if p := d.pools[user]; p != nil {
 		return p, nil
 	}
-	opt, _, err := d.poolOptions(user)
+	opt, mode, err := d.poolOptions(user)
 	if err != nil {
 		return nil, err
 	}
 	p := pool.New(opt)
-	if len(d.pools) == 0 {
+	d.pools[user] = p
+	d.readLocked(p, mode)
+	return p, nil
+}
+
+// readLocked starts the catalog's reader unless it runs. In session mode nobody needs
+// one, and its snapshots would hold back what VACUUM removes.
+func (d *database) readLocked(p *pool.Pool, mode Mode) {
+	if !d.reading && mode != Session {
+		d.reading = true
 		go d.read(p)
 	}
-	d.pools[user] = p
-	return p, nil
 }
 
 func (d *database) close() {

@@ -54,6 +54,7 @@ func (s *session) onBind(m *message) error {
 		s.leave(m)
 		return s.refuse(e, false)
 	}
+	s.needs(plan)
 	if err := s.attach(); err != nil {
 		s.leave(m)
 		return s.answer(err, false)

@@ -62,6 +62,7 @@ type session struct {
 	owner  uint64
 	waiter pool.Waiter
 	conn   *pool.Conn                // held, or nil
+	renew  bool                      // the next one must be one that nobody had before
 	held   atomic.Pointer[pool.Conn] // the same, for cancels
 	last   *pool.Conn                // held before, preferred
 	// sequences is where it used a sequence last.
@@ -86,6 +87,7 @@ type session struct {
 	pending  []change      // settings of the open transaction
 	local    bool          // it has a SET LOCAL that changes what texts mean
 	literals bool          // it has a SET that changes how literals are read
+	dated    bool          // a SET datestyle completed
 	undone   bool          // an error undid pending, unless a savepoint keeps it
 	params   map[string]string
 	ddl      bool // the open transaction changed the catalog
@@ -201,6 +203,12 @@ func (s *session) attach() error {
 			}
 			return noServer(err)
 		}
+		if s.renew {
+			if c, err = s.pool.Renew(c, s.owner); err != nil {
+				return noServer(err)
+			}
+			s.renew = false
+		}
 		switched := !pool.Same(c.Bucket, s.bucket)
 		if err := c.Switch(s.bucket, switchTimeout); err != nil {
 			var se *pool.ServerError
@@ -238,7 +246,7 @@ func (s *session) take(c *pool.Conn) {
 	s.client.SetDst(&s.up)
 	s.cv.tx = wire.Idle
 	if s.mode == Session {
-		c.Dirty = true
+		c.Once = true
 	}
 	c.Watch(&s.handler, !s.first)
 }

@@ -79,6 +79,7 @@ func (s *session) onComplete(r *reply, tag []byte) {
 		s.local = s.local || meaning(set.Name)
 		s.literals = s.literals || slices.Contains(literalSettings, set.Name)
 	} else if set != nil {
+		s.dated = s.dated || set.Name == "datestyle"
 		s.literals = s.literals || set.Name == "" || slices.Contains(literalSettings, set.Name)
 		c := change{name: set.Name, sql: set.SQL}
 		if set.Reset {
@@ -129,6 +130,7 @@ func (s *session) settingsReady() {
 			s.pending = s.pending[:0]
 		}
 		s.settleSettings()
+		s.settleDateStyle()
 		if s.due&readBack == 0 {
 			s.local, s.literals = false, false
 		}
@@ -174,6 +176,30 @@ func (s *session) settleSettings() {
 	s.conn.Bucket = s.apply(s.conn.Bucket, s.pool.Empty())
 	s.bucket = s.apply(s.bucket, s.base)
 	s.pending = s.pending[:0]
+}
+
+// settleDateStyle has the buckets hold the whole DateStyle that the server reported
+// before its ReadyForQuery: a SET of it may name the style or the order alone and
+// leave the other as it was.
+func (s *session) settleDateStyle() {
+	value := s.conn.Params["DateStyle"]
+	if !s.dated || value == "" {
+		return
+	}
+	s.dated = false
+	whole := pool.Setting{Name: "datestyle", SQL: "SET datestyle TO '" + value + "'"}
+	for _, b := range [...]**pool.Bucket{&s.conn.Bucket, &s.bucket} {
+		if *b == nil || (*b).Get(whole.Name) == "" {
+			continue
+		}
+		settings := slices.Clone((*b).Settings)
+		for i := range settings {
+			if settings[i].Name == whole.Name {
+				settings[i] = whole
+			}
+		}
+		*b = s.pool.Intern(settings)
+	}
 }
 
 // apply returns the bucket that the pending changes make of b; what is reset goes

@@ -13,6 +13,7 @@ import (
 	"qvpgw/internal/auth"
 	"qvpgw/internal/metrics"
 	"qvpgw/internal/pool"
+	"qvpgw/internal/router"
 	"qvpgw/internal/wire"
 )
 
@@ -51,6 +52,9 @@ func (s *session) begin() error {
 	}
 	_ = s.raw.SetDeadline(time.Time{})
 	s.client.Reset(clientReader{s}, nil)
+	if s.conn != nil {
+		s.client.SetDst(&s.up)
+	}
 	return nil
 }
 
@@ -292,12 +296,18 @@ func (s *session) welcome() error {
 	}
 	s.base = s.pool.Intern(list)
 	s.bucket = s.base
-	if s.base.Learned() == nil {
+	own := s.mode == Session || s.db.loginTriggers()
+	if own || s.base.Learned() == nil {
+		s.renew = own
 		if err := s.attach(); err != nil {
 			return err
 		}
 		err := s.learn()
-		if s.conn != nil {
+		switch {
+		case s.conn == nil:
+		case own && err == nil:
+			s.pin(router.PinProcess)
+		default:
 			s.detach()
 		}
 		if err != nil {
@@ -322,6 +332,9 @@ func (s *session) welcome() error {
 	app := s.params["application_name"]
 	s.app.Store(&app)
 	b = wire.AppendBackendKeyData(b, s.pid, s.key)
+	if own {
+		b = appendNotices(b, s.conn.Notices)
+	}
 	b = append(b, readyIdle...)
 	if _, err := s.net.Write(b); err != nil {
 		s.srv.unregister(s)
@@ -349,6 +362,9 @@ func (s *session) findPool() error {
 	if err != nil {
 		return noServer(err)
 	}
+	s.db.mu.Lock()
+	s.db.readLocked(p, s.mode) // the pool may be older than the mode
+	s.db.mu.Unlock()
 	s.pool = p
 	return nil
 }

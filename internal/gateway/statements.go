@@ -149,6 +149,7 @@ func (s *session) onParse(m *message) error {
 			}
 		}
 	}
+	s.needs(plan)
 	if err := s.attach(); err != nil {
 		s.leave(m)
 		return s.answer(err, false)

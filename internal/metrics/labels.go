@@ -73,12 +73,13 @@ const (
 	PinTwoPhase
 	PinCatalog
 	PinStatement
+	PinProcess
 	Pins // how many there are
 )
 
 var pinNames = [Pins]string{
 	"unparsed", "function", "relation", "do", "temp", "prepare", "cursor", "listen", "advisory",
-	"role", "setting", "sequence", "load", "seed", "two_phase", "catalog", "statement",
+	"role", "setting", "sequence", "load", "seed", "two_phase", "catalog", "statement", "process",
 }
 
 func (p Pin) String() string { return pinNames[p] }

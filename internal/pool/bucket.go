@@ -128,6 +128,9 @@ func Switch(from, to *Bucket) []string {
 			j++
 		default:
 			if from.Settings[i].SQL != to.Settings[j].SQL {
+				if to.Settings[j].Name == "datestyle" {
+					sql = append(sql, "RESET datestyle") // what is set may be a part of it only
+				}
 				sql = append(sql, to.Settings[j].SQL)
 			}
 			i++

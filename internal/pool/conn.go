@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"qvpgw/internal/netloop"
 	"qvpgw/internal/wire"
@@ -31,6 +32,10 @@ type Conn struct {
 
 	Bucket *Bucket // settings in force; nil: unknown, the connection must be reset
 	Dirty  bool    // session state that is not followed: reset before anybody else
+	// Once: it serves one holder and is closed when that releases it.
+	Once bool
+	// Notices are what the server said during the login, as a login trigger's do.
+	Notices []*pgconn.Notice
 
 	// Unnamed is the id of what was parsed last as the unnamed statement; 0: none.
 	Unnamed uint64
@@ -43,6 +48,7 @@ type Conn struct {
 	evicted    []uint64
 	created    time.Time
 	idleSince  time.Time
+	grants     int  // how often it was given to a holder
 	failed     bool // answered an error since it was acquired: look whether it lives
 	where      int  // index in the pool's idle list, -1 when not idle; under the pool's mu
 

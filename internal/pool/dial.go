@@ -20,7 +20,9 @@ import (
 func (p *Pool) dial() (*Conn, error) {
 	ctx, cancel := context.WithTimeout(p.ctx, p.opt.ConnectTimeout)
 	defer cancel()
+	var notices []*pgconn.Notice
 	cfg := p.opt.Server.Copy()
+	cfg.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { notices = append(notices, n) }
 	if p.opt.Loops != nil {
 		cfg.DialFunc = p.opt.Loops.Dial
 	}
@@ -45,7 +47,7 @@ func (p *Pool) dial() (*Conn, error) {
 	_ = n.SetDeadline(time.Time{})
 	c := &Conn{
 		Net: n, Login: login, PID: h.PID, key: h.SecretKey, Params: maps.Clone(h.ParameterStatuses),
-		Bucket: p.buckets.empty, pool: p, created: time.Now(), where: -1,
+		Bucket: p.buckets.empty, pool: p, created: time.Now(), where: -1, Notices: notices,
 	}
 	c.Loop = socket(n)
 	c.statements, err = simplelru.NewLRU(maxStatements, func(id uint64, _ struct{}) {

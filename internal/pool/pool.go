@@ -173,6 +173,7 @@ func (p *Pool) usable(c *Conn) bool {
 
 // grant makes owner the holder.
 func (p *Pool) grant(c *Conn, owner uint64) *Conn {
+	c.grants++
 	c.failed = false
 	c.idleSince = time.Time{}
 	c.state.Store(owner << 16)
@@ -208,6 +209,20 @@ func (p *Pool) dialFor(owner uint64) (*Conn, error) {
 	p.all[c] = struct{}{}
 	p.mu.Unlock()
 	return p.grant(c, owner), nil
+}
+
+// Renew exchanges c, which owner holds and has not used, for a connection that nobody
+// held before, unless it is one. After an error owner holds none.
+func (p *Pool) Renew(c *Conn, owner uint64) (*Conn, error) {
+	if c.grants == 1 {
+		return c, nil
+	}
+	c.goodbye()
+	_ = c.Net.Close()
+	p.mu.Lock()
+	delete(p.all, c)
+	p.mu.Unlock()
+	return p.dialFor(owner)
 }
 
 // takeIdleLocked removes and returns the best idle connection, or nil.
@@ -252,7 +267,10 @@ func (p *Pool) Release(c *Conn) {
 		st = c.state.Load()
 	}
 	c.Watch(nil, true)
-	if !c.Stream.Clean() {
+	if c.Once {
+		c.goodbye()
+	}
+	if c.Once || !c.Stream.Clean() {
 		p.Discard(c)
 		return
 	}

@@ -89,6 +89,7 @@ const (
 	PinTwoPhase                   // a transaction that was prepared and cannot be followed
 	PinCatalog                    // no catalog yet, or it is being read again
 	PinStatement                  // a prepared statement too large to keep a copy of
+	PinProcess                    // needs a server process that nobody had before it
 )
 
 // Refusal is an answer of the rules.
@@ -156,7 +157,7 @@ type Range struct {
 // pinNames are the codes of the pins, in the order of their bits.
 var pinNames = [...]string{
 	"unparsed", "function", "relation", "do", "temp", "prepare", "cursor", "listen", "advisory",
-	"role", "setting", "sequence", "load", "seed", "two_phase", "catalog", "statement",
+	"role", "setting", "sequence", "load", "seed", "two_phase", "catalog", "statement", "process",
 }
 
 // Names returns the codes of the pins in p.

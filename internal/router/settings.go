@@ -45,6 +45,26 @@ func (s *survey) named(set *Setting) {
 	case "seed":
 		s.against(PinSeed, "SET seed")
 	}
+	if !set.Reset && !set.Local && ofProcess(set) {
+		s.against(PinProcess, "SET "+set.Name)
+	}
+}
+
+// ofProcess says whether what a SET does depends on what its server process did before:
+// temp_buffers is fixed by the first use of a temporary table, pg_temp is made by the
+// first use of its name, and once PL/pgSQL is loaded its prefix takes no name but
+// its own (PostgreSQL's guc.c, reserved_class_prefix).
+func ofProcess(set *Setting) bool {
+	switch set.Name {
+	case "temp_buffers":
+		return true
+	case "search_path":
+		return len(set.Values) > 0 && isTempSchema(set.Values[0])
+	case "plpgsql.variable_conflict", "plpgsql.print_strict_params", "plpgsql.check_asserts",
+		"plpgsql.extra_warnings", "plpgsql.extra_errors":
+		return false
+	}
+	return strings.HasPrefix(set.Name, "plpgsql.")
 }
 
 // value renders SET name TO value, … from the parsed value, so that equal

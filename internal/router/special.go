@@ -67,11 +67,15 @@ var special = map[string]Pins{
 	"pg_replication_origin_session_reset": PinFunction,
 	"pg_replication_origin_xact_setup":    PinFunction,
 	"pg_replication_origin_xact_reset":    PinFunction,
-	"pg_stat_force_next_flush":            PinFunction,
-	"pg_extension_config_dump":            PinFunction,
-	"pg_import_system_collations":         PinFunction,
-	"pg_nextoid":                          PinFunction,
-	"pg_stop_making_pinned_objects":       PinFunction,
+	// What the client did is counted once its process says so, and its sessions are
+	// counted as processes.
+	"pg_stat_force_next_flush": PinProcess, "pg_stat_get_db_sessions": PinProcess,
+	"pg_stat_get_db_session_time": PinProcess, "pg_stat_get_db_sessions_abandoned": PinProcess,
+	"pg_stat_get_db_sessions_fatal": PinProcess, "pg_stat_get_db_sessions_killed": PinProcess,
+	"pg_extension_config_dump":      PinFunction,
+	"pg_import_system_collations":   PinFunction,
+	"pg_nextoid":                    PinFunction,
+	"pg_stop_making_pinned_objects": PinFunction,
 }
 
 // block handles DO: its text is read as a function's is.

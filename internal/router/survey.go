@@ -223,7 +223,9 @@ func (s *survey) read(r *pg_query.RangeVar) {
 			}
 		}
 	}
-	s.relation(r, s.ddl)
+	if _, system := s.relation(r, s.ddl); system && r.Relname == "pg_stat_database" {
+		s.against(PinProcess, "pg_stat_database") // it counts sessions
+	}
 }
 
 // target resolves a relation that rows are written to.

@@ -1,0 +1,43 @@
+package gateway
+
+import (
+	"strconv"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"qvpgw/internal/router"
+	"qvpgw/internal/wire"
+)
+
+// needs has the next server connection be one that nobody had before when the plan
+// depends on what its server process did and counted so far. What a session does to
+// its process is not undone by DISCARD ALL.
+func (s *session) needs(plan *router.Plan) {
+	if plan.Pins&router.PinProcess != 0 && s.conn == nil {
+		s.renew = true
+	}
+}
+
+// loginTriggers says whether logins to the database run code of a user: then each
+// client has a login of its own.
+func (d *database) loginTriggers() bool {
+	if !d.fresh.Load() {
+		d.wait(catalogWait)
+	}
+	snap := d.catalog.Load()
+	return snap != nil && snap.LoginTriggers
+}
+
+// appendNotices appends what a server said while the gateway logged in for a client.
+func appendNotices(b []byte, notices []*pgconn.Notice) []byte {
+	for _, n := range notices {
+		b = wire.AppendNoticeResponse(b, &wire.ErrorFields{
+			Severity: n.Severity, SeverityV: n.SeverityUnlocalized, Code: n.Code, Message: n.Message,
+			Detail: n.Detail, Hint: n.Hint, Position: int(n.Position), InternalPosition: int(n.InternalPosition),
+			InternalQuery: n.InternalQuery, Where: n.Where, Schema: n.SchemaName, Table: n.TableName,
+			Column: n.ColumnName, DataType: n.DataTypeName, Constraint: n.ConstraintName,
+			File: n.File, Line: strconv.Itoa(int(n.Line)), Routine: n.Routine,
+		})
+	}
+	return b
+}
