@@ -87,17 +87,27 @@ users:
 		}
 	})
 	t.Run("session", func(t *testing.T) {
-		a, b := connectTo(t, addr, pgtest.Superuser, "whole"), connectTo(t, addr, pgtest.Superuser, "whole")
+		a := connectTo(t, addr, pgtest.Superuser, "whole")
 		run(t, a, "SET app.own TO 'a'")
-		if got := first(t, b, "SELECT 1"); got != "53300" {
-			t.Errorf("beside a client another got %q", got)
+		pid := first(t, a, "SELECT pg_backend_pid()")
+		cfg, err := pgconn.ParseConfig("postgres://" + pgtest.Superuser + "@" + addr + "/whole?sslmode=disable")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var pe *pgconn.PgError
+		if _, err := pgconn.ConnectConfig(t.Context(), cfg); !errors.As(err, &pe) || pe.Code != "53300" {
+			t.Errorf("beside a client another got %v", err)
 		}
 		if got := first(t, a, "SELECT current_setting('app.own')"); got != "a" {
 			t.Errorf("the client lost its setting: %q", got)
 		}
 		_ = a.Close(t.Context())
+		b := connectTo(t, addr, pgtest.Superuser, "whole")
 		if got := first(t, b, "SELECT current_setting('app.own', true)"); got != "" {
 			t.Errorf("after it another client got %q", got)
+		}
+		if got := first(t, b, "SELECT pg_backend_pid()"); got == pid {
+			t.Errorf("two sessions had the server process %s", got)
 		}
 	})
 	t.Run("statement", func(t *testing.T) {

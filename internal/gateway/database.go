@@ -26,6 +26,7 @@ type database struct {
 	fresh   atomic.Bool   // the catalog is as new as the last call of stale
 
 	suspected atomic.Bool // see suspect
+	logins    atomic.Bool // what a login runs may have changed since the catalog was read
 
 	// mu protects what follows.
 	mu      sync.Mutex
@@ -186,6 +187,9 @@ func (d *database) readOnce(load loadFunc, query QueryFunc, whole bool) {
 	if err == nil {
 		d.have = max(d.have, goal)
 		d.fresh.Store(d.have >= d.wanted)
+		if d.have >= d.wanted {
+			d.logins.Store(false)
+		}
 	}
 	close(d.loaded)
 	d.loaded = make(chan struct{})

@@ -19,12 +19,17 @@ func (s *session) needs(plan *router.Plan) {
 }
 
 // loginTriggers says whether logins to the database run code of a user: then each
-// client has a login of its own.
-func (d *database) loginTriggers() bool {
-	if !d.fresh.Load() {
-		d.wait(catalogWait)
+// client has a login of its own. It waits for the catalog only when that may say
+// something else than the one before, and for half of the time that a login has.
+func (s *session) loginTriggers() bool {
+	if s.db.catalog.Load() == nil || s.db.logins.Load() {
+		limit := catalogWait
+		if t := s.srv.live.Load().LoginTimeout; t > 0 {
+			limit = min(limit, t/2)
+		}
+		s.db.wait(limit)
 	}
-	snap := d.catalog.Load()
+	snap := s.db.catalog.Load()
 	return snap != nil && snap.LoginTriggers
 }
 

@@ -263,6 +263,10 @@ func (s *session) settle() error {
 		}
 		if s.ddl {
 			s.ddl = false
+			if s.logins {
+				s.logins = false
+				s.db.logins.Store(true)
+			}
 			s.db.stale()
 		}
 		if s.perhapsDDL {

@@ -91,6 +91,7 @@ type session struct {
 	undone   bool          // an error undid pending, unless a savepoint keeps it
 	params   map[string]string
 	ddl      bool // the open transaction changed the catalog
+	logins   bool // and perhaps what a login runs
 
 	perhapsDDL bool // code that it ran may have
 	noRoute    bool // SET qvpgw.route = off

@@ -296,7 +296,7 @@ func (s *session) welcome() error {
 	}
 	s.base = s.pool.Intern(list)
 	s.bucket = s.base
-	own := s.mode == Session || s.db.loginTriggers()
+	own := s.mode == Session || s.loginTriggers()
 	if own || s.base.Learned() == nil {
 		s.renew = own
 		if err := s.attach(); err != nil {

@@ -320,6 +320,7 @@ func (s *session) mark(plan *router.Plan, sql []byte) error {
 			s.perhapsDDL = true
 		} else {
 			s.ddl = s.ddl || st.DDL
+			s.logins = s.logins || st.Logins
 		}
 		if st.Nextval || st.Currval {
 			if err := s.useSequences(); err != nil {

@@ -265,6 +265,8 @@ func (s *survey) define(n *pg_query.Node, st *Statement) {
 	s.ddl = true
 	st.Kind, st.DDL = sqltext.DDL, true
 	switch x := n.Node.(type) {
+	case *pg_query.Node_CreateEventTrigStmt, *pg_query.Node_AlterEventTrigStmt:
+		st.Logins = true
 	case *pg_query.Node_CreateStmt:
 		st.DDL = !s.created(x.CreateStmt.Relation)
 		s.fields(x.CreateStmt.ProtoReflect(), "relation")

@@ -66,6 +66,7 @@ var pinTexts = [len(pinNames)]string{
 	"PREPARE TRANSACTION.",
 	"The catalog was not known, or was being read again, when it was planned.",
 	"A prepared statement too large to keep a copy of.",
+	"It depends on what its server process did and counted before (a login trigger, statistics of sessions, `SET temp_buffers`): the client gets a process that nobody had.",
 }
 
 func TestReasonsAreOnTheirPage(t *testing.T) {
