@@ -19,11 +19,13 @@ type database struct {
 	srv     *Server
 	name    string
 	catalog catalog.Holder
-	router  *router.Router
-	stop    context.CancelFunc
-	ctx     context.Context
-	wake    chan struct{} // read the catalog now
-	fresh   atomic.Bool   // the catalog is as new as the last call of stale
+
+	listener listener
+	router   *router.Router
+	stop     context.CancelFunc
+	ctx      context.Context
+	wake     chan struct{} // read the catalog now
+	fresh    atomic.Bool   // the catalog is as new as the last call of stale
 
 	suspected atomic.Bool // see suspect
 	logins    atomic.Bool // what a login runs may have changed since the catalog was read
@@ -52,6 +54,7 @@ func (s *Server) database(name string) *database {
 		srv: s, name: name, pools: map[string]*pool.Pool{},
 		wake: make(chan struct{}, 1), loaded: make(chan struct{}),
 	}
+	d.listener.db = d
 	d.texts, _ = simplelru.NewLRU[string, *description](maxDescriptions, nil)
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	d.router = router.New(router.Options{Catalog: &d.catalog, Rules: s.opt.Rules, NoAggregates: s.opt.NoRoute})
@@ -226,8 +229,8 @@ func (d *database) refresh() {
 }
 
 // wait waits until the catalog is as new as the last call of stale, at most
-// timeout; it says whether it is.
-func (d *database) wait(timeout time.Duration) bool {
+// timeout, or until poke is called and stop, if there is one, says so; it says whether it is.
+func (d *database) wait(timeout time.Duration, stop func() bool) bool {
 	var expired <-chan time.Time
 	for {
 		d.mu.Lock()
@@ -235,6 +238,9 @@ func (d *database) wait(timeout time.Duration) bool {
 		d.mu.Unlock()
 		if ok {
 			return true
+		}
+		if stop != nil && stop() {
+			return false
 		}
 		if expired == nil {
 			if timeout <= 0 {
@@ -252,6 +258,14 @@ func (d *database) wait(timeout time.Duration) bool {
 			return false
 		}
 	}
+}
+
+// poke has everybody in wait look again.
+func (d *database) poke() {
+	d.mu.Lock()
+	close(d.loaded)
+	d.loaded = make(chan struct{})
+	d.mu.Unlock()
 }
 
 // described returns what is known of a statement's columns.

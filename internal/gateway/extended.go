@@ -40,6 +40,9 @@ func (s *session) onBind(m *message) error {
 			return s.refuse(refusal(plan.Refusal), false)
 		case router.Local:
 			s.leave(m)
+			if plan.Local.Kind == router.LocalChannel && s.cv.tx == wire.FailedTx {
+				return s.refuse(errAborted(), false)
+			}
 			s.setPortal(portal, st)
 			s.cv.expect(reply{msg: wire.Bind, mode: fake, bytes: bindComplete})
 			return nil
@@ -60,6 +63,10 @@ func (s *session) onBind(m *message) error {
 		return s.answer(err, false)
 	}
 	if st != nil {
+		if e := s.showChannels(plan); e != nil {
+			s.leave(m)
+			return s.refuse(e, false)
+		}
 		if err := s.prepare(st); err != nil {
 			return err
 		}

@@ -348,6 +348,9 @@ const (
 // whose plans are known and which pass, so that nothing of it can block but for
 // the wait for a server connection and for its replies.
 func (s *session) easy() ease {
+	if s.notifies || s.chans != nil && len(s.chans.pending) > 0 {
+		return hardTurn // its end may wait for the listener
+	}
 	if !s.cv.idle() || s.evicted.Load() != nil || s.ddl || router.Pins(s.pins.Load())&router.PinCatalog != 0 || s.srv.isDraining() {
 		return hardTurn
 	}
@@ -451,6 +454,9 @@ func (s *session) easyStatement(st *statement) bool {
 // easyPlan says whether what passes under a plan can neither block nor needs an
 // answer before the messages behind it.
 func easyPlan(p *router.Plan, group bool) bool {
+	if n := &p.Names; n.Notifies || n.Listening || n.Prepared || len(n.Executes) > 0 {
+		return false
+	}
 	if p.Action != router.Pass || p.Pins != 0 || len(p.Warnings) > 0 || p.Moving {
 		return false
 	}

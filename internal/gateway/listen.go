@@ -38,6 +38,53 @@ func (s *session) awaitClient() error {
 	return nil
 }
 
+// passHeard passes the notifications that came while the gateway asked something
+// for itself on the client's connection.
+func (s *session) passHeard() error {
+	c := s.conn
+	if len(c.Heard) == 0 {
+		return nil
+	}
+	b := c.Heard
+	c.Heard = nil
+	if router.Pins(s.pins.Load())&router.PinListen == 0 {
+		return nil
+	}
+	for len(b) > 0 {
+		m, rest := cutMessage(b)
+		b = rest
+		pid, channel, payload, err := wire.ParseNotification(m.mem[5:])
+		if err != nil {
+			return s.serverGone(err)
+		}
+		if n := s.notification(pid, channel, payload); n != nil {
+			if err := c.Stream.Inject(n); err != nil {
+				return s.serverError(err)
+			}
+		}
+	}
+	if err := c.Stream.Flush(); err != nil {
+		return s.serverError(err)
+	}
+	return nil
+}
+
+// notification returns a notification as the client is to see it: from the sender
+// as clients know it; nil when the listener delivers it.
+func (s *session) notification(pid uint32, channel, payload []byte) []byte {
+	if s.chans != nil {
+		if _, on := s.chans.on[string(channel)]; on {
+			return nil
+		}
+	}
+	if v := s.db.sender(pid); v != pid {
+		pid = v
+	} else if pid == s.conn.PID {
+		pid = s.pid
+	}
+	return wire.AppendNotificationResponse(nil, pid, channel, payload)
+}
+
 // passAsync passes what the server says between two turns until its read deadline
 // ends that, without error.
 func (s *session) passAsync() error {

@@ -162,6 +162,8 @@ func (s *session) describeLocal(l *router.LocalAnswer, statement bool) []byte {
 func (s *session) executeLocal(l *router.LocalAnswer) []byte {
 	var b []byte
 	switch l.Kind {
+	case router.LocalChannel:
+		return wire.AppendCommandComplete(b, channelTag(l.Channel))
 	case router.LocalShow:
 		v, ok := s.showLocal(l.Name)
 		if !ok {
@@ -200,6 +202,10 @@ func switchValue(v string) (auto, ok bool) {
 
 // applyLocal carries a SET qvpgw.… out.
 func (s *session) applyLocal(l *router.LocalAnswer) {
+	if l.Kind == router.LocalChannel {
+		s.channelStep(l.Channel)
+		return
+	}
 	auto, ok := switchValue(l.Value)
 	if l.Kind != router.LocalSet || !ok {
 		return

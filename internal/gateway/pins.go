@@ -112,6 +112,9 @@ func (r clientReader) Read(b []byte) (int, error) {
 			continue
 		}
 		_ = s.raw.SetReadDeadline(time.Time{})
+		if err := s.passMail(); err != nil {
+			return 0, err
+		}
 		if s.conn == nil || !s.between() || s.client.Buffered() > 0 {
 			continue
 		}

@@ -27,7 +27,7 @@ func (s *session) loginTriggers() bool {
 		if t := s.srv.live.Load().LoginTimeout; t > 0 {
 			limit = min(limit, t/2)
 		}
-		s.db.wait(limit)
+		s.db.wait(limit, nil)
 	}
 	snap := s.db.catalog.Load()
 	return snap != nil && snap.LoginTriggers

@@ -92,6 +92,15 @@ func (s *session) onEvent(v verdict, body []byte) error {
 			return s.serverGone(err)
 		}
 		s.cv.tx = status
+		if status == wire.Idle {
+			s.channelsReady()
+			s.notified()
+			if b := s.takeMail(); len(b) > 0 {
+				if err := s.conn.Stream.Inject(b); err != nil {
+					return s.serverError(err)
+				}
+			}
+		}
 		s.settingsReady()
 	}
 	if v.drop {
@@ -134,12 +143,11 @@ func (s *session) onNotification(body []byte) error {
 	if err != nil {
 		return s.serverGone(err)
 	}
-	if pid != s.conn.PID {
-		st.Forward()
+	b := s.notification(pid, channel, payload)
+	st.Drop()
+	if b == nil {
 		return nil
 	}
-	b := wire.AppendNotificationResponse(nil, s.pid, channel, payload)
-	st.Drop()
 	if err := st.Inject(b); err != nil {
 		return s.serverError(err)
 	}
@@ -194,6 +202,10 @@ func (s *session) emitFakes() {
 	for r := s.cv.queue.head(); r != nil && r.mode == fake; r = s.cv.queue.head() {
 		if r.local != nil {
 			s.applyLocal(r.local)
+		}
+		if r.msg == wire.Sync && s.chans != nil {
+			s.channelsReady()
+			s.undone = false
 		}
 		if s.conn != nil {
 			_ = s.conn.Stream.Inject(r.bytes) // an error comes again at the next flush
@@ -283,6 +295,9 @@ func (s *session) settle() error {
 		if err := s.learn(); err != nil {
 			return err
 		}
+		if err := s.passHeard(); err != nil {
+			return err
+		}
 		if s.pins.Load() == 0 && s.mode != Session {
 			s.srv.m.Transactions[metrics.Shared].Inc()
 			s.detach()
@@ -295,6 +310,10 @@ func (s *session) settle() error {
 		e.Fatal = true
 		return e // its end rolls the transaction back
 	}
+	if err := s.passMail(); err != nil {
+		return err
+	}
+	s.shown = false
 	s.inTx.Store(s.cv.tx != wire.Idle)
 	s.busy.Store((s.busy.Load() | 1) + 1)
 	if s.srv.isDraining() && s.mayLeave() {

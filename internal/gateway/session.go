@@ -71,7 +71,8 @@ type session struct {
 	busy      atomic.Uint64 // odd while a turn runs
 	looked    uint64        // busy at the sweeper's last look, and since when; the sweeper's alone
 	since     time.Time
-	inTx      atomic.Bool // a transaction is open between two turns
+	awaiting  atomic.Uint32 // awaitsCatalog, awaitCancelled, or 0
+	inTx      atomic.Bool   // a transaction is open between two turns
 	evicted   atomic.Pointer[Error]
 	hungUp    atomic.Bool
 
@@ -103,6 +104,9 @@ type session struct {
 	portal      *statement            // of the unnamed portal
 	portals     map[string]*statement // of the named ones
 	gathered    []byte                // an extended group that may be answered otherwise
+	chans       *channels             // nil before the first LISTEN
+	notifies    bool                  // the open transaction may send notifications
+	shown       bool                  // the connection was told of chans in this turn
 	route       lastRoute
 	fill        fill
 	interrupted *wire.ErrorFields // a cancel that met a statement of ours
@@ -172,6 +176,7 @@ func (s *session) end(err error) {
 		s.abandon()
 	}
 	s.dropStatements()
+	s.unlistenAll()
 	var e *Error
 	switch {
 	case err == nil || gone(err) && !errors.As(err, &e):
@@ -240,6 +245,7 @@ func (s *session) take(c *pool.Conn) {
 		s.srv.m.PoolWait.Observe(d.Seconds())
 	}
 	s.conn = c
+	c.Client.Store(s.pid)
 	s.held.Store(c)
 	s.up.unread = 0
 	_, s.sentBefore = c.Stream.Counts()

@@ -15,44 +15,6 @@ import (
 	"qvpgw/internal/wire"
 )
 
-func TestNotificationsReachAnIdleListener(t *testing.T) {
-	dsn := nativeDatabase(t, "")
-	_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 2}})
-	listener, other := dial(t, addr, dsn), dial(t, addr, dsn)
-	listener.must("LISTEN news")
-	if got := listener.pins(); got != "listen" {
-		t.Errorf("pinned by %q", got)
-	}
-	other.must("NOTIFY news, 'from another'")
-	if got := listener.next(); got != "notification news from another of another's" {
-		t.Errorf("got %q", got)
-	}
-	// Its own comes with the reply, from the process that it takes for its own.
-	want := []string{"complete NOTIFY", "notification news mine of its own", "ready I"}
-	if got := listener.query("NOTIFY news, 'mine'"); !slices.Equal(got, want) {
-		t.Errorf("got %q, want %q", got, want)
-	}
-	for range 3 {
-		other.must("SELECT pg_notify('news', 'again')")
-		if got := listener.next(); got != "notification news again of another's" {
-			t.Errorf("got %q", got)
-		}
-		listener.want("SELECT 1", "1")
-	}
-	listener.must("UNLISTEN *")
-	other.must("NOTIFY news, 'unheard'")
-	listener.want("SELECT 2", "2")
-	listener.must("LISTEN news")
-	listener.must("DISCARD ALL")
-	other.must("NOTIFY news, 'unheard'")
-	if got := listener.query("SELECT 3"); rowsOf(got) != "3" || len(got) != 4 {
-		t.Errorf("after DISCARD ALL: got %q", got)
-	}
-	if got := listener.pins(); got != "" {
-		t.Errorf("after DISCARD ALL pinned by %q", got)
-	}
-}
-
 // cancel sends a cancel request for a client.
 func cancel(t *testing.T, addr string, pid uint32, key []byte) {
 	t.Helper()

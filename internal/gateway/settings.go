@@ -53,6 +53,7 @@ func (s *session) onComplete(r *reply, tag []byte) {
 		tag = tag[:n-1]
 	}
 	st := &r.plan.Statements[i]
+	s.channelsDid(st, string(tag))
 	switch st.Kind {
 	case sqltext.Rollback, sqltext.Commit, sqltext.PrepareTransaction:
 		if bytes.Equal(tag, []byte("ROLLBACK")) {
@@ -93,6 +94,7 @@ func (s *session) onComplete(r *reply, tag []byte) {
 // its startup settings and nothing else.
 func (s *session) discarded() {
 	s.dropStatements()
+	s.unlistenAll()
 	s.conn.ForgetAll()
 	s.conn.Bucket = s.pool.Empty()
 	s.conn.Dirty = s.mode == Session

@@ -392,6 +392,9 @@ func (s *Server) Cancel(pid uint32, key []byte) {
 	conn := c.held.Load()
 	if conn == nil || !conn.BeginCancel(c.owner) {
 		s.abortWait(c)
+		if c.awaiting.CompareAndSwap(awaitsCatalog, awaitCancelled) {
+			c.db.poke()
+		}
 		s.m.Cancels[metrics.CancelNoQuery].Inc()
 		return
 	}

@@ -132,6 +132,13 @@ func (s *session) onParse(m *message) error {
 		return violation("%v", err)
 	}
 	plan := s.plan(sql)
+	if plan.Names.Channel != nil && s.shares(plan) {
+		if s.cv.tx == wire.FailedTx {
+			s.leave(m)
+			return s.refuse(errAborted(), false)
+		}
+		plan = channelPlan(plan)
+	}
 	switch plan.Action {
 	case router.Refused:
 		s.note(plan)
@@ -153,6 +160,10 @@ func (s *session) onParse(m *message) error {
 	if err := s.attach(); err != nil {
 		s.leave(m)
 		return s.answer(err, false)
+	}
+	if e := s.showChannels(plan); e != nil {
+		s.leave(m)
+		return s.refuse(e, false)
 	}
 	s.pinFor(plan, plan.Pins, sql) // planning may run what the text calls
 	if len(name) == 0 {

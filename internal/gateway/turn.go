@@ -187,6 +187,12 @@ func (s *session) onQuery(m *message) error {
 		return s.refuse(errStatementMode(), true)
 	}
 	switch plan.Action {
+	case router.Pass:
+		if plan.Names.Channel != nil && s.shares(plan) {
+			if done, err := s.channelQuery(m, plan); done || err != nil {
+				return err
+			}
+		}
 	case router.Refused:
 		s.leave(m)
 		return s.refuse(refusal(plan.Refusal), true)
@@ -213,6 +219,10 @@ func (s *session) passQuery(m *message, plan *router.Plan, sql []byte) error {
 		s.leave(m)
 		s.cv.expect(reply{msg: wire.Query, mode: fake, bytes: wire.AppendReadyForQuery(wire.AppendCommandComplete(nil, "DEALLOCATE"), s.cv.tx)})
 		return nil
+	}
+	if e := s.showChannels(plan); e != nil {
+		s.leave(m)
+		return s.refuse(e, true)
 	}
 	if err := s.mark(plan, sql); err != nil {
 		return err
@@ -290,9 +300,25 @@ func (s *session) plan(sql []byte) *router.Plan {
 		return p
 	}
 	if !s.db.fresh.Load() && s.conn == nil {
-		s.db.wait(catalogWait)
+		s.awaiting.Store(awaitsCatalog)
+		s.db.wait(catalogWait, func() bool { return s.awaiting.Load() == awaitCancelled })
+		if s.awaiting.Swap(0) == awaitCancelled {
+			return cancelledPlan
+		}
 	}
 	return s.db.router.Plan(s.context(), sql)
+}
+
+// States of session.awaiting.
+const (
+	awaitsCatalog = iota + 1
+	awaitCancelled
+)
+
+// cancelledPlan is the plan of a statement that was cancelled before it had one.
+var cancelledPlan = &router.Plan{
+	Action: router.Refused, Reason: router.ReasonPlain,
+	Refusal: &router.Refusal{SQLState: "57014", Message: "canceling statement due to user request", Detail: "It was waiting for the catalog to be read."},
 }
 
 // catalogWait is how long a client waits for the catalog to be read again after
@@ -301,6 +327,7 @@ const catalogWait = 5 * time.Second
 
 // mark notes what a plan that is about to be sent does to the connection.
 func (s *session) mark(plan *router.Plan, sql []byte) error {
+	s.noteNotify(plan)
 	s.pinFor(plan, plan.Pins|s.unsure(plan), sql)
 	if len(plan.Warnings) > 0 {
 		if err := s.warn(plan); err != nil {
@@ -462,6 +489,7 @@ func (s *session) refuse(e *Error, query bool) error {
 		s.cv.expect(reply{msg: wire.Query, mode: fake, bytes: b})
 		return nil
 	}
+	s.undone = s.undone || s.conn == nil && s.chans != nil
 	if s.conn != nil {
 		// The server must fail this group too: it gets a statement that cannot
 		// be parsed, and its error is exchanged for ours.

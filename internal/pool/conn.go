@@ -39,6 +39,13 @@ type Conn struct {
 
 	// Unnamed is the id of what was parsed last as the unnamed statement; 0: none.
 	Unnamed uint64
+	// Client is the number by which clients know its last holder, 0 before the first.
+	// Any goroutine may read it.
+	Client atomic.Uint32
+
+	// Heard are the notifications, as messages, that came while Collect read.
+	Heard []byte
+
 	// SequenceOwner is the last holder whose statement may have called nextval.
 	SequenceOwner uint64
 
@@ -137,6 +144,9 @@ func (c *Conn) Cancel(ctx context.Context) error {
 	return nil
 }
 
+// maxHeard bounds Conn.Heard, in bytes.
+const maxHeard = 1 << 20
+
 // ServerError is an ErrorResponse that answered a statement of our own.
 type ServerError struct{ Fields *wire.ErrorFields }
 
@@ -170,7 +180,7 @@ func (c *Conn) Collect() ([][]*string, error) {
 			return nil, err
 		}
 		switch h.Type {
-		case wire.DataRow, wire.ErrorResponse, wire.ParameterStatus:
+		case wire.DataRow, wire.ErrorResponse, wire.ParameterStatus, wire.NotificationResponse:
 			body, err := c.Stream.Body(wire.MaxMessage)
 			if err != nil {
 				return nil, err
@@ -182,6 +192,10 @@ func (c *Conn) Collect() ([][]*string, error) {
 					return nil, err
 				}
 				rows = append(rows, row)
+			case wire.NotificationResponse:
+				if len(c.Heard) < maxHeard {
+					c.Heard = append(c.Heard, c.Stream.Message()...)
+				}
 			case wire.ErrorResponse:
 				f, err := wire.ParseErrorFields(body)
 				if err != nil {

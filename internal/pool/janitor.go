@@ -90,6 +90,18 @@ func (c *Conn) alive() bool {
 	return err == nil && quiet
 }
 
+// ClientOf returns Client of the connection to the server process pid, or 0.
+func (p *Pool) ClientOf(pid uint32) uint32 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.all {
+		if c.PID == pid {
+			return c.Client.Load()
+		}
+	}
+	return 0
+}
+
 // Stat is a snapshot of a pool's figures. Times are in nanoseconds.
 type Stat struct {
 	Size, Overflow               int

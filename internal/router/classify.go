@@ -155,7 +155,7 @@ func (s *survey) execute(n *pg_query.ExecuteStmt) {
 func (s *survey) session(n *pg_query.Node, st *Statement) bool {
 	switch x := n.Node.(type) {
 	case *pg_query.Node_TransactionStmt:
-		st.Kind = transactionKinds[x.TransactionStmt.Kind]
+		st.Kind, st.Name = transactionKinds[x.TransactionStmt.Kind], x.TransactionStmt.SavepointName
 	case *pg_query.Node_VariableSetStmt:
 		s.set(x.VariableSetStmt, st)
 	case *pg_query.Node_VariableShowStmt:

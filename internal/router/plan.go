@@ -38,6 +38,7 @@ type Plan struct {
 	Effects  bool   // some statement's completion changes what we track (settings, transaction, sequences, DDL)
 	Unclean  string // the first thing that caused a pin, as "function f"; "" without one
 
+	Names      Names
 	Refusal    *Refusal
 	Warnings   []Refusal // rules that only warn: a NOTICE each, SQLState 01000
 	KNN        *KNN
@@ -116,6 +117,8 @@ type LocalAnswer struct {
 	Name  string // setting: "route", "cache", "last_route"
 	Value string // for LocalSet
 	SQL   string // for LocalExplain: the statement to explain
+
+	Channel *Channel // for LocalChannel
 }
 
 // LocalKind says which local answer.
@@ -126,6 +129,7 @@ const (
 	LocalSet LocalKind = iota + 1
 	LocalShow
 	LocalExplain
+	LocalChannel // LISTEN, UNLISTEN
 )
 
 // AggregateRewrite answers a query from a continuous aggregate. All texts are

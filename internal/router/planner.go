@@ -87,6 +87,7 @@ func (r *Router) plan(c *Context, st *state, text []byte, info sqltext.Info) mad
 		sure = sure && !movesNames(stmt)
 		last = s
 	}
+	m.plan.Names = names(tree.Stmts, sql)
 	switch {
 	case m.plan.Action == Refused:
 		// It does nothing to the session.

@@ -1,0 +1,299 @@
+package gateway
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"qvpgw/internal/router"
+	"qvpgw/internal/sqltext"
+	"qvpgw/internal/wire"
+)
+
+// channels is what a client listens to by way of its database's listener, and what
+// has arrived for it.
+type channels struct {
+	on      map[string]struct{} // the session's alone, like pending
+	pending []channelStep       // of the open transaction
+
+	waiting atomic.Bool // mail holds something
+
+	// mu protects what follows.
+	mu   sync.Mutex
+	mail []byte // notifications as messages
+}
+
+// channelStep is a LISTEN or UNLISTEN whose transaction has not ended, or a
+// savepoint that stands among them.
+type channelStep struct {
+	router.Channel
+	savepoint bool // named Name
+}
+
+// maxMail bounds what waits for a client that is in a transaction or does not
+// read, in bytes.
+const maxMail = 1 << 20
+
+// deliver has b, whole messages, reach the client as soon as it is between two
+// turns and in no transaction. It may be called by any goroutine, never blocks,
+// and keeps a copy of b. False: too much waits for the client already.
+func (s *session) deliver(b []byte) bool {
+	c := s.chans
+	c.mu.Lock()
+	full := len(c.mail)+len(b) > maxMail && len(c.mail) > 0
+	if !full {
+		c.mail = append(c.mail, b...)
+	}
+	c.mu.Unlock()
+	if full {
+		return false
+	}
+	c.waiting.Store(true)
+	s.wake()
+	return true
+}
+
+// mailPatience is how long a burst of notifications waits for a client that takes
+// none of them.
+const mailPatience = time.Second
+
+// deliverSlowly is deliver for a client for which too much waits: it ends one that
+// takes nothing for mailPatience.
+func (s *session) deliverSlowly(b []byte) {
+	for start := time.Now(); time.Since(start) < mailPatience; time.Sleep(time.Millisecond) {
+		if s.deliver(b) {
+			return
+		}
+	}
+	if s.evicted.CompareAndSwap(nil, fatal("54000", "too many notifications wait for this client", "Read them, and end transactions, in time.")) {
+		_ = s.raw.SetWriteDeadline(time.Unix(1, 0)) // it may be writing
+		s.wake()
+	}
+}
+
+// takeMail returns the notifications that have arrived; none while a transaction
+// is open.
+func (s *session) takeMail() []byte {
+	c := s.chans
+	if c == nil || s.cv.tx != wire.Idle || !c.waiting.Swap(false) {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b := c.mail
+	c.mail = nil
+	return b
+}
+
+// passMail writes the notifications that have arrived to a client between two
+// turns.
+func (s *session) passMail() error {
+	if s.chans == nil || s.first || !s.between() {
+		return nil // the first gear does not wait for a client: wake shifts it
+	}
+	b := s.takeMail()
+	if len(b) == 0 {
+		return nil
+	}
+	if _, err := s.net.Write(b); err != nil {
+		return errHungUp
+	}
+	return nil
+}
+
+// shares says whether a LISTEN or UNLISTEN is the database's listener's business
+// and none of the client's server connection: not where there is but one (trap
+// T16), nor for a client that listens on its own connection already.
+func (s *session) shares(plan *router.Plan) bool {
+	if plan.Names.Channel == nil || s.mode == Session || router.Pins(s.pins.Load())&router.PinListen != 0 {
+		return false
+	}
+	if st := s.pool.Stat(); st.Size+st.Overflow < 2 {
+		return false
+	}
+	// Notifications come in the listener's encoding.
+	return plan.Names.Channel.Off || s.db.listener.start(s.pool, s.params["client_encoding"]) == nil
+}
+
+// channelTag is what completes a LISTEN or UNLISTEN.
+func channelTag(c *router.Channel) string {
+	if c.Off {
+		return "UNLISTEN"
+	}
+	return "LISTEN"
+}
+
+// errAborted is the server's answer to whatever comes in a failed transaction.
+func errAborted() *Error {
+	return &Error{Code: "25P02", Message: "current transaction is aborted, commands ignored until end of transaction block"}
+}
+
+// channelQuery answers a simple query that is a LISTEN or UNLISTEN; false: the
+// server connection has to do it.
+func (s *session) channelQuery(m *message, plan *router.Plan) (bool, error) {
+	if s.cv.tx == wire.FailedTx {
+		s.leave(m)
+		return true, s.refuse(errAborted(), true)
+	}
+	s.channelStep(plan.Names.Channel)
+	if s.cv.tx == wire.Idle && !s.applyChannels() {
+		return false, nil
+	}
+	s.leave(m)
+	b := wire.AppendCommandComplete(nil, channelTag(plan.Names.Channel))
+	s.cv.expect(reply{msg: wire.Query, mode: fake, bytes: wire.AppendReadyForQuery(b, s.cv.tx)})
+	return true, nil
+}
+
+// channelPlan is the plan of a prepared LISTEN or UNLISTEN that is answered here.
+func channelPlan(plan *router.Plan) *router.Plan {
+	p := *plan
+	p.Action, p.Pins = router.Local, 0
+	p.Local = &router.LocalAnswer{Kind: router.LocalChannel, Channel: plan.Names.Channel}
+	return &p
+}
+
+func (s *session) channelStep(c *router.Channel) {
+	if s.chans == nil {
+		s.chans = &channels{on: map[string]struct{}{}}
+	}
+	s.chans.pending = append(s.chans.pending, channelStep{Channel: *c})
+}
+
+// channelsDid follows the end of a transaction, or of a part of it, by the
+// completion of a statement.
+func (s *session) channelsDid(st *router.Statement, tag string) {
+	c := s.chans
+	if c == nil || len(c.pending) == 0 {
+		return
+	}
+	last := -1
+	if st.Kind == sqltext.RollbackTo || st.Kind == sqltext.Release {
+		for i, x := range c.pending {
+			if x.savepoint && x.Name == st.Name {
+				last = i
+			}
+		}
+	}
+	switch st.Kind {
+	case sqltext.Savepoint:
+		c.pending = append(c.pending, channelStep{savepoint: true, Channel: router.Channel{Name: st.Name}})
+	case sqltext.RollbackTo:
+		c.pending = c.pending[:last+1] // a savepoint that is not among them stands before all
+	case sqltext.Release:
+		if last >= 0 {
+			c.pending = slices.DeleteFunc(c.pending, func(x channelStep) bool { return x.savepoint && x.Name == st.Name })
+		}
+	case sqltext.Commit, sqltext.Rollback:
+		if tag == "ROLLBACK" {
+			c.pending = c.pending[:0]
+			s.db.listener.unused()
+		} else {
+			s.applyChannels()
+		}
+	}
+}
+
+// channelsReady ends what the open transaction did to the client's channels when
+// it has ended.
+func (s *session) channelsReady() {
+	c := s.chans
+	if c == nil || s.cv.tx != wire.Idle || len(c.pending) == 0 {
+		return
+	}
+	if s.undone {
+		c.pending = c.pending[:0]
+		s.db.listener.unused()
+		return
+	}
+	s.applyChannels()
+}
+
+// applyChannels makes the pending steps count. A client for which no connection
+// can be had to listen on is told that its session ends: its LISTEN was answered
+// already. False says so, or, for a LISTEN that was not, that the client's own
+// connection must do it.
+func (s *session) applyChannels() bool {
+	c := s.chans
+	steps := c.pending
+	c.pending = nil
+	for _, x := range steps {
+		switch {
+		case x.savepoint:
+		case x.Off && x.Name == "":
+			s.unlistenAll()
+		case x.Off:
+			delete(c.on, x.Name)
+			s.db.listener.unsubscribe(s, x.Name)
+		default:
+			if _, on := c.on[x.Name]; on {
+				continue
+			}
+			if err := s.db.listener.subscribe(s, x.Name); err != nil {
+				if s.conn != nil || len(steps) > 1 {
+					s.evicted.CompareAndSwap(nil, &Error{
+						Code: "53300", Message: "cannot LISTEN: " + err.Error(), Fatal: true, Err: err,
+						Hint: "Raise pool.size, or LISTEN outside of transactions.",
+					})
+					s.wake()
+				}
+				return false
+			}
+			c.on[x.Name] = struct{}{}
+		}
+	}
+	return true
+}
+
+// unlistenAll ends all subscriptions.
+func (s *session) unlistenAll() {
+	if s.chans == nil {
+		return
+	}
+	for name := range s.chans.on {
+		s.db.listener.unsubscribe(s, name)
+	}
+	clear(s.chans.on)
+}
+
+// listens says whether the client listens by way of the listener.
+func (s *session) listens() bool { return s.chans != nil && len(s.chans.on) > 0 }
+
+// noteNotify remembers that the transaction may send notifications.
+func (s *session) noteNotify(plan *router.Plan) {
+	const code = router.PinUnparsed | router.PinFunction | router.PinRelation | router.PinDo | router.PinCatalog
+	s.notifies = s.notifies || plan.Names.Notifies || plan.Pins&code != 0
+}
+
+// notified waits, when a transaction that may have sent notifications has ended,
+// until they were delivered: the client's own come before its ReadyForQuery, and
+// the sender is found by its server connection, which nobody else has yet.
+func (s *session) notified() {
+	if s.notifies {
+		s.notifies = false
+		s.db.listener.barrier()
+	}
+}
+
+// showChannels has the server connection listen to what the client listens to, for
+// a statement that asks the server which channels these are. The connection is
+// reset before anybody else gets it.
+func (s *session) showChannels(plan *router.Plan) *Error {
+	if !plan.Names.Listening || !s.listens() || s.shown {
+		return nil
+	}
+	if s.cv.tx != wire.Idle || s.cv.group {
+		return &Error{
+			Code: "0A000", Message: "pg_listening_channels() cannot be answered inside a transaction",
+			Hint: "Call it outside, or through a pool in session mode.",
+		}
+	}
+	s.conn.Dirty, s.shown = true, true
+	for name := range s.chans.on {
+		if err := s.inject("LISTEN " + quoteName(name)); err != nil {
+			return &Error{Code: "08006", Message: "the server connection was lost", Fatal: true, Err: err}
+		}
+	}
+	return nil
+}
