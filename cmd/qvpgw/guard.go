@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"qvpgw/internal/auth"
 	"qvpgw/internal/config"
@@ -123,4 +125,24 @@ func certificates(cfg config.TLS) (*auth.Certificates, error) {
 		return nil, fmt.Errorf("cannot use tls.cert, tls.key and tls.client_ca: %w", err)
 	}
 	return c, nil
+}
+
+// certificatesEvery is how often the files of tls.cert, tls.key and tls.client_ca
+// are looked at.
+const certificatesEvery = 2 * time.Second
+
+// lookAtCertificates has changed certificates read again until ctx ends.
+func (p *program) lookAtCertificates(ctx context.Context) {
+	t := time.NewTicker(certificatesEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		if c := p.gateway.Guard().TLS; c != nil {
+			c.Look(p.log)
+		}
+	}
 }

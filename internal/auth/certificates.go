@@ -1,7 +1,6 @@
 package auth
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -30,9 +29,8 @@ type Certificates struct {
 	files   Files
 	current atomic.Pointer[Generation]
 
-	mu     sync.Mutex // one Reload at a time
-	seen   stamp      // the files at the last attempt
-	failed error      // of that attempt
+	mu   sync.Mutex // one Reload at a time
+	seen stamp      // the files at the last attempt
 }
 
 // Generation is one reading of the files: a login uses the same from its first
@@ -68,36 +66,25 @@ func (c *Certificates) Reload() error {
 	defer c.mu.Unlock()
 	c.seen = c.look()
 	g, err := load(c.files)
-	c.failed = err
 	if err == nil {
 		c.current.Store(g)
 	}
 	return err
 }
 
-// Watch looks at the files from time to time until ctx ends, and reads them again
-// when one of them is another.
-func (c *Certificates) Watch(ctx context.Context, every time.Duration, log *slog.Logger) {
-	t := time.NewTicker(every)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-		}
-		c.mu.Lock()
-		same := c.seen == c.look()
-		c.mu.Unlock()
-		if same {
-			continue
-		}
-		if err := c.Reload(); err != nil {
-			log.Error("cannot use the changed certificates, those before stay", "error", err)
-			continue
-		}
-		log.Info("certificates reloaded", "certificate", c.files.Cert, "valid until", c.Current().NotAfter)
+// Look reads the files again if one of them is another than at the last attempt.
+func (c *Certificates) Look(log *slog.Logger) {
+	c.mu.Lock()
+	same := c.seen == c.look()
+	c.mu.Unlock()
+	if same {
+		return
 	}
+	if err := c.Reload(); err != nil {
+		log.Error("cannot use the changed certificates, those before stay", "error", err)
+		return
+	}
+	log.Info("certificates reloaded", "certificate", c.files.Cert, "valid until", c.Current().NotAfter)
 }
 
 func (c *Certificates) look() (s stamp) {

@@ -48,9 +48,6 @@ func (s Secret) MD5() (string, bool) { return s.md5, s.md5 != "" }
 // String hides the secret.
 func (s Secret) String() string { return "Secret" }
 
-// GoString hides the secret.
-func (s Secret) GoString() string { return s.String() }
-
 // Format hides the secret from every verb.
 func (s Secret) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(s.String())) }
 

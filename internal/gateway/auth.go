@@ -20,7 +20,7 @@ var errCancelled = errors.New("canceled while waiting for a server connection")
 const maxPassword = 1024
 
 // guard says who may come in now.
-func (s *session) guard() *auth.Guard { return s.srv.live.Load().Guard }
+func (s *session) guard() *auth.Guard { return s.srv.Guard() }
 
 // authenticate lets the client in or not, by the first rule that matches it.
 func (s *session) authenticate() error {

@@ -299,21 +299,25 @@ func TestCertificatesAreReadAgainWhenTheyChange(t *testing.T) {
 		t.Fatalf("the certificate is %s", got)
 	}
 	log := &spoken{}
-	ctx, cancel := context.WithCancel(t.Context())
-	watching := make(chan struct{})
-	go func() {
-		defer close(watching)
-		certs.Watch(ctx, 5*time.Millisecond, slog.New(slog.NewTextHandler(log, nil)))
-	}()
-	defer func() { cancel(); <-watching }()
+	look := func(said string) {
+		t.Helper()
+		certs.Look(slog.New(slog.NewTextHandler(log, nil)))
+		if !strings.Contains(log.String(), said) {
+			t.Errorf("the log does not say %q:\n%s", said, log)
+		}
+	}
+	look("")
+	if text := log.String(); text != "" {
+		t.Errorf("nothing changed, and the log says %s", text)
+	}
 	second, secondKey := a.Issue(t, "second", "127.0.0.1")
 	write("cert", second) // with the first one's key: not a pair
-	log.await(t, "cannot use the changed certificates")
+	look("cannot use the changed certificates")
 	if got := shown(); got != "first" {
 		t.Errorf("after a broken change the certificate is %s", got)
 	}
 	write("key", secondKey)
-	log.await(t, "certificates reloaded")
+	look("certificates reloaded")
 	if got := shown(); got != "second" {
 		t.Errorf("after the change the certificate is %s", got)
 	}
@@ -335,14 +339,4 @@ func (l *spoken) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
-}
-
-// await waits until the log says something.
-func (l *spoken) await(t *testing.T, what string) {
-	t.Helper()
-	for limit := time.Now().Add(patience); !strings.Contains(l.String(), what); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(limit) {
-			t.Fatalf("the log does not say %q:\n%s", what, l)
-		}
-	}
 }

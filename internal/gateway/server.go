@@ -173,6 +173,9 @@ func (s *Server) startLoops() {
 	s.loops = loops
 }
 
+// Guard says who may come in now.
+func (s *Server) Guard() *auth.Guard { return s.live.Load().Guard }
+
 // Serve accepts clients on l until Shutdown or a lasting error of l.
 func (s *Server) Serve(l net.Listener) error {
 	if s.loops != nil {

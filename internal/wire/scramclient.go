@@ -51,8 +51,8 @@ func (k ScramKeys) Fit(salt []byte, iterations int) bool {
 // String hides the keys.
 func (k ScramKeys) String() string { return "ScramKeys" }
 
-// GoString hides the keys.
-func (k ScramKeys) GoString() string { return k.String() }
+// Format hides the keys from every verb.
+func (k ScramKeys) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(k.String())) }
 
 // Verifier returns what a server keeps for these keys.
 func (k ScramKeys) Verifier() Verifier {

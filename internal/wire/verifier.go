@@ -92,6 +92,9 @@ func (v Verifier) String() string {
 	return verifierPrefix + strconv.Itoa(v.iterations) + ":…"
 }
 
+// Format hides the keys from every verb.
+func (v Verifier) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(v.String())) }
+
 // Mock makes verifiers for users that do not exist, so that a stranger sees the
 // same exchange as for a wrong password, and for one name always the same salt.
 type Mock struct{ secret []byte }
