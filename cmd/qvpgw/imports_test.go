@@ -36,7 +36,7 @@ var allowed = map[string][]string{
 	"internal/rollup":  {"internal/catalog"},
 	"internal/router":  {"internal/catalog", "internal/rollup", "internal/rules", "internal/sqltext"},
 	"internal/rules":   {"internal/catalog", "internal/sqltext"},
-	"internal/schema":  {"internal/catalog", "migrations"},
+	"internal/schema":  {"internal/catalog", "internal/sqltext", "migrations"},
 	"internal/sqltext": {},
 	"internal/testsum": {"internal/figure"},
 	"internal/wire":    {},

@@ -33,6 +33,12 @@ type Snapshot struct {
 	UserFunctions map[string]bool
 	UserOperators map[string]bool
 	UserTypes     map[string]bool
+	// Names of those beyond PostgreSQL's own of which none is among the User… ones;
+	// true: not all of them are extensions' whose code is known.
+	CleanFunctions map[string]bool
+	CleanOperators map[string]bool
+	CleanTypes     map[string]bool
+
 	// Code is what the functions of a name may do to their session, by unqualified
 	// name, of all that are not known to do nothing at all; AnyCode is what any of
 	// them may do.
@@ -80,6 +86,7 @@ type Relation struct {
 	Code *Code
 
 	Nextval       bool // an INSERT may call nextval through a column default
+	WriteNextval  bool // any write of it may, through a trigger
 	RowSecurity   bool // relrowsecurity or relforcerowsecurity
 	InsertTrigger bool // any trigger, foreign keys included, fires on INSERT; TimescaleDB's and the gateway's own do not count
 	HypertableID  int32

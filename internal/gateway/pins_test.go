@@ -49,7 +49,7 @@ func TestAPinStaysWhenALaterStatementNeverRan(t *testing.T) {
 	run(t, dsn, tortureSchema)
 	g, addr := startGateway(t, dsn, gateway.Options{Pool: pool.Options{Size: 2}})
 	c := mustDial(t, addr, dsn)
-	if err := exec(c, "SELECT torture_tenant('mine')"); err != nil {
+	if err := exec(c, "SELECT pg_advisory_lock(1), torture_tenant('mine')"); err != nil {
 		t.Fatal(err)
 	}
 	for _, sql := range []string{"no statement at all", "SELECT torture_tenant('x') FROM no_such_table"} {
@@ -61,8 +61,8 @@ func TestAPinStaysWhenALaterStatementNeverRan(t *testing.T) {
 	if res := c.ExecParams(t.Context(), "no statement", nil, nil, nil, nil).Read(); res.Err == nil {
 		t.Error("a statement that is none did not fail")
 	}
-	if pins := clientPins(t, g); len(pins) != 1 || pins[0] != "function" {
-		t.Errorf("the client is pinned by %v, wanted function", pins)
+	if pins := clientPins(t, g); len(pins) != 1 || pins[0] != "advisory" {
+		t.Errorf("the client is pinned by %v, wanted advisory", pins)
 	}
 	rows, err := c.Exec(t.Context(), "SELECT current_setting('torture.tenant')").ReadAll()
 	if err != nil || string(rows[0].Rows[0][0]) != "mine" {

@@ -38,9 +38,9 @@ func (s *survey) everywhere(ddl bool) {
 		s.against(PinCatalog, "event triggers")
 	case snap == nil:
 	case ddl && snap.EventTriggers:
-		s.against(PinFunction, "a user's event trigger")
+		s.againstCode(PinFunction, "a user's event trigger", &snap.AnyCode)
 	case s.evaluates && snap.UserCasts:
-		s.against(PinFunction, "a user's cast")
+		s.againstCode(PinFunction, "a user's cast", &snap.AnyCode)
 	}
 }
 
@@ -296,7 +296,12 @@ func (s *survey) define(n *pg_query.Node, st *Statement) {
 		s.temporary(n)
 	default:
 		if !quietDDL[nodeName(n)] {
-			s.against(PinFunction, "statement "+nodeName(n))
+			// It may load a library or call one of its functions; extensions' scripts
+			// put settings back.
+			s.note(PinFunction, "statement "+nodeName(n))
+			if s.leaves |= sqltext.LeavesTemp; s.view.snap != nil {
+				s.code(&s.view.snap.AnyCode)
+			}
 		}
 	}
 }

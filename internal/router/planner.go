@@ -216,7 +216,7 @@ func (r *Router) route(m *made, c *Context, st *state, s *survey, n *pg_query.No
 	switch {
 	case p.Pins&PinCatalog != 0:
 		p.Reason = ReasonNoCatalog
-	case p.Pins != 0:
+	case p.Pins != 0, s.own && (neighbours || aggregates):
 		p.Reason = ReasonUnclean
 	case !neighbours && !aggregates, p.DDL():
 		p.Reason = ReasonPlain

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"qvpgw/internal/catalog"
+	"qvpgw/internal/sqltext"
 )
 
 // view is a snapshot with what is looked up by bare name.
@@ -35,21 +36,23 @@ type verdict uint8
 
 const (
 	clean   verdict = iota
-	unclean         // may run code that is not known
+	own             // a user's, which is clean
+	unclean         // may run code of a user
+	strange         // is not in the catalog
 	unknown         // cannot be told without a catalog
 )
 
 // function resolves a function's name. The special ones are not its concern.
 func (v *view) function(schema, name string) verdict {
-	return v.named(schema, name, builtinFunctions, func(s *catalog.Snapshot) map[string]bool { return s.UserFunctions },
-		func(s *catalog.Snapshot) bool {
-			return s.Timescale != "" && timescaleFunctions[name] || s.Vector != "" && vectorFunctions[name]
-		})
+	return v.named(schema, name, builtinFunctions, func(s *catalog.Snapshot) (map[string]bool, map[string]bool, bool) {
+		return s.UserFunctions, s.CleanFunctions, s.Timescale != "" && timescaleFunctions[name] || s.Vector != "" && vectorFunctions[name]
+	})
 }
 
 func (v *view) operator(schema, name string) verdict {
-	return v.named(schema, name, builtinOperators, func(s *catalog.Snapshot) map[string]bool { return s.UserOperators },
-		func(s *catalog.Snapshot) bool { return s.Vector != "" && vectorOperators[name] })
+	return v.named(schema, name, builtinOperators, func(s *catalog.Snapshot) (map[string]bool, map[string]bool, bool) {
+		return s.UserOperators, s.CleanOperators, s.Vector != "" && vectorOperators[name]
+	})
 }
 
 func (v *view) typeName(schema, name string) verdict {
@@ -59,32 +62,39 @@ func (v *view) typeName(schema, name string) verdict {
 			return clean
 		}
 	}
-	return v.named(schema, name, builtinTypes, func(s *catalog.Snapshot) map[string]bool { return s.UserTypes },
-		func(s *catalog.Snapshot) bool { return s.Vector != "" && vectorTypes[name] })
+	return v.named(schema, name, builtinTypes, func(s *catalog.Snapshot) (map[string]bool, map[string]bool, bool) {
+		return s.UserTypes, s.CleanTypes, s.Vector != "" && vectorTypes[name]
+	})
 }
 
-// named resolves a name that is built in, a user's, or a known extension's.
-func (v *view) named(schema, name string, builtin map[string]bool, users func(*catalog.Snapshot) map[string]bool, extension func(*catalog.Snapshot) bool) verdict {
+// named resolves a name that is built in, a user's, or a known extension's. beyond
+// gives the catalog's unclean and clean names, and whether it is an extension's.
+func (v *view) named(schema, name string, builtin map[string]bool, beyond func(*catalog.Snapshot) (users, others map[string]bool, extension bool)) verdict {
 	switch schema {
 	case "pg_catalog":
-		return cleanIf(builtin[name])
+		return knownIf(builtin[name])
 	case "information_schema":
 		return clean
 	}
 	if v.snap == nil {
 		return unknown
 	}
-	if users(v.snap)[name] {
+	users, others, extension := beyond(v.snap)
+	if users[name] {
 		return unclean
 	}
-	return cleanIf(schema == "" && builtin[name] || extension(v.snap))
+	user, known := others[name]
+	if user {
+		return own
+	}
+	return knownIf(known || schema == "" && builtin[name] || extension)
 }
 
-func cleanIf(ok bool) verdict {
+func knownIf(ok bool) verdict {
 	if ok {
 		return clean
 	}
-	return unclean
+	return strange
 }
 
 // relations resolves a relation's name under a context. system: it is
@@ -127,8 +137,14 @@ func (v *view) code(name string) *catalog.Code {
 	if v.snap == nil {
 		return nil
 	}
-	return v.snap.Code[name]
+	if c := v.snap.Code[name]; c != nil || !v.snap.UserFunctions[name] {
+		return c
+	}
+	return &anything
 }
+
+// anything is code of which nothing is known.
+var anything = catalog.Code{State: uint16(sqltext.LeavesAnything), Nextval: true}
 
 // hypertable returns the hypertable that a relation is, nil when it is none.
 func (v *view) hypertable(r *catalog.Relation) *catalog.Hypertable {

@@ -95,15 +95,15 @@ func (s *survey) block(n *pg_query.DoStmt) {
 	}
 	body := sqltext.ScanBody(source)
 	s.againstCode(PinDo, "DO", &catalog.Code{State: uint16(body.State), Settings: body.Settings})
-	if body.Wide || s.view.comparison || s.view.snap.UserCasts || len(s.view.snap.UserTypes) > 0 {
+	if body.Wide || s.view.comparison || s.view.snap.UserCasts {
 		s.code(&s.view.snap.AnyCode)
 	}
 	for w := range body.Words {
-		switch c := s.view.code(w); {
-		case c != nil:
+		if s.view.snap.UserOperators[w] || s.view.snap.UserTypes[w] {
+			s.code(&s.view.snap.AnyCode)
+		}
+		if c := s.view.code(w); c != nil {
 			s.code(c)
-		case s.view.snap.UserFunctions[w]:
-			s.leaves |= sqltext.LeavesAnything
 		}
 		for _, r := range s.view.byName[w] {
 			if !r.Clean {

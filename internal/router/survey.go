@@ -37,6 +37,7 @@ type survey struct {
 	setting   *Setting            // by set_config, for the transaction
 	bare      bool                // each call in the target list runs exactly once
 
+	own      bool          // uses something of a user's, if clean: its name may be a built-in one's too
 	leaves   sqltext.State // beyond what is followed otherwise
 	settings []string
 	ends     sqltext.State
@@ -244,7 +245,7 @@ func (s *survey) target(r *pg_query.RangeVar, inserts bool) *catalog.Relation {
 	}
 	var last *catalog.Relation
 	for _, rel := range found {
-		s.nextval = s.nextval || inserts && (rel.Nextval || rel.Kind == 'v')
+		s.nextval = s.nextval || rel.WriteNextval || inserts && (rel.Nextval || rel.Kind == 'v')
 		last = rel
 	}
 	return last
@@ -330,10 +331,12 @@ func (s *survey) call(n *pg_query.FuncCall) {
 	if s.special(schema, name, n) {
 		return
 	}
-	switch v := s.view.function(schema, name); {
+	v := s.view.function(schema, name)
+	s.own = s.own || v == own
+	switch {
 	case v == unclean && s.view.code(name) != nil:
 		s.againstCode(PinFunction, "function "+dotted(schema, name), s.view.code(name))
-	case v == clean && s.view.code(name) != nil && schema != "pg_catalog":
+	case (v == clean || v == own) && s.view.code(name) != nil && schema != "pg_catalog":
 		c := s.view.code(name)
 		s.nextval, s.changes = s.nextval || c.Nextval, s.changes || c.DDL
 	default:
@@ -345,7 +348,11 @@ func (s *survey) call(n *pg_query.FuncCall) {
 func (s *survey) special(schema, name string, n *pg_query.FuncCall) bool {
 	if timescaleDDL[name] {
 		s.changes = true
-		s.against(PinFunction, "function "+name)
+		if s.view.snap == nil {
+			s.against(PinFunction, "function "+name)
+		} else {
+			s.againstCode(PinFunction, "function "+name, &s.view.snap.AnyCode)
+		}
 		return true
 	}
 	pin, ok := special[name]
@@ -397,7 +404,7 @@ func (s *survey) indirection(steps []*pg_query.Node) {
 		case isSpecial, timescaleDDL[name]:
 			s.against(PinFunction, "function "+name)
 		case s.view.snap != nil && s.view.snap.UserFunctions[name]:
-			s.against(PinFunction, "function "+name+", or a column of that name")
+			s.againstCode(PinFunction, "function "+name+", or a column of that name", s.view.code(name))
 		}
 	}
 }
@@ -435,7 +442,7 @@ func (s *survey) compareIf(is bool) {
 	case s.view.snap == nil:
 		s.against(PinCatalog, "a comparison")
 	case s.view.comparison:
-		s.against(PinFunction, "a comparison that a user's operator may answer")
+		s.againstCode(PinFunction, "a comparison that a user's operator may answer", &s.view.snap.AnyCode)
 	}
 }
 
@@ -462,7 +469,11 @@ func (s *survey) sample(method []*pg_query.Node) {
 // doubtful turns a verdict on a name into a pin.
 func (s *survey) doubtful(v verdict, what string) {
 	switch v {
+	case own:
+		s.own = true
 	case unclean:
+		s.againstCode(PinFunction, what, &s.view.snap.AnyCode)
+	case strange:
 		s.against(PinFunction, what)
 	case unknown:
 		s.against(PinCatalog, what)

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"qvpgw/internal/catalog"
+	"qvpgw/internal/sqltext"
 )
 
 // node is one relation while its cleanliness is worked out.
@@ -12,6 +13,9 @@ type node struct {
 	read     []string // what reading it may run
 	write    []string // what writing it may run
 	needs    []edge
+	code     catalog.Code // what that may do
+	any      bool         // it is any code of the database
+	numbers  bool         // a trigger of it may call nextval
 }
 
 // taint notes what is against a relation: mode "w" for writing, "rw" for both.
@@ -32,6 +36,27 @@ type edge struct {
 type graph struct {
 	snapshot *catalog.Snapshot
 	byOID    map[catalog.OID]*node
+
+	functions *functions
+}
+
+// hidden stands in codeSQL for code whose text is in no function.
+const hidden = 1
+
+// does notes what the function of an oid does that stands against the relation.
+func (g *graph) does(v *node, oid catalog.OID) {
+	var c *catalog.Code
+	if g.functions != nil {
+		c = g.functions.of(oid)
+	}
+	switch {
+	case oid == hidden:
+		adds(&v.code, &catalog.Code{State: uint16(sqltext.LeavesAnything)})
+	case c != nil:
+		adds(&v.code, c)
+	default:
+		v.any = true
+	}
 }
 
 // code reads codeSQL's rows.
@@ -41,6 +66,18 @@ func (g *graph) code(rows [][]string) error {
 	for _, row := range rows {
 		a, b, what := g.byOID[n.oid(row[1])], g.byOID[n.oid(row[2])], row[3]
 		switch row[0] {
+		case "known-function":
+			s.CleanFunctions[what] = row[2] == "1"
+		case "known-operator":
+			s.CleanOperators[what] = row[2] == "1"
+		case "known-type":
+			s.CleanTypes[what] = row[2] == "1"
+		case "tainted":
+			g.functions.taint(n.oid(row[2]))
+		case "nextval":
+			if a != nil {
+				a.numbers = true
+			}
 		case "function":
 			s.UserFunctions[what] = true
 		case "operator":
@@ -56,6 +93,7 @@ func (g *graph) code(rows [][]string) error {
 		case "taint-w", "taint-rw":
 			if a != nil {
 				a.taint(row[0][len("taint-"):], what+" of "+a.relation.Name.Name)
+				g.does(a, n.oid(row[2]))
 			}
 		case "reads":
 			switch {
@@ -64,6 +102,7 @@ func (g *graph) code(rows [][]string) error {
 			case a != nil:
 				// A chunk, or a relation made since the relations were read.
 				a.taint("rw", a.relation.Name.Name+" reads a relation that is not followed")
+				a.any = true
 			}
 		case "holds", "cascades":
 			// Indexes hold indexes; they are no nodes.
@@ -97,13 +136,20 @@ func (g *graph) settle() {
 		r.ReadClean = len(v.read) == 0
 		if all := slices.Concat(v.read, v.write); len(all) > 0 {
 			r.Unclean = slices.Min(all)
+			if !v.any {
+				r.Code = &v.code
+			}
 		}
+		r.WriteNextval = v.numbers
 	}
 }
 
 // carry takes over what e's end does, and says whether that was news.
 func (v *node) carry(e edge) bool {
-	moved := false
+	moved := adds(&v.code, &e.to.code)
+	if e.to.any && !v.any || e.to.numbers && !v.numbers {
+		v.any, v.numbers, moved = v.any || e.to.any, v.numbers || e.to.numbers, true
+	}
 	if len(e.to.write) > 0 && len(v.write) == 0 {
 		v.write, moved = e.to.write[:1], true
 	}

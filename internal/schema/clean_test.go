@@ -1,10 +1,12 @@
 package schema
 
 import (
+	"slices"
 	"testing"
 
 	"qvpgw/internal/catalog"
 	"qvpgw/internal/pgtest"
+	"qvpgw/internal/sqltext"
 )
 
 // What a user's function may be: each is in the schema that the cases below run
@@ -12,8 +14,13 @@ import (
 const userCode = `
 CREATE FUNCTION spy() RETURNS text LANGUAGE plpgsql AS $$ BEGIN PERFORM set_config('app.user', 'x', false); RETURN 'x'; END $$;
 CREATE FUNCTION spy_trigger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM set_config('app.user', 'x', false); RETURN NEW; END $$;
-CREATE FUNCTION twice(i int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT i * 2';
-CREATE FUNCTION same(a int, b int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT a = b';
+CREATE FUNCTION twice(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM set_config('app.twice', i::text, false); RETURN i * 2; END $$;
+CREATE FUNCTION thrice(i int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT i * 3';
+CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.i := thrice(NEW.i); RETURN NEW; END $$;
+CREATE TABLE journal (id serial, at timestamptz DEFAULT now(), what text);
+CREATE FUNCTION journal() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO journal (what) VALUES (TG_TABLE_NAME); RETURN NEW; END $$;
+CREATE FUNCTION hide() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'INSERT INTO ' || TG_ARGV[0] || ' VALUES (1)'; RETURN NEW; END $$;
+CREATE FUNCTION same(a int, b int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT twice(a) = b';
 CREATE OPERATOR === (LEFTARG = int, RIGHTARG = int, FUNCTION = same);
 CREATE OPERATOR =~= (LEFTARG = int, RIGHTARG = int, FUNCTION = int4eq);
 CREATE DOMAIN spied AS int CHECK (twice(VALUE) > 0);
@@ -54,6 +61,13 @@ func TestARelationIsCleanOnlyWhenNothingOfAUserRunsWithIt(t *testing.T) {
 		{"own_trigger", `CREATE SCHEMA qvpgw; CREATE FUNCTION qvpgw.log() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
 			CREATE TABLE own_trigger (i int); CREATE TRIGGER z AFTER INSERT ON own_trigger EXECUTE FUNCTION qvpgw.log()`, clean},
 
+		{"touched", "CREATE TABLE touched (i int); CREATE TRIGGER z BEFORE INSERT ON touched FOR EACH ROW EXECUTE FUNCTION touch()", clean},
+		{"journaled", "CREATE TABLE journaled (i int CHECK (thrice(i) > 0)); CREATE TRIGGER z BEFORE INSERT ON journaled FOR EACH ROW EXECUTE FUNCTION journal()", clean},
+		{"thrice_view", "CREATE VIEW thrice_view AS SELECT thrice(i) AS j FROM base", clean},
+		{"secured", "CREATE TABLE secured (i int); CREATE POLICY p ON secured USING (i > 0 AND current_setting('app.tenant', true) = current_user); ALTER TABLE secured ENABLE ROW LEVEL SECURITY", clean},
+		{"secured_view", "CREATE VIEW secured_view AS SELECT * FROM secured", clean},
+
+		{"hidden", "CREATE TABLE hidden (i int); CREATE TRIGGER z BEFORE INSERT ON hidden FOR EACH ROW EXECUTE FUNCTION hide('x')", readOnly},
 		{"triggered", "CREATE TABLE triggered (i int); CREATE TRIGGER audit BEFORE INSERT ON triggered FOR EACH ROW EXECUTE FUNCTION spy_trigger()", readOnly},
 		{"when_user", "CREATE TABLE when_user (i int); CREATE TRIGGER z BEFORE UPDATE ON when_user FOR EACH ROW WHEN (twice(NEW.i) > 2) EXECUTE FUNCTION suppress_redundant_updates_trigger()", readOnly},
 		{"when_setting", "CREATE TABLE when_setting (i int); CREATE TRIGGER z BEFORE UPDATE ON when_setting FOR EACH ROW WHEN (set_config('a.b', 'c', false) = 'c') EXECUTE FUNCTION suppress_redundant_updates_trigger()", readOnly},
@@ -80,8 +94,9 @@ func TestARelationIsCleanOnlyWhenNothingOfAUserRunsWithIt(t *testing.T) {
 		{"operator_view", "CREATE VIEW operator_view AS SELECT i === 3 AS e FROM base", unclean},
 		{"type_view", "CREATE VIEW type_view AS SELECT i::spied AS e FROM base", unclean},
 		{"user_materialized", "CREATE MATERIALIZED VIEW user_materialized AS SELECT twice(i) AS j FROM base", unclean},
-		{"secured", "CREATE TABLE secured (i int); CREATE POLICY p ON secured USING (i > 0); ALTER TABLE secured ENABLE ROW LEVEL SECURITY", unclean},
-		{"secured_view", "CREATE VIEW secured_view AS SELECT * FROM secured", unclean},
+		{"guarded", "CREATE TABLE guarded (i int); CREATE POLICY p ON guarded USING (twice(i) > 0); ALTER TABLE guarded ENABLE ROW LEVEL SECURITY", unclean},
+		{"guarded_deep", "CREATE TABLE guarded_deep (i int); CREATE POLICY p ON guarded_deep USING (i IN (SELECT i FROM guarded)); ALTER TABLE guarded_deep ENABLE ROW LEVEL SECURITY", unclean},
+		{"guarded_view", "CREATE VIEW guarded_view AS SELECT * FROM guarded", unclean},
 		{"domained", "CREATE TABLE domained (d spied)", unclean},
 		{"domain_array", "CREATE TABLE domain_array (d spied[])", unclean},
 		{"composite", "CREATE TABLE composite (d spied_pair)", unclean},
@@ -113,14 +128,14 @@ func TestARelationIsCleanOnlyWhenNothingOfAUserRunsWithIt(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{
-		"triggered": "trigger audit of triggered", "secured": "row security on secured",
+		"triggered": "trigger audit of triggered", "guarded": "policy p of guarded",
 		"defaulted": "default of column s of defaulted", "partition_trigger": "trigger z of pt_1",
 	} {
 		if got := s.Relations[catalog.Name{Schema: "public", Name: name}].Unclean; got != want {
 			t.Errorf("against %s stands %q, not %q", name, got, want)
 		}
 	}
-	for name, want := range map[string]bool{"spy": true, "twice": true, "log": false, "time_bucket": false, "timescaledb_pre_restore": true, "now": false} {
+	for name, want := range map[string]bool{"spy": true, "twice": true, "thrice": false, "touch": false, "journal": false, "hide": true, "log": false, "time_bucket": false, "timescaledb_pre_restore": true, "now": false} {
 		if s.UserFunctions[name] != want {
 			t.Errorf("function %s: %t", name, s.UserFunctions[name])
 		}
@@ -134,6 +149,22 @@ func TestARelationIsCleanOnlyWhenNothingOfAUserRunsWithIt(t *testing.T) {
 		if s.UserTypes[name] != want {
 			t.Errorf("type %s: %t", name, s.UserTypes[name])
 		}
+	}
+	for name, want := range map[string]bool{"hidden": true, "setting_view": true} {
+		r := s.Relations[catalog.Name{Schema: "public", Name: name}]
+		got := r.Code == nil && s.AnyCode.State&uint16(sqltext.LeavesAnything) != 0 || r.Code != nil && r.Code.State&uint16(sqltext.LeavesAnything) != 0
+		if want != got {
+			t.Errorf("%s: what it does cannot be told: %t (%+v)", name, got, r.Code)
+		}
+	}
+	if r := s.Relations[catalog.Name{Schema: "public", Name: "triggered"}]; r.Code == nil || !slices.Equal(r.Code.Settings, []string{"app.user"}) {
+		t.Errorf("the trigger of triggered sets %+v", r.Code)
+	}
+	if r := s.Relations[catalog.Name{Schema: "public", Name: "journaled"}]; !r.WriteNextval {
+		t.Error("writing to journaled calls no nextval")
+	}
+	if c := s.Code["twice"]; c == nil || !slices.Equal(c.Settings, []string{"app.twice"}) || c.State != uint16(sqltext.LeavesSettings) {
+		t.Errorf("twice does %+v", c)
 	}
 	if s.UserCasts || s.EventTriggers || s.LoginTriggers {
 		t.Errorf("casts %t, event triggers %t, login triggers %t", s.UserCasts, s.EventTriggers, s.LoginTriggers)
@@ -152,17 +183,17 @@ func TestCastsClassesAndEventTriggersAreSeen(t *testing.T) {
 		seen      func(*catalog.Snapshot) bool
 	}{
 		{
-			"a cast", "CREATE TYPE celsius AS (v float); CREATE FUNCTION f(celsius) RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE CAST (celsius AS int) WITH FUNCTION f(celsius) AS IMPLICIT",
+			"a cast", "CREATE TYPE celsius AS (v float); CREATE FUNCTION f(celsius) RETURNS int LANGUAGE sql AS 'SELECT 1 FROM setseed(0)'; CREATE CAST (celsius AS int) WITH FUNCTION f(celsius) AS IMPLICIT",
 			func(s *catalog.Snapshot) bool { return s.UserCasts },
 		},
 		{
-			"a default operator class", `CREATE FUNCTION f(point, point) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 0'; CREATE FUNCTION lt(point, point) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT false';
+			"a default operator class", `CREATE FUNCTION f(point, point) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 0 FROM setseed(0)'; CREATE FUNCTION lt(point, point) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT false';
 			CREATE OPERATOR < (LEFTARG = point, RIGHTARG = point, FUNCTION = lt);
 			CREATE OPERATOR CLASS points DEFAULT FOR TYPE point USING btree AS OPERATOR 1 <, FUNCTION 1 f(point, point)`,
 			func(s *catalog.Snapshot) bool { return s.UserCasts },
 		},
 		{
-			"an event trigger", "CREATE FUNCTION f() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'; CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION f()",
+			"an event trigger", "CREATE FUNCTION f() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN PERFORM setseed(0); END'; CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION f()",
 			func(s *catalog.Snapshot) bool { return s.EventTriggers && !s.LoginTriggers },
 		},
 		{

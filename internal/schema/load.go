@@ -25,7 +25,8 @@ func Load(ctx context.Context, q Query) (*catalog.Snapshot, error) {
 	return new(Loader).Load(ctx, q)
 }
 
-// Load reads a whole Snapshot: five queries without TimescaleDB, seven with it.
+// Load reads a whole Snapshot: six queries without TimescaleDB, eight with it, and
+// one more for each round of what functions reach.
 // They are read one after the other, so a snapshot taken while DDL runs may be
 // torn; the next Load then has another Fingerprint.
 func (l *Loader) Load(ctx context.Context, q Query) (*catalog.Snapshot, error) {
@@ -33,32 +34,62 @@ func (l *Loader) Load(ctx context.Context, q Query) (*catalog.Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := graph{snapshot: s, byOID: map[catalog.OID]*node{}}
+	var parts [][][]string
 	for _, part := range []struct {
 		what  string
 		sql   string
 		width int
-		add   func([][]string) error
 	}{
-		{"relations", l.layout.relationsSQL(), 6, g.relations},
-		{"columns", l.layout.columnsSQL(), 8, g.columns},
-		{"hypertables", hypertablesSQL, 6, g.hypertables},
-		{"continuous aggregates", aggregatesSQL, 14, g.aggregates},
-		{"functions, triggers and views", l.layout.codeSQL(), 4, g.code},
+		{"relations", l.layout.relationsSQL(), 6},
+		{"columns", l.layout.columnsSQL(), 8},
+		{"hypertables", hypertablesSQL, 6},
+		{"continuous aggregates", aggregatesSQL, 14},
+		{"functions", functionsSQL, 7},
 	} {
-		if part.sql == hypertablesSQL && !l.layout.present || part.sql == aggregatesSQL && !(l.layout.present && s.Community) {
-			continue
+		var rows [][]string
+		absent := part.sql == hypertablesSQL && !l.layout.present || part.sql == aggregatesSQL && !(l.layout.present && s.Community)
+		if !absent {
+			if rows, err = read(ctx, q, part.what, part.sql, part.width); err != nil {
+				return nil, err
+			}
 		}
-		rows, err := read(ctx, q, part.what, part.sql, part.width)
+		sum.add(part.what, rows)
+		parts = append(parts, rows)
+	}
+	fs, err := newFunctions(parts[4])
+	if err != nil {
+		return nil, fmt.Errorf("cannot understand the catalog's functions: %w", err)
+	}
+	// Which functions are clean depends on the relations that they touch, and those
+	// on the functions of their triggers and the like: all are taken for clean until
+	// something is found against them.
+	for first := true; ; first = false {
+		made := bare(*s)
+		g := graph{snapshot: made, byOID: map[catalog.OID]*node{}, functions: fs}
+		if first {
+			fs.settle(&g)
+		}
+		const what = "triggers and views"
+		code, err := read(ctx, q, what, l.layout.codeSQL(fs), 4)
 		if err != nil {
 			return nil, err
 		}
-		if err := part.add(rows); err != nil {
-			return nil, fmt.Errorf("cannot understand the catalog's %s: %w", part.what, err)
+		for _, step := range []struct {
+			add  func([][]string) error
+			rows [][]string
+		}{{g.relations, parts[0]}, {g.columns, parts[1]}, {g.hypertables, parts[2]}, {g.aggregates, parts[3]}, {g.code, code}} {
+			if err := step.add(step.rows); err != nil {
+				return nil, fmt.Errorf("cannot understand the catalog: %w", err)
+			}
 		}
-		sum.add(part.what, rows)
+		g.settle()
+		if !fs.settle(&g) {
+			sum.add(what, code)
+			fs.publish(made)
+			s = made
+			break
+		}
 	}
-	g.settle()
 	s.Fingerprint = sum.String()
 	return l.LoadVolatile(ctx, q, s)
 }
@@ -77,18 +108,13 @@ func (l *Loader) facts(ctx context.Context, q Query) (*catalog.Snapshot, checksu
 	if err != nil {
 		return nil, 0, fmt.Errorf("cannot read the server's version: %w", err)
 	}
-	s := &catalog.Snapshot{
+	s := bare(catalog.Snapshot{
 		ServerVersion: server,
 		Timescale:     row[1],
 		Vector:        row[2],
 		Community:     row[1] != "" && row[3] == "timescale",
 		InRecovery:    row[4] == "t",
-		Relations:     map[catalog.Name]*catalog.Relation{},
-		UserFunctions: map[string]bool{},
-		UserOperators: map[string]bool{},
-		UserTypes:     map[string]bool{},
-		Hypertables:   map[int32]*catalog.Hypertable{},
-	}
+	})
 	columns := strings.Fields(row[5])
 	l.layout = layout{
 		present:   row[1] != "" && len(columns) > 0 && !parseVersion(row[1]).less(oldest),
@@ -105,6 +131,17 @@ func (l *Loader) facts(ctx context.Context, q Query) (*catalog.Snapshot, checksu
 	row[4] = "" // recovery is volatile
 	sum.add("versions", rows)
 	return s, sum, nil
+}
+
+// bare returns a snapshot of which no more than s's plain facts are known.
+func bare(s catalog.Snapshot) *catalog.Snapshot {
+	return &catalog.Snapshot{
+		ServerVersion: s.ServerVersion, Timescale: s.Timescale, Vector: s.Vector, Community: s.Community, InRecovery: s.InRecovery,
+		Relations:     map[catalog.Name]*catalog.Relation{},
+		UserFunctions: map[string]bool{}, UserOperators: map[string]bool{}, UserTypes: map[string]bool{},
+		CleanFunctions: map[string]bool{}, CleanOperators: map[string]bool{}, CleanTypes: map[string]bool{},
+		Hypertables: map[int32]*catalog.Hypertable{},
+	}
 }
 
 // checksum is a sum over rows in any order.
@@ -139,11 +176,9 @@ func (g *graph) relations(rows [][]string) error {
 		g.snapshot.Relations[r.Name] = r
 		v := &node{relation: r}
 		g.byOID[r.OID] = v
-		if r.RowSecurity {
-			v.taint("rw", "row security on "+r.Name.Name)
-		}
 		if r.Kind == 'f' {
 			v.taint("rw", r.Name.Name+" is a foreign table")
+			v.any = true
 		}
 	}
 	return n.err
@@ -177,7 +212,9 @@ func (g *graph) hypertables(rows [][]string) error {
 		if r := g.snapshot.Relations[h.Name]; r != nil {
 			r.HypertableID = h.ID
 			if row[5] != "" {
-				g.byOID[r.OID].taint("rw", "partitioning function "+row[5]+" of "+r.Name.Name)
+				v := g.byOID[r.OID]
+				v.taint("rw", "partitioning function "+row[5]+" of "+r.Name.Name)
+				v.any = true
 			}
 		}
 	}

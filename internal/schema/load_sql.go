@@ -38,7 +38,10 @@ SELECT current_setting('server_version_num'),
 
 // knownExtensions are those whose functions are known to leave no state in a
 // session and to run no code of users, but for unsafeExtension.
-const knownExtensions = `'timescaledb', 'timescaledb_toolkit', 'vector', 'vectorscale', 'plpgsql', 'pgcrypto', 'uuid-ossp', 'citext', 'hstore', 'pg_stat_statements'`
+const knownExtensions = `'timescaledb', 'timescaledb_toolkit', 'vector', 'vectorscale', 'plpgsql', 'pgcrypto', 'uuid-ossp', 'citext', 'hstore', 'pg_stat_statements',
+  'pg_trgm', 'btree_gist', 'btree_gin', 'intarray', 'ltree', 'cube', 'earthdistance', 'fuzzystrmatch', 'unaccent', 'isn', 'seg', 'lo', 'bloom',
+  'tcn', 'tsm_system_rows', 'tsm_system_time', 'dict_int', 'dict_xsyn', 'pg_buffercache', 'pg_freespacemap', 'pg_visibility', 'pgrowlocks',
+  'pgstattuple', 'pg_prewarm', 'sslinfo', 'amcheck', 'pageinspect', 'postgis'`
 
 // unsafeExtension are functions of known extensions that set settings of the
 // session.
@@ -187,12 +190,12 @@ bad (classid, objid, objsubid) AS MATERIALIZED (
 // codeSQL: kind, a, b, text. The kinds are in the constants of clean.go. What a
 // thing runs is found in two ways: pg_depend for users' objects, and the node
 // trees' funcids for the built-in functions that pg_depend does not record.
-func (l layout) codeSQL() string {
+func (l layout) codeSQL(fs *functions) string {
 	bad := badCTE
 	if l.knownOnly {
 		bad = knownOnly
 	}
-	return strings.NewReplacer("{chunks}", l.chunksCTE(), "{owned}", ownedCTE, "{bad}", bad).Replace(codeTemplate)
+	return strings.NewReplacer("{chunks}", l.chunksCTE(), "{owned}", ownedCTE, "{bad}", bad, "{clean}", fs.clean(), "{numbering}", fs.numbering()).Replace(codeTemplate)
 }
 
 const codeTemplate = `
@@ -205,7 +208,8 @@ code (oid, proname, native) AS MATERIALIZED (
   WHERE (NOT p.known OR p.proname IN (` + unsafeExtension + `))
     AND NOT (p.owned AND p.provolatile = 'i' AND p.prolang IN (12, 13))
     AND NOT (p.prolang = 12 AND p.prosrc ~ '^(multi)?range_constructor[0-3]$')
-    AND (p.pronamespace, p.proowner) NOT IN (SELECT oid, nspowner FROM pg_namespace WHERE nspname = 'qvpgw')),
+    AND (p.pronamespace, p.proowner) NOT IN (SELECT oid, nspowner FROM pg_namespace WHERE nspname = 'qvpgw')
+    AND p.oid <> ALL ({clean})),
 state (oid) AS MATERIALIZED (
   SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.oid < 16384 AND (` + stateful + `)),
 pattern (defaults, all_) AS MATERIALIZED (
@@ -216,40 +220,45 @@ pattern (defaults, all_) AS MATERIALIZED (
   WHERE c.relkind IN ('v', 'm') AND c.oid >= 16384
     AND c.oid NOT IN (SELECT objid FROM owned WHERE classid = 'pg_class'::regclass AND known)
     AND c.relnamespace <> coalesce((SELECT oid FROM pg_namespace WHERE nspname = '_timescaledb_internal'), 0)),
-taint (relid, mode, what) AS (
-  SELECT t.tgrelid, 'w', 'trigger ' || t.tgname FROM pg_trigger t
+taint (relid, mode, what, code) AS (
+  SELECT t.tgrelid, 'w', 'trigger ' || t.tgname, CASE WHEN t.tgqual IS NULL THEN t.tgfoid ELSE 1 END FROM pg_trigger t
   WHERE t.tgenabled <> 'D'
     AND (t.oid IN (SELECT objid FROM bad WHERE classid = 'pg_trigger'::regclass)
          OR t.tgqual IS NOT NULL AND t.tgqual::text ~ (SELECT all_ FROM pattern))
   UNION ALL
-  SELECT r.ev_class, 'w', 'rule ' || r.rulename FROM pg_rewrite r WHERE r.rulename <> '_RETURN' AND r.ev_enabled <> 'D'
+  SELECT r.ev_class, 'w', 'rule ' || r.rulename, CASE WHEN r.ev_action::text ~ (SELECT all_ FROM pattern) THEN 1 ELSE 0 END FROM pg_rewrite r WHERE r.rulename <> '_RETURN' AND r.ev_enabled <> 'D'
   UNION ALL
-  SELECT v.oid, 'rw', 'its definition' FROM views v
+  SELECT v.oid, 'rw', 'its definition', CASE WHEN v.action::text ~ (SELECT all_ FROM pattern) THEN 1 ELSE 0 END FROM views v
   WHERE v.rule IN (SELECT objid FROM bad WHERE classid = 'pg_rewrite'::regclass)
      OR v.action::text ~ (SELECT all_ FROM pattern)
   UNION ALL
-  SELECT f.adrelid, 'w', 'default of column ' || a.attname
+  SELECT l.polrelid, 'rw', 'policy ' || l.polname, CASE WHEN concat(l.polqual, l.polwithcheck) ~ (SELECT all_ FROM pattern) THEN 1 ELSE 0 END
+  FROM pg_policy l
+  WHERE l.oid IN (SELECT objid FROM bad WHERE classid = 'pg_policy'::regclass)
+     OR concat(l.polqual, l.polwithcheck) ~ (SELECT all_ FROM pattern)
+  UNION ALL
+  SELECT f.adrelid, 'w', 'default of column ' || a.attname, CASE WHEN f.adbin::text ~ (SELECT defaults FROM pattern) THEN 1 ELSE 0 END
   FROM pg_attrdef f JOIN pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum
   WHERE f.adbin::text ~ (SELECT defaults FROM pattern)
      OR f.oid IN (SELECT objid FROM bad WHERE classid = 'pg_attrdef'::regclass)
   UNION ALL
-  SELECT c.conrelid, 'w', 'constraint ' || c.conname FROM pg_constraint c
+  SELECT c.conrelid, 'w', 'constraint ' || c.conname, CASE WHEN c.conbin::text ~ (SELECT all_ FROM pattern) THEN 1 ELSE 0 END FROM pg_constraint c
   WHERE c.conrelid >= 16384
     AND (c.contype = 'c' AND c.conbin::text ~ (SELECT all_ FROM pattern)
          OR c.oid IN (SELECT objid FROM bad WHERE classid = 'pg_constraint'::regclass))
   UNION ALL
-  SELECT i.indrelid, 'rw', 'index ' || c.relname
+  SELECT i.indrelid, 'rw', 'index ' || c.relname, 0
   FROM bad b JOIN pg_index i ON i.indexrelid = b.objid JOIN pg_class c ON c.oid = b.objid
   WHERE b.classid = 'pg_class'::regclass
   UNION ALL
-  SELECT b.objid, 'rw', coalesce('column ' || a.attname, 'partition key')
+  SELECT b.objid, 'rw', coalesce('column ' || a.attname, 'partition key'), 0
   FROM bad b LEFT JOIN pg_attribute a ON a.attrelid = b.objid AND a.attnum = b.objsubid AND b.objsubid > 0
   WHERE b.classid = 'pg_class'::regclass
   UNION ALL
-  SELECT c.oid, 'rw', 'access method ' || m.amname
+  SELECT c.oid, 'rw', 'access method ' || m.amname, 1
   FROM pg_class c JOIN pg_am m ON m.oid = c.relam JOIN code k ON k.oid = m.amhandler),
-placed (relid, mode, what) AS (
-  SELECT DISTINCT coalesce((SELECT i.inhparent FROM pg_inherits i JOIN chunks k ON k.oid = i.inhrelid WHERE i.inhrelid = t.relid LIMIT 1), t.relid), t.mode, t.what
+placed (relid, mode, what, code) AS (
+  SELECT DISTINCT coalesce((SELECT i.inhparent FROM pg_inherits i JOIN chunks k ON k.oid = i.inhrelid WHERE i.inhrelid = t.relid LIMIT 1), t.relid), t.mode, t.what, t.code
   FROM taint t)
 SELECT 'function' AS kind, 0::oid AS a, 0::oid AS b, proname::text AS what FROM (SELECT DISTINCT proname FROM code) f
 UNION ALL
@@ -261,9 +270,28 @@ SELECT 'cast', 0, 0, '' WHERE EXISTS (SELECT FROM pg_cast c JOIN code k ON k.oid
                            OR EXISTS (SELECT FROM badclass c WHERE c.opcdefault AND NOT c.native)
 UNION ALL
 SELECT CASE evtevent WHEN 'login' THEN 'login' ELSE 'event' END, 0, 0, evtname
-FROM pg_event_trigger e JOIN code k ON k.oid = e.evtfoid WHERE e.evtenabled <> 'D'
+FROM pg_event_trigger e WHERE e.evtenabled <> 'D' AND (e.evtevent = 'login' OR e.evtfoid IN (SELECT oid FROM code))
 UNION ALL
-SELECT 'taint-' || mode, relid, 0, what FROM placed
+SELECT 'taint-' || mode, relid, code, what FROM placed
+UNION ALL
+SELECT 'known-function', 0, bool_or(oid NOT IN (SELECT objid FROM owned WHERE classid = 'pg_proc'::regclass AND known))::int, proname FROM pg_proc WHERE oid >= 16384 GROUP BY proname HAVING NOT bool_or(oid IN (SELECT oid FROM code))
+UNION ALL
+SELECT 'known-operator', 0, bool_or(oid NOT IN (SELECT objid FROM owned WHERE classid = 'pg_operator'::regclass AND known))::int, oprname FROM pg_operator WHERE oid >= 16384 GROUP BY oprname HAVING NOT bool_or(oid IN (SELECT oid FROM badoperator))
+UNION ALL
+SELECT 'known-type', 0, bool_or(oid NOT IN (SELECT objid FROM owned WHERE classid = 'pg_type'::regclass AND known))::int, typname FROM pg_type t WHERE oid >= 16384
+  AND typnamespace <> coalesce((SELECT oid FROM pg_namespace WHERE nspname = '_timescaledb_internal'), 0) AND t.typtype <> 'p'
+GROUP BY typname HAVING NOT bool_or(oid IN (SELECT oid FROM badtype))
+UNION ALL
+SELECT 'tainted', 0, oid, '' FROM pg_proc
+WHERE oid >= 16384 AND (oid IN (SELECT objid FROM bad WHERE classid = 'pg_proc'::regclass) OR proargdefaults::text ~ (SELECT all_ FROM pattern))
+UNION ALL
+SELECT 'nextval', coalesce((SELECT i.inhparent FROM pg_inherits i JOIN chunks k ON k.oid = i.inhrelid WHERE i.inhrelid = t.tgrelid LIMIT 1), t.tgrelid), 0, ''
+FROM pg_trigger t WHERE t.tgfoid = ANY ({numbering}) AND t.tgenabled <> 'D'
+UNION ALL
+SELECT DISTINCT 'reads', l.polrelid, d.refobjid, ''
+FROM pg_policy l
+JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = l.oid AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> l.polrelid
+JOIN pg_class c ON c.oid = d.refobjid AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
 UNION ALL
 SELECT DISTINCT 'reads', v.oid, d.refobjid, ''
 FROM views v

@@ -27,8 +27,9 @@ const (
 type Body struct {
 	State    State
 	Settings []string // names of settings that it may set, in lower case
-	// Words are the names in it, in lower case unless quoted: of functions and
-	// relations among others. Wide: it uses some that are not in the text.
+	// Words are the names in it, in lower case unless quoted: of functions,
+	// relations and types among others, and of operators. Wide: it uses some that
+	// are not in the text.
 	Words   map[string]bool
 	Wide    bool
 	Nextval bool // may call nextval: by name, or by writing rows
@@ -75,6 +76,8 @@ func (b *Body) scan(src string, depth int) {
 		if w := s.word(i); w != "" {
 			b.Words[w] = true
 			s.see(i, w)
+		} else if s.tokens[i].Kind == Op {
+			b.Words[string(s.tokens[i].Bytes(s.src))] = true
 		}
 	}
 }

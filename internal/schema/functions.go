@@ -1,0 +1,232 @@
+package schema
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"qvpgw/internal/catalog"
+	"qvpgw/internal/sqltext"
+)
+
+// function is a function of a user, or one of an extension whose code is not known.
+type function struct {
+	oid     catalog.OID
+	name    string
+	body    sqltext.Body
+	trigger bool // returns trigger
+	used    bool // something else than a trigger or a function stands on it
+
+	tainted bool // a type or a default of its arguments runs code
+	code    catalog.Code
+	unclean bool // it, or what it reaches, may leave something or run other code
+}
+
+// functions are all of them, and what is known by name.
+type functions struct {
+	list   []*function
+	byName map[string][]*function
+}
+
+// functionsSQL: oid, name, language, source, returns trigger, used, names.
+// The names are those of the functions that an aggregate stands on.
+const functionsSQL = `
+WITH ` + ownedCTE + `
+SELECT p.oid, p.proname, l.lanname,
+       CASE WHEN p.prosqlbody IS NOT NULL THEN pg_get_function_sqlbody(p.oid) WHEN length(p.prosrc) <= 100000 THEN p.prosrc END,
+       p.prorettype = 'trigger'::regtype,
+       EXISTS (SELECT FROM pg_depend d WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid
+               AND d.deptype <> 'e' AND d.classid NOT IN ('pg_trigger'::regclass, 'pg_proc'::regclass)),
+       CASE WHEN p.prokind = 'a' THEN (
+         SELECT concat_ws(' ', aggtransfn::text, aggfinalfn::text, aggcombinefn::text, aggserialfn::text, aggdeserialfn::text, aggmtransfn::text, aggminvtransfn::text, aggmfinalfn::text)
+         FROM pg_aggregate a WHERE a.aggfnoid = p.oid) ELSE '' END
+FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+WHERE p.oid >= 16384
+  AND p.oid NOT IN (SELECT objid FROM owned WHERE classid = 'pg_proc'::regclass AND known)`
+
+// newFunctions reads functionsSQL's rows.
+func newFunctions(rows [][]string) (*functions, error) {
+	var n numbers
+	fs := &functions{byName: map[string][]*function{}}
+	for _, row := range rows {
+		f := &function{oid: n.oid(row[0]), name: row[1], trigger: row[4] == "t", used: row[5] == "t"}
+		switch {
+		case row[6] != "":
+			f.body.Words = map[string]bool{}
+			for w := range strings.FieldsSeq(row[6]) {
+				f.body.Words[strings.Trim(w[strings.LastIndexByte(w, '.')+1:], `"`)] = true
+			}
+		case (row[2] == "sql" || row[2] == "plpgsql") && row[3] != "":
+			f.body = sqltext.ScanBody(row[3])
+		case row[2] == "internal" && constructor(row[3]):
+		default:
+			f.body = sqltext.Body{State: sqltext.LeavesAnything, Wide: true, Nextval: true, Currval: true}
+		}
+		fs.list = append(fs.list, f)
+		fs.byName[f.name] = append(fs.byName[f.name], f)
+	}
+	return fs, n.err
+}
+
+// constructor says whether a function's source is that of a range's constructors,
+// which PostgreSQL makes itself.
+func constructor(source string) bool {
+	return strings.HasPrefix(source, "range_constructor") || strings.HasPrefix(source, "multirange_constructor")
+}
+
+// clean returns the oids of the functions that leave nothing behind, as an array.
+// One that may call nextval counts only where it is called by a name that is seen.
+func (fs *functions) clean() string {
+	var list []string
+	for _, f := range fs.list {
+		if f.harmless() {
+			list = append(list, strconv.FormatUint(uint64(f.oid), 10))
+		}
+	}
+	return "'{" + strings.Join(list, ",") + "}'::oid[]"
+}
+
+func (f *function) harmless() bool {
+	return !f.unclean && (!f.code.Nextval || f.trigger || !f.used)
+}
+
+// settle works out what each function reaches. What is against a relation, and
+// with it what a function that touches it reaches, depends on which functions are
+// clean: g is of a catalog in which those of clean are. It says whether some no
+// longer are, so that the relations are to be looked at again.
+func (fs *functions) settle(g *graph) (moved bool) {
+	s := g.snapshot
+	relations := map[string][]*catalog.Relation{}
+	for _, r := range s.Relations {
+		if !r.Clean || r.Nextval {
+			relations[r.Name.Name] = append(relations[r.Name.Name], r)
+		}
+	}
+	before := fs.clean()
+	for again := true; again; {
+		again = false
+		for _, f := range fs.list {
+			again = fs.reach(f, s, relations) || again
+			again = adds(&s.AnyCode, &f.code) || again
+		}
+	}
+	return fs.clean() != before
+}
+
+// reach takes over what f's names stand for and says whether that was news.
+func (fs *functions) reach(f *function, s *catalog.Snapshot, relations map[string][]*catalog.Relation) (moved bool) {
+	b := &f.body
+	if own := (catalog.Code{State: uint16(b.State), Settings: b.Settings, Nextval: b.Nextval, DDL: b.DDL}); adds(&f.code, &own) {
+		moved = true
+	}
+	unclean := f.unclean || b.State != 0 || b.Currval
+	// Casts, and comparisons like that of IN, run code that no name in the text shows.
+	shown := !b.Wide && !f.tainted && !s.UserCasts
+	for _, op := range [...]string{"=", "<>", "<", "<=", ">", ">="} {
+		shown = shown && !s.UserOperators[op]
+	}
+	for w := range b.Words {
+		shown = shown && !s.UserOperators[w] && !s.UserTypes[w]
+	}
+	if !shown {
+		unclean = true
+		moved = adds(&f.code, &s.AnyCode) || moved
+	}
+	for w := range b.Words {
+		for _, to := range fs.byName[w] {
+			unclean = unclean || to.unclean
+			moved = adds(&f.code, &to.code) || moved
+		}
+		for _, r := range relations[w] {
+			f.code.Nextval = f.code.Nextval || r.Nextval && b.Nextval
+			if r.Clean {
+				continue
+			}
+			unclean = true
+			code := &s.AnyCode
+			if r.Code != nil {
+				code = r.Code
+			}
+			moved = adds(&f.code, code) || moved
+		}
+	}
+	if unclean && !f.unclean {
+		f.unclean, moved = true, true
+	}
+	return moved
+}
+
+// adds takes over into to what from has and says whether that was news.
+func adds(to, from *catalog.Code) (moved bool) {
+	if to.State|from.State != to.State {
+		to.State, moved = to.State|from.State, true
+	}
+	if from.Nextval && !to.Nextval {
+		to.Nextval, moved = true, true
+	}
+	if from.DDL && !to.DDL {
+		to.DDL, moved = true, true
+	}
+	for _, name := range from.Settings {
+		if to.State&uint16(sqltext.LeavesAnything) != 0 {
+			break // the names do not matter any more
+		}
+		if !slices.Contains(to.Settings, name) {
+			to.Settings, moved = append(slices.Clip(to.Settings), name), true
+		}
+		if len(to.Settings) > maxSettings {
+			to.Settings, to.State = nil, to.State|uint16(sqltext.LeavesAnything)
+		}
+	}
+	return moved
+}
+
+// maxSettings bounds the names that are read after a statement.
+const maxSettings = 100
+
+// numbering returns the oids of the clean functions of triggers that may call
+// nextval, as an array.
+func (fs *functions) numbering() string {
+	var list []string
+	for _, f := range fs.list {
+		if f.harmless() && f.trigger && f.code.Nextval {
+			list = append(list, strconv.FormatUint(uint64(f.oid), 10))
+		}
+	}
+	return "'{" + strings.Join(list, ",") + "}'::oid[]"
+}
+
+// taint notes that the function of an oid runs code before its body does.
+func (fs *functions) taint(oid catalog.OID) {
+	for _, f := range fs.list {
+		if f.oid == oid {
+			f.tainted = true
+		}
+	}
+}
+
+// of returns what the function of an oid may do, nil when it is not known.
+func (fs *functions) of(oid catalog.OID) *catalog.Code {
+	for _, f := range fs.list {
+		if f.oid == oid {
+			return &f.code
+		}
+	}
+	return nil
+}
+
+// publish gives the snapshot what is known by name.
+func (fs *functions) publish(s *catalog.Snapshot) {
+	s.Code = map[string]*catalog.Code{}
+	for name, list := range fs.byName {
+		var c catalog.Code
+		known := false
+		for _, f := range list {
+			known = known || f.unclean || f.code.Nextval || f.code.DDL
+			adds(&c, &f.code)
+		}
+		if known {
+			s.Code[name] = &c
+		}
+	}
+}
