@@ -42,7 +42,7 @@ func connString(b config.Backend, database, user, password string) string {
 
 // dsn is the gateway's own login.
 func (p *program) dsn() string {
-	b := p.cfg.Backend
+	b := p.cfg().Backend
 	return connString(b, b.Database, b.User, string(b.Password))
 }
 

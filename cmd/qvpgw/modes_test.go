@@ -146,7 +146,7 @@ users:
 		}
 	})
 	t.Run("not served", func(t *testing.T) {
-		_, err := pgconn.Connect(t.Context(), "postgres://"+pgtest.Superuser+"@"+addr+"/postgres?sslmode=disable")
+		_, err := pgconn.Connect(t.Context(), "postgres://"+pgtest.Superuser+"@"+addr+"/template1?sslmode=disable")
 		var pe *pgconn.PgError
 		if !errors.As(err, &pe) || pe.Code != "3D000" || pe.Hint == "" {
 			t.Errorf("a database that is not listed gave %v", err)

@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -57,14 +59,16 @@ type fixed struct{ database, user string }
 // program is the running gateway: every part, built in the order in which they
 // depend on each other.
 type program struct {
-	cfg     *config.Config
-	log     *slog.Logger
-	started time.Time
-	metrics *metrics.Metrics
-	cache   *cache.Cache
-	gateway *gateway.Server
-	console *admin.Console
-	process *handoff.Process
+	config atomic.Pointer[config.Config] // as reload left it
+	log    *slog.Logger
+
+	reloading sync.Mutex // one reload at a time
+	started   time.Time
+	metrics   *metrics.Metrics
+	cache     *cache.Cache
+	gateway   *gateway.Server
+	console   *admin.Console
+	process   *handoff.Process
 }
 
 func logger(cfg *config.Config, w io.Writer) *slog.Logger {
@@ -75,23 +79,16 @@ func logger(cfg *config.Config, w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, opt))
 }
 
+// cfg is the configuration in force.
+func (p *program) cfg() *config.Config { return p.config.Load() }
+
 // build makes the parts; nothing listens and nothing is dialled yet.
 func build(cfg *config.Config, log *slog.Logger, login fixed, process *handoff.Process) (*program, error) {
-	if err := cfg.CheckRules(rules.Names()); err != nil {
-		return nil, err
-	}
-	modes := map[string]string{}
-	for name, m := range cfg.Rules {
-		modes[name] = string(m)
-	}
-	set, err := rules.New(modes)
-	if err != nil {
-		return nil, err
-	}
-	p := &program{cfg: cfg, log: log, started: time.Now(), metrics: metrics.New(), cache: cache.New(int64(cfg.Cache.Bytes)), process: process}
+	p := &program{log: log, started: time.Now(), metrics: metrics.New(), cache: cache.New(int64(cfg.Cache.Bytes)), process: process}
+	p.config.Store(cfg)
 	p.metrics.Build(versionText())
 	p.metrics.Generation(process.Generation())
-	guard, err := p.guard(cfg)
+	opt, err := p.options(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -105,52 +102,66 @@ func build(cfg *config.Config, log *slog.Logger, login fixed, process *handoff.P
 	}
 	// A loop that is busy leaves goroutines their processors (trap T11).
 	runtime.GOMAXPROCS(loops + runtime.NumCPU())
-	opt := gateway.Options{
-		Gear:  gear,
-		Loops: loops,
-		Backend: func(database, user string) (*pgconn.Config, error) {
-			return backend(cfg, database, user)
-		},
-		Policy: func(database, user string) (gateway.Policy, error) {
-			return policy(cfg, database, user)
-		},
-		LoginDatabase: login.database, LoginUser: login.user,
-		Guard:         guard,
-		MaxLogins:     cfg.Limits.MaxLogins,
-		MaxClients:    cfg.Limits.MaxClients,
-		LoginTimeout:  cfg.Limits.ClientLoginTimeout,
-		QueueTimeout:  cfg.Pool.QueryWaitTimeout,
-		CancelTimeout: cfg.Limits.CancelTimeout,
-		IdleTimeout:   cfg.Limits.ClientIdleTimeout,
-		IdleInTx:      cfg.Limits.IdleInTransactionTimeout,
-		MaxText:       int(cfg.Limits.MaxStatement),
-		NoRoute:       !cfg.Route.Enabled || cfg.Schema.TimescaleDB == config.Off,
-		ExactFloats:   cfg.Route.Float == config.FloatExact,
-		NoCache:       !cfg.Cache.Enabled || cfg.Schema.PGVector == config.Off,
-		Rules:         set,
-		NewLoader:     newLoader,
-		CatalogEvery:  cfg.Catalog.Refresh,
-		Cache:         p.cache,
-		MaxEntry:      int(cfg.Cache.MaxEntry),
-		Generation:    process.Generation(),
-		Elsewhere:     process.Cancel,
-		Console:       p.answer,
-		Admins:        cfg.ConsoleUsers(),
-		Metrics:       p.metrics,
-		Version:       versionText(),
-		Log:           log,
-	}
+	opt.Gear, opt.Loops = gear, loops
+	opt.LoginDatabase, opt.LoginUser = login.database, login.user
+	opt.MaxText = int(cfg.Limits.MaxStatement)
+	opt.NoRoute = !cfg.Route.Enabled || cfg.Schema.TimescaleDB == config.Off
+	opt.ExactFloats = cfg.Route.Float == config.FloatExact
+	opt.NoCache = !cfg.Cache.Enabled || cfg.Schema.PGVector == config.Off
+	opt.Cache, opt.MaxEntry = p.cache, int(cfg.Cache.MaxEntry)
+	opt.NewLoader, opt.CatalogEvery = newLoader, cfg.Catalog.Refresh
+	opt.Generation, opt.Elsewhere = process.Generation(), process.Cancel
+	opt.Console = p.answer
+	opt.Metrics, opt.Version, opt.Log = p.metrics, versionText(), log
 	p.gateway = gateway.New(opt)
 	p.console = p.newConsole()
 	p.watch()
 	return p, nil
 }
 
+// options are those that a reload changes, too.
+func (p *program) options(cfg *config.Config) (gateway.Options, error) {
+	if err := cfg.CheckRules(rules.Names()); err != nil {
+		return gateway.Options{}, err
+	}
+	actions := map[string]string{}
+	for name, m := range cfg.Rules {
+		actions[name] = string(m)
+	}
+	set, err := rules.New(actions)
+	if err != nil {
+		return gateway.Options{}, err
+	}
+	guard, err := p.guard(cfg)
+	if err != nil {
+		return gateway.Options{}, err
+	}
+	return gateway.Options{
+		Guard: guard,
+		Backend: func(database, user string) (*pgconn.Config, error) {
+			return backend(cfg, database, user)
+		},
+		Policy: func(database, user string) (gateway.Policy, error) {
+			return policy(cfg, database, user)
+		},
+		Rules:         set,
+		Admins:        cfg.ConsoleUsers(),
+		MaxLogins:     cfg.Limits.MaxLogins,
+		MaxClients:    cfg.Limits.MaxClients,
+		LoginTimeout:  cfg.Limits.ClientLoginTimeout,
+		QueueTimeout:  cfg.Pool.QueryWaitTimeout,
+		QueueNotify:   cfg.Pool.QueryWaitNotify,
+		CancelTimeout: cfg.Limits.CancelTimeout,
+		IdleTimeout:   cfg.Limits.ClientIdleTimeout,
+		IdleInTx:      cfg.Limits.IdleInTransactionTimeout,
+	}, nil
+}
+
 // backend is the way to the server for a client's database and user.
 func backend(cfg *config.Config, database, user string) (*pgconn.Config, error) {
-	to, ok := cfg.Policy(database, user)
-	if !ok {
-		return nil, notServed(database)
+	to, err := served(cfg, database, user)
+	if err != nil {
+		return nil, err
 	}
 	password := ""
 	for _, u := range cfg.ClientUsers() {
@@ -179,7 +190,7 @@ func newLoader() func(gateway.QueryFunc, *catalog.Snapshot) (*catalog.Snapshot, 
 
 // migrate brings the schema up to date, if the gateway owns it.
 func (p *program) migrate(ctx context.Context) error {
-	if !p.cfg.Schema.Migrate {
+	if !p.cfg().Schema.Migrate {
 		return nil
 	}
 	_, err := schema.NewMigrator(p.dsn(), schema.Options{Log: func(s string) { p.log.Info(s) }}).Up(ctx)

@@ -25,13 +25,13 @@ type listening struct {
 
 // listen opens the sockets, or takes over those of the process before.
 func (p *program) listen() (l listening, err error) {
-	if l.clients, err = p.process.Listen(handoff.RoleClients, p.cfg.Listen); err != nil {
+	if l.clients, err = p.process.Listen(handoff.RoleClients, p.cfg().Listen); err != nil {
 		return l, fmt.Errorf("cannot listen for PostgreSQL clients: %w", listenHint(err, "listen"))
 	}
-	if p.cfg.HTTP == "" {
+	if p.cfg().HTTP == "" {
 		return l, nil
 	}
-	if l.http, err = p.process.Listen(handoff.RoleHTTP, p.cfg.HTTP); err != nil {
+	if l.http, err = p.process.Listen(handoff.RoleHTTP, p.cfg().HTTP); err != nil {
 		for _, c := range l.clients {
 			_ = c.Close()
 		}
@@ -60,7 +60,7 @@ func (p *program) serve(ctx context.Context, signals <-chan os.Signal, ready fun
 	if len(l.http) > 0 {
 		web = admin.New(admin.Options{
 			Status: p.status, Registry: p.metrics.Registry(), Log: p.log,
-			Ready: func() error { return p.gateway.Ready(p.cfg.Backend.Database, p.cfg.Backend.User) },
+			Ready: func() error { return p.gateway.Ready(p.cfg().Backend.Database, p.cfg().Backend.User) },
 		})
 		for _, h := range l.http {
 			go func() { served <- web.Serve(h) }()
@@ -69,7 +69,7 @@ func (p *program) serve(ctx context.Context, signals <-chan os.Signal, ready fun
 	}
 	for _, c := range l.clients {
 		go func() { served <- p.gateway.Serve(c) }()
-		p.log.Info("serving", "address", c.Addr().String(), "backend", net.JoinHostPort(p.cfg.Backend.Host, fmt.Sprint(p.cfg.Backend.Port)), "generation", p.process.Generation())
+		p.log.Info("serving", "address", c.Addr().String(), "backend", net.JoinHostPort(p.cfg().Backend.Host, fmt.Sprint(p.cfg().Backend.Port)), "generation", p.process.Generation())
 	}
 	sampling, stopSampling := context.WithCancel(ctx)
 	defer stopSampling()
@@ -112,7 +112,7 @@ func (e *ending) run(ctx context.Context, served <-chan error) error {
 			e.stop(syscall.SIGTERM)
 		case <-retired:
 			retired = nil
-			e.log.Info("a successor serves; this process ends with its clients", "at most", e.cfg.Limits.ShutdownTimeout)
+			e.log.Info("a successor serves; this process ends with its clients", "at most", e.cfg().Limits.ShutdownTimeout)
 			e.drain(true)
 			successor = e.process.Served()
 		case s := <-e.signals:
@@ -180,7 +180,7 @@ func (e *ending) stop(s os.Signal) {
 	e.stopping = true
 	e.process.Stopping()
 	e.process.Signal(s)
-	e.log.Info("shutting down", "at most", e.cfg.Limits.ShutdownTimeout)
+	e.log.Info("shutting down", "at most", e.cfg().Limits.ShutdownTimeout)
 	e.drain(false)
 }
 
@@ -191,7 +191,7 @@ func (e *ending) drain(successor bool) {
 	}
 	drained := make(chan error, 1)
 	e.drained = drained
-	end, stop := context.WithTimeout(context.Background(), e.cfg.Limits.ShutdownTimeout)
+	end, stop := context.WithTimeout(context.Background(), e.cfg().Limits.ShutdownTimeout)
 	e.atOnce = stop
 	go func() {
 		defer stop()

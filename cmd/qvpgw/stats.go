@@ -67,7 +67,7 @@ func (p *program) newConsole() *admin.Console {
 
 		Databases: p.databaseRows,
 		Config: func() (rows []admin.ConfigRow) {
-			for _, i := range p.cfg.Items() {
+			for _, i := range p.cfg().Items() {
 				rows = append(rows, admin.ConfigRow{Key: i.Key, Value: i.Value, Default: i.Default, Where: i.Where})
 			}
 			return rows
@@ -163,7 +163,7 @@ func (p *program) serverRows() (rows []admin.ServerRow) {
 func (p *program) statRows() []admin.StatsRow {
 	m := p.metrics
 	r := admin.StatsRow{
-		Database: p.cfg.Backend.Database,
+		Database: p.cfg().Backend.Database,
 		Received: int64(metrics.Value(m.Received)), Sent: int64(metrics.Value(m.Sent)),
 		SharedXacts: int64(metrics.Value(m.Transactions[metrics.Shared])),
 		Routed:      int64(metrics.Value(m.Rewrites[metrics.Routed])),
@@ -193,8 +193,8 @@ func (p *program) databaseRows() (rows []admin.DatabaseRow) {
 				state = "read"
 			}
 			rows = append(rows, admin.DatabaseRow{
-				Name: x.Database, Host: p.cfg.Backend.Host, Port: p.cfg.Backend.Port, Database: x.Database,
-				Size: p.cfg.Pool.Size, Overflow: p.cfg.Pool.Overflow, Lifetime: p.cfg.Pool.ServerLifetime,
+				Name: x.Database, Host: p.cfg().Backend.Host, Port: p.cfg().Backend.Port, Database: x.Database,
+				Size: p.cfg().Pool.Size, Overflow: p.cfg().Pool.Overflow, Lifetime: p.cfg().Pool.ServerLifetime,
 				Mode: x.Mode.String(), Catalog: state,
 			})
 		}
@@ -215,7 +215,7 @@ func (p *program) userRows() (rows []admin.UserRow) {
 		if !ok {
 			i = len(rows)
 			index[name] = i
-			rows = append(rows, admin.UserRow{Name: name, Mode: string(p.cfg.Users[name].Mode)})
+			rows = append(rows, admin.UserRow{Name: name, Mode: string(p.cfg().Users[name].Mode)})
 		}
 		return &rows[i]
 	}
@@ -253,8 +253,8 @@ func (p *program) pinRows() (rows []admin.PinRow) {
 func (p *program) status() admin.Status {
 	st := p.cache.Stat()
 	s := admin.Status{
-		Version: versionText(), Started: p.started, Listen: p.cfg.Listen,
-		Backend: admin.Backend{Address: net.JoinHostPort(p.cfg.Backend.Host, strconv.Itoa(p.cfg.Backend.Port))},
+		Version: versionText(), Started: p.started, Listen: p.cfg().Listen,
+		Backend: admin.Backend{Address: net.JoinHostPort(p.cfg().Backend.Host, strconv.Itoa(p.cfg().Backend.Port))},
 		Cache:   admin.CacheFigures{Entries: st.Entries, Bytes: st.Bytes, Budget: st.Budget, Hits: st.Hits, Misses: st.Misses, Evictions: st.Evictions},
 		Pools:   p.poolRows(), Clients: p.clientRows(),
 	}
@@ -267,7 +267,7 @@ func (p *program) status() admin.Status {
 			Action: r.Action, Reason: r.Reason, Source: r.What, Duration: r.Took,
 		})
 	}
-	p.describeBackend(&s, p.gateway.Catalog(p.cfg.Backend.Database))
+	p.describeBackend(&s, p.gateway.Catalog(p.cfg().Backend.Database))
 	return s
 }
 
@@ -287,7 +287,7 @@ func (p *program) describeBackend(s *admin.Status, c *catalog.Snapshot) {
 	}
 	route := admin.Capability{Name: "routing to continuous aggregates", On: true}
 	switch {
-	case !p.cfg.Route.Enabled:
+	case !p.cfg().Route.Enabled:
 		route.On, route.Reason = false, "route.enabled is false"
 	case c.Timescale == "":
 		route.On, route.Reason = false, "the server has no TimescaleDB"
@@ -298,7 +298,7 @@ func (p *program) describeBackend(s *admin.Status, c *catalog.Snapshot) {
 	}
 	keep := admin.Capability{Name: "k-NN answers from memory", On: true, Reason: "pgvector " + c.Vector}
 	switch {
-	case !p.cfg.Cache.Enabled:
+	case !p.cfg().Cache.Enabled:
 		keep.On, keep.Reason = false, "cache.enabled is false"
 	case c.Vector == "":
 		keep.On, keep.Reason = false, "the server has no pgvector"

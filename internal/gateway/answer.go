@@ -148,7 +148,7 @@ const snapshotQuery = "SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text,
 // remembered answers a k-NN query from memory if the database has not changed
 // since the answer was given; else it has the reply of the server kept.
 func (s *session) remembered(g *group) (bool, error) {
-	rows, err := s.conn.Query(snapshotQuery, s.srv.opt.QueueTimeout)
+	rows, err := s.conn.Query(snapshotQuery, s.srv.live.Load().QueueTimeout)
 	s.conn.Stream.SetDst(s.net)
 	if err != nil {
 		s.srv.m.CacheMisses[metrics.MissUnproven].Inc()
@@ -161,7 +161,7 @@ func (s *session) remembered(g *group) (bool, error) {
 	}
 	// A server that was restarted, or another one, may have lost commits and give
 	// their transaction ids again.
-	snapshot := strconv.FormatInt(s.pool.Incarnation(), 10) + " " + *rows[0][0]
+	snapshot := strconv.FormatInt(s.pool.Incarnation(), 10) + " " + s.conn.Host() + " " + *rows[0][0]
 	key := s.cacheKey(g)
 	if e, ok := s.srv.opt.Cache.Get(key); ok {
 		if e.Snapshot == snapshot || s.srv.unproven.Load() {

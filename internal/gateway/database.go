@@ -22,6 +22,7 @@ type database struct {
 
 	listener listener
 	router   *router.Router
+	clients  int // under Server.mu
 	stop     context.CancelFunc
 	ctx      context.Context
 	wake     chan struct{} // read the catalog now
@@ -32,6 +33,7 @@ type database struct {
 
 	// mu protects what follows.
 	mu      sync.Mutex
+	limit   *pool.Limit // of its server connections
 	pools   map[string]*pool.Pool
 	reading bool          // the catalog's reader runs
 	wanted  uint64        // reads of the catalog asked for
@@ -51,13 +53,13 @@ func (s *Server) database(name string) *database {
 		return d
 	}
 	d := &database{
-		srv: s, name: name, pools: map[string]*pool.Pool{},
+		srv: s, name: name, limit: pool.NewLimit(0), pools: map[string]*pool.Pool{},
 		wake: make(chan struct{}, 1), loaded: make(chan struct{}),
 	}
 	d.listener.db = d
 	d.texts, _ = simplelru.NewLRU[string, *description](maxDescriptions, nil)
 	d.ctx, d.stop = context.WithCancel(context.Background())
-	d.router = router.New(router.Options{Catalog: &d.catalog, Rules: s.opt.Rules, NoAggregates: s.opt.NoRoute})
+	d.router = router.New(router.Options{Catalog: &d.catalog, Rules: s.live.Load().Rules, NoAggregates: s.opt.NoRoute})
 	s.databases[name] = d
 	return d
 }

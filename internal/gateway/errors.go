@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -77,8 +78,13 @@ func noServer(err error) *Error {
 		return e
 	case errors.Is(err, pool.ErrTimeout):
 		return &Error{
-			Code: "53300", Message: "no server connection became free in time", Err: err,
+			Code: "53300", Message: "no server connection became free in time", Detail: lastDial(err), Err: err,
 			Hint: "Raise pool.size or pool.query_wait_timeout, or look at SHOW CLIENTS for who is pinned.",
+		}
+	case errors.Is(err, pool.ErrUnsuited):
+		return &Error{
+			Code: "08001", Message: "no server is what target_session_attrs asks for", Detail: reason(err),
+			Hint: "Look which of backend.host is the primary, or change backend.target_session_attrs.", Err: err,
 		}
 	case errors.Is(err, pool.ErrClosed):
 		return errDrain
@@ -98,6 +104,12 @@ func noServer(err error) *Error {
 		Code: "08001", Message: "cannot connect to the server", Detail: reason(err),
 		Hint: "Look whether the server runs and backend.host and backend.port are right.", Err: err,
 	}
+}
+
+// lastDial is what ErrTimeout says beyond itself.
+func lastDial(err error) string {
+	_, why, _ := strings.Cut(err.Error(), "; ")
+	return why
 }
 
 // reason is the innermost text of a dial error, without the password-free but

@@ -243,6 +243,7 @@ func (s *session) beginFirst() progress {
 	if s.conn != nil {
 		return s.sendFirst()
 	}
+	s.waiter.After = s.srv.live.Load().QueueNotify
 	c, ok := s.pool.Begin(&s.waiter, s.owner, s.last, s.bucket)
 	return s.acquired(c, ok)
 }

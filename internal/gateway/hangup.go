@@ -26,7 +26,7 @@ func (s *session) look(now time.Time) {
 	if s.pool == nil || s.hungUp.Load() {
 		return
 	}
-	s.pool.Expire(&s.waiter, s.srv.opt.QueueTimeout)
+	s.pool.Expire(&s.waiter, s.srv.live.Load().QueueTimeout)
 	if !peerClosed(s.raw) {
 		return
 	}

@@ -24,7 +24,12 @@ func (m Mode) String() string { return modeNames[m] }
 // Policy is what holds for one database and user.
 type Policy struct {
 	Mode Mode
-	Pool pool.Options // Server is filled in by Backend
+	Pool pool.Options // Server and Limits are filled in
+
+	// Limits of all users of the database, and of all databases of the user,
+	// together; 0: none.
+	DatabaseClients, DatabaseServers int
+	UserClients, UserServers         int
 }
 
 // policy returns what holds for a database and user now.
@@ -45,7 +50,14 @@ func (d *database) poolOptions(user string) (pool.Options, Mode, error) {
 	policy.Pool.Loops = d.srv.loops
 	policy.Pool.Keys = func() (wire.ScramKeys, bool) { return d.srv.keys.Get(user) }
 	policy.Pool.Server, err = d.srv.live.Load().Backend(d.name, user)
-	return policy.Pool, policy.Mode, err
+	if err != nil {
+		return pool.Options{}, 0, err
+	}
+	u := d.srv.userLimits(user)
+	d.limit.Set(policy.DatabaseServers)
+	u.servers.Set(policy.UserServers)
+	policy.Pool.Limits = []*pool.Limit{d.limit, u.servers}
+	return policy.Pool, policy.Mode, nil
 }
 
 // begins says whether a text leaves a transaction open behind it.

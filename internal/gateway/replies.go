@@ -164,6 +164,9 @@ func (s *session) onError(v verdict, body []byte) error {
 			renamed = wire.AppendErrorResponse(nil, f)
 		}
 		s.srv.m.Error(f.Code)
+		if f.Code == "25006" {
+			s.conn.Doubt()
+		}
 		if beforeRunning(f.Code, v.pins) {
 			s.unpin(v.pins)
 		}
@@ -303,6 +306,9 @@ func (s *session) settle() error {
 			s.detach()
 		} else {
 			s.srv.m.Transactions[metrics.Pinned].Inc()
+			if s.mode != Session {
+				s.pool.Hold(s.conn)
+			}
 		}
 	}
 	if s.mode == Statement && s.cv.tx != wire.Idle {

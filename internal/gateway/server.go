@@ -44,6 +44,7 @@ type Options struct {
 	MaxClients    int
 	LoginTimeout  time.Duration // startup and authentication together
 	QueueTimeout  time.Duration // longest wait for a server connection
+	QueueNotify   time.Duration // after which a client that waits gets a notice
 	CancelTimeout time.Duration
 	IdleTimeout   time.Duration // a client without transaction that sends nothing for so long is closed
 	IdleInTx      time.Duration // one with an open transaction
@@ -106,6 +107,9 @@ type Server struct {
 	draining  bool
 	refusing  bool // new logins, too
 
+	usersMu sync.Mutex // protects users; may be taken under any other lock
+	users   map[string]*userLimits
+
 	nextOwner atomic.Uint64
 	wg        sync.WaitGroup // connections, and Serve
 	forced    atomic.Bool    // the drain's deadline is over
@@ -127,7 +131,8 @@ func New(opt Options) *Server {
 	s := &Server{
 		opt: opt, log: opt.Log, m: opt.Metrics,
 		sessions: map[uint32]*session{}, entering: map[*session]struct{}{}, databases: map[string]*database{},
-		done: make(chan struct{}),
+		users: map[string]*userLimits{},
+		done:  make(chan struct{}),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -217,15 +222,20 @@ func (s *Server) Serve(l net.Listener) error {
 	}
 }
 
-// register gives the session its virtual backend key and makes it known.
+// register gives the session its virtual backend key and makes it known, if the
+// limits allow another client.
 func (s *Server) register(c *session) error {
+	var policy Policy
+	if c.db != nil {
+		policy, _ = s.policy(c.database, c.user) // findPool has asked already
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.refusing {
 		return fatal("57P01", "the gateway is shutting down", "Connect again: another instance may be there already.")
 	}
-	if limit := s.live.Load().MaxClients; limit > 0 && len(s.sessions) >= limit {
-		return fatal("53300", fmt.Sprintf("too many clients: %d are connected", len(s.sessions)), "Raise limits.max_clients or close connections.")
+	if err := s.admitLocked(c, &policy); err != nil {
+		return err
 	}
 	for s.lastPID = nextPID(s.lastPID, s.opt.Generation); s.sessions[s.lastPID] != nil; {
 		s.lastPID = nextPID(s.lastPID, s.opt.Generation)
@@ -240,6 +250,7 @@ func (s *Server) register(c *session) error {
 	}
 	c.key = key
 	s.sessions[c.pid] = c
+	s.enterLocked(c)
 	delete(s.entering, c)
 	return nil
 }
@@ -285,6 +296,7 @@ func (s *Server) leave(c *session) {
 func (s *Server) unregister(c *session) {
 	s.mu.Lock()
 	delete(s.sessions, c.pid)
+	s.leaveLocked(c)
 	s.mu.Unlock()
 }
 

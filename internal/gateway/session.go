@@ -200,6 +200,7 @@ func (s *session) attach() error {
 		return nil
 	}
 	s.busy.Store(s.busy.Load() | 1)
+	s.waiter.After = s.srv.live.Load().QueueNotify
 	for attempt := 0; ; attempt++ {
 		c, err := s.pool.Acquire(&s.waiter, s.owner, s.last, s.bucket, s.srv.live.Load().QueueTimeout)
 		if err != nil {

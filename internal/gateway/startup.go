@@ -329,6 +329,7 @@ func (s *session) welcome() error {
 		s.params[p.Name] = p.Value
 		b = wire.AppendParameterStatus(b, p.Name, p.Value)
 	}
+	s.waiter.Long = s.tellWaiting
 	app := s.params["application_name"]
 	s.app.Store(&app)
 	b = wire.AppendBackendKeyData(b, s.pid, s.key)

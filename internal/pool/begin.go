@@ -6,7 +6,7 @@ import "time"
 // nil and true: w waits in the queue, its handler will be told, and Granted says
 // what it got; or nil and false: only Acquire can tell.
 func (p *Pool) Begin(w *Waiter, owner uint64, prefer *Conn, b *Bucket) (c *Conn, ok bool) {
-	w.waited = 0
+	w.begin()
 	for {
 		p.mu.Lock()
 		if p.closed {
@@ -22,14 +22,14 @@ func (p *Pool) Begin(w *Waiter, owner uint64, prefer *Conn, b *Bucket) (c *Conn,
 			}
 			p.acquires.Add(1)
 			return p.grant(c, owner), true
-		case p.open < p.opt.Size+p.opt.Overflow:
+		case p.waiting.n == 0 && p.roomNowLocked(), p.downLocked() != nil:
 			p.mu.Unlock()
 			return nil, false
 		}
 		p.acquires.Add(1)
 		p.waits.Add(1)
-		w.queued, w.async = time.Now(), true
-		p.waiting.push(w)
+		w.async = true
+		p.queueLocked(w, owner)
 		p.mu.Unlock()
 		return nil, true
 	}
@@ -50,7 +50,10 @@ func (p *Pool) Granted(w *Waiter, owner uint64) (c *Conn, ok bool) {
 	if g.conn != nil && p.usable(g.conn) {
 		return p.grant(g.conn, owner), true
 	}
-	if g.conn == nil {
+	switch {
+	case g.conn != nil:
+		w.resumed = true // that one was dead: Acquire goes on waiting
+	case !w.resumed:
 		w.kept = &g
 	}
 	return nil, false
@@ -71,22 +74,32 @@ func (p *Pool) Forgo(w *Waiter) {
 		p.Release(g.conn)
 	case g.err == nil:
 		p.mu.Lock()
-		p.open--
+		p.leavePlaceLocked()
 		p.wakeLocked()
 		p.mu.Unlock()
 	}
 }
 
-// Expire ends a wait that Begin began longer than timeout ago; 0: none.
+// Expire ends a wait that Begin began longer than timeout ago; 0: none. One that is
+// to be told of (Waiter.Long) goes on in an Acquire, at the same place.
 func (p *Pool) Expire(w *Waiter, timeout time.Duration) {
 	p.mu.Lock()
-	late := timeout > 0 && w.queue != nil && w.async && time.Since(w.queued) > timeout
-	if late {
+	if w.queue == nil || !w.async {
+		p.mu.Unlock()
+		return
+	}
+	waited := time.Since(w.queued)
+	late, told := timeout > 0 && waited > timeout, w.tells() && waited >= w.After
+	if late || told {
 		w.queue.remove(w)
+		w.resumed = !late
 	}
 	p.mu.Unlock()
-	if late {
+	switch {
+	case late:
 		p.timeouts.Add(1)
-		w.deliver(grant{err: ErrTimeout})
+		w.deliver(grant{err: p.timeoutError()})
+	case told:
+		w.deliver(grant{})
 	}
 }

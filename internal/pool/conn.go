@@ -50,6 +50,14 @@ type Conn struct {
 	SequenceOwner uint64
 
 	pool       *Pool
+	server     *pgconn.Config // that it was dialled with
+	host       string         // of Options.Server, host:port
+	address    string         // of the server, "" over a Unix socket
+	standby    bool           // what the server was at the login
+	doubtful   bool           // see Doubt
+	kept       bool           // see Hold; under the pool's mu
+	retired    bool           // to be closed when it is free; under the pool's mu
+	share      float64        // of Options.Lifetime that it lives
 	key        []byte
 	statements *simplelru.LRU[uint64, struct{}]
 	evicted    []uint64
@@ -107,6 +115,9 @@ func (c *Conn) Watch(h *netloop.Handler, blocking bool) {
 	}
 }
 
+// Host is the server that it goes to, host:port.
+func (c *Conn) Host() string { return c.host }
+
 // Failed notes that the server answered an error; the connection is looked at
 // before it is used again, since a server that ends a session says so first.
 func (c *Conn) Failed() { c.failed = true }
@@ -129,7 +140,7 @@ func (c *Conn) BeginCancel(owner uint64) bool {
 // has closed its socket, so that the signal is on its way.
 func (c *Conn) Cancel(ctx context.Context) error {
 	defer c.state.Add(^uint64(0))
-	n, err := c.pool.dialCancel(ctx, c.Net.RemoteAddr())
+	n, err := dialCancel(ctx, c.server, c.Net.RemoteAddr())
 	if err != nil {
 		return fmt.Errorf("cannot cancel on %s: %w", c.Net.RemoteAddr(), err)
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // janitor closes, once a second, idle connections that are too old, too long idle
-// or beyond the pool's size.
+// or beyond the pool's size, and opens those that Min asks for.
 func (p *Pool) janitor() {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
@@ -22,10 +22,7 @@ func (p *Pool) janitor() {
 		case <-p.ctx.Done():
 			return
 		case <-t.C:
-			for _, c := range p.expired(time.Now()) {
-				c.goodbye()
-				p.Discard(c)
-			}
+			p.part(p.expired(time.Now()))
 		}
 	}
 }
@@ -35,14 +32,20 @@ func (p *Pool) expired(now time.Time) []*Conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var gone []*Conn
+	p.wakeLocked()
+	p.fillLocked()
+	if p.opt.Resolve > 0 && !p.resolving && now.Sub(p.resolved) >= p.opt.Resolve {
+		p.resolved, p.resolving = now, true
+		go p.resolve()
+	}
 	beyond := p.open - p.opt.Size
 	for i := 0; i < len(p.idle); {
 		c := p.idle[i]
 		idle := now.Sub(c.idleSince)
 		switch {
 		case beyond > 0 && idle > overflowIdle,
-			p.opt.Lifetime > 0 && now.Sub(c.created) > p.opt.Lifetime,
-			p.opt.IdleTimeout > 0 && idle > p.opt.IdleTimeout:
+			p.agedLocked(c, now),
+			p.opt.IdleTimeout > 0 && idle > p.opt.IdleTimeout && p.open-len(gone) > p.opt.Min:
 			beyond--
 			gone = append(gone, p.removeIdleLocked(i))
 		default:
@@ -59,7 +62,8 @@ func (c *Conn) goodbye() {
 }
 
 // suspect says whether the connection should be looked at before use.
-func (c *Conn) suspect(delay time.Duration) bool {
+func (p *Pool) suspect(c *Conn) bool {
+	delay := time.Duration(p.checkDelay.Load())
 	return c.failed || delay > 0 && !c.idleSince.IsZero() && time.Since(c.idleSince) > delay
 }
 
@@ -104,7 +108,7 @@ func (p *Pool) ClientOf(pid uint32) uint32 {
 
 // Stat is a snapshot of a pool's figures. Times are in nanoseconds.
 type Stat struct {
-	Size, Overflow               int
+	Size, Overflow, Min          int
 	Open, Idle, Resting, Waiting int
 	OldestWait                   time.Duration
 	Handovers, Acquires          int64
@@ -113,6 +117,14 @@ type Stat struct {
 	Resets, Dead                 int64
 	LastDialError                string
 	Buckets                      int
+
+	Paused        bool
+	Kept          int // connections that their holders keep beyond their transactions
+	Retired       int // to be closed when they are free
+	Reserve       int
+	ReserveUsed   int   // connections open beyond Size and Overflow,
+	ReservePeak   int   // at most since the start,
+	ReserveOpened int64 // and how many of them were opened
 }
 
 // Active is the number of connections held by clients or being dialled.
@@ -121,12 +133,19 @@ func (s Stat) Active() int { return s.Open - s.Idle - s.Resting }
 // Stat returns the pool's figures.
 func (p *Pool) Stat() Stat {
 	s := Stat{
-		Size: p.opt.Size, Overflow: p.opt.Overflow,
 		Handovers: p.handovers.Load(), Acquires: p.acquires.Load(), Waits: p.waits.Load(),
 		Waited: p.waited.Load(), Timeouts: p.timeouts.Load(), Dials: p.dials.Load(),
 		DialFailures: p.dialFailures.Load(), Resets: p.resets.Load(), Dead: p.dead.Load(),
 	}
 	p.mu.Lock()
+	s.Size, s.Overflow, s.Min, s.Reserve = p.opt.Size, p.opt.Overflow, p.opt.Min, p.opt.Reserve
+	s.Paused, s.Kept, s.ReservePeak, s.ReserveOpened = p.paused, p.kept, p.reservePeak, p.reserveOpened
+	s.ReserveUsed = max(0, p.open-p.opt.Size-p.opt.Overflow)
+	for c := range p.all {
+		if c.retired {
+			s.Retired++
+		}
+	}
 	s.Open, s.Idle, s.Resting, s.Waiting = p.open, len(p.idle), p.resting, p.waiting.n+p.control.n
 	if w := p.waiting.head; w != nil {
 		s.OldestWait = time.Since(w.queued)
@@ -146,6 +165,8 @@ type ConnStat struct {
 	PID           uint32
 	Owner         uint64 // its holder, 0: free
 	Idle          bool
+	Retired       bool // to be closed when it is free
+	Host          string
 	Connected     time.Time
 	Remote, Local net.Addr
 	Login         Login
@@ -157,7 +178,7 @@ func (p *Pool) Conns() []ConnStat {
 	list := make([]ConnStat, 0, len(p.all))
 	for c := range p.all {
 		list = append(list, ConnStat{
-			PID: c.PID, Owner: c.state.Load() >> 16, Idle: c.where >= 0, Connected: c.created,
+			PID: c.PID, Owner: c.state.Load() >> 16, Idle: c.where >= 0, Retired: c.retired, Host: c.host, Connected: c.created,
 			Remote: c.Net.RemoteAddr(), Local: c.Net.LocalAddr(), Login: c.Login,
 		})
 	}

@@ -28,10 +28,10 @@ var ErrNoPassword = errors.New("the server asks for a password, and there is non
 // logIn has the connection that pgconn makes log in by SCRAM with keys in place of
 // the password, and with channel binding; it returns cfg. Every other method stays
 // pgconn's.
-func (p *Pool) logIn(cfg *pgconn.Config) *pgconn.Config {
+func (p *Pool) logIn(cfg *pgconn.Config, keys func() (wire.ScramKeys, bool)) *pgconn.Config {
 	l := login{
 		use: wire.ChannelBinding(cfg.ChannelBinding), direct: cfg.SSLNegotiation == "direct",
-		password: cfg.Password, derived: &p.derived, keys: p.opt.Keys,
+		password: cfg.Password, derived: &p.derived, keys: keys,
 	}
 	cfg.ChannelBinding = "disable" // what pgconn sees has no SASL in it
 	cfg.AfterNetConnect = func(_ context.Context, _ *pgconn.Config, n net.Conn) (net.Conn, error) {

@@ -16,17 +16,26 @@ import (
 
 // Options of a Pool. Durations of zero mean never, but for ConnectTimeout (5 s).
 type Options struct {
-	Server   *pgconn.Config
-	Keys     func() (wire.ScramKeys, bool) // what logs in by SCRAM when Server has no password; nil: nothing
+	Server   *pgconn.Config                // with further hosts as Fallbacks
+	Target   Target                        // which of them; "": Any
+	Balance  Balance                       // in which order; "": InOrder
+	Resolve  time.Duration                 // how often names are looked up for addresses that have gone
 	Size     int                           // connections kept open
-	Loops    *netloop.Loops                // that the connections belong to; nil: Server.DialFunc dials
 	Overflow int                           // opened beyond Size while clients wait, closed when idle
+	Min      int                           // opened without a client; at most Size
+	Reserve  int                           // opened beyond Size and Overflow; see roomLocked
+	Limits   []*Limit                      // shared with other pools; as they are at New
+	Loops    *netloop.Loops                // that the connections belong to; nil: Server.DialFunc dials
+	Keys     func() (wire.ScramKeys, bool) // what logs in by SCRAM when Server has no password; nil: nothing
 
-	ConnectTimeout time.Duration // dial, TLS and login together
+	ReserveTimeout time.Duration
+	ConnectTimeout time.Duration // dial, TLS and login together, for each host
 	Lifetime       time.Duration // a connection older than this is closed when it is free
 	IdleTimeout    time.Duration // an idle connection within Size is closed after this
 	CheckDelay     time.Duration // one idle for longer is looked at before use
-	Backoff        time.Duration // after a failed dial nobody dials for so long
+	Backoff        time.Duration // how long a host is left alone after a failed dial,
+	BackoffMax     time.Duration // at most, since it doubles with each failure in a row
+	WaitDown       bool          // clients wait while no host can be dialled and nothing is open
 
 	// BrokenHandOver skips the reset of dirty connections and the check of a
 	// cancelled one, and gives one away in the middle of a statement when its
@@ -65,9 +74,24 @@ type Pool struct {
 	retiring bool // who is free is closed unless somebody waits
 	waiting  waiters
 	control  waiters // work of our own, served first
-	nextDial time.Time
 	dialErr  error
 	resting  int // being reset or checked before they are free
+
+	hosts     []*host
+	turn      int // of RoundRobin
+	resolved  time.Time
+	resolving bool
+	paused    bool
+	filling   bool
+	alarm     *time.Timer // see alarmLocked
+
+	kept          int  // connections that their holders keep (Hold)
+	stretched     bool // the reserve is open for long waits, too
+	reservePeak   int
+	reserveOpened int64
+
+	checkDelay     atomic.Int64 // Options.CheckDelay
+	brokenHandOver bool         // Options.BrokenHandOver
 
 	handovers, acquires, waits, timeouts, dials, dialFailures, resets, dead atomic.Int64
 	waited                                                                  atomic.Int64 // ns
@@ -75,15 +99,23 @@ type Pool struct {
 
 var lastID atomic.Uint64
 
+func (o Options) complete() Options {
+	o.Size = max(o.Size, 1)
+	if o.ConnectTimeout <= 0 {
+		o.ConnectTimeout = 5 * time.Second
+	}
+	return o
+}
+
 // New returns a pool; it dials nothing yet.
 func New(opt Options) *Pool {
-	if opt.Size < 1 {
-		opt.Size = 1
+	opt = opt.complete()
+	p := &Pool{all: map[*Conn]struct{}{}, ID: lastID.Add(1), opt: opt, buckets: newBuckets(), resolved: time.Now()}
+	if opt.Server != nil {
+		p.hosts = splitHosts(opt.Server)
 	}
-	if opt.ConnectTimeout <= 0 {
-		opt.ConnectTimeout = 5 * time.Second
-	}
-	p := &Pool{all: map[*Conn]struct{}{}, ID: lastID.Add(1), opt: opt, buckets: newBuckets()}
+	p.checkDelay.Store(int64(opt.CheckDelay))
+	p.brokenHandOver = opt.BrokenHandOver
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	go p.janitor()
 	return p
@@ -107,13 +139,20 @@ func (p *Pool) Acquire(w *Waiter, owner uint64, prefer *Conn, b *Bucket, timeout
 		case g.err != nil:
 			return nil, g.err
 		case g.conn == nil:
-			return p.dialFor(owner)
+			c, err := p.dialFor(owner)
+			if err == nil || !p.waitsOut() {
+				return c, err
+			}
+			w.resumed = true
 		case p.usable(g.conn):
 			return p.grant(g.conn, owner), nil
 		}
 	}
 	p.acquires.Add(1)
-	w.waited = 0
+	if !w.resumed {
+		w.begin()
+	}
+	w.resumed = false
 	for {
 		p.mu.Lock()
 		if p.closed {
@@ -127,32 +166,31 @@ func (p *Pool) Acquire(w *Waiter, owner uint64, prefer *Conn, b *Bucket, timeout
 			}
 			return p.grant(c, owner), nil
 		}
-		if p.open < p.opt.Size+p.opt.Overflow {
-			if p.open == 0 && time.Now().Before(p.nextDial) {
-				err := p.dialErr
-				p.mu.Unlock()
-				return nil, err
-			}
-			p.open++
+		if (owner == ControlOwner || p.waiting.n == 0 || !w.queued.IsZero()) && p.takePlaceLocked(time.Time{}) {
 			p.mu.Unlock()
-			return p.dialFor(owner)
+			c, err := p.dialFor(owner)
+			if err != nil && p.waitsOut() {
+				continue
+			}
+			return c, err
 		}
-		w.queued = time.Now()
-		if owner == ControlOwner {
-			p.control.push(w)
-		} else {
-			p.waiting.push(w)
+		if err := p.downLocked(); err != nil {
+			p.mu.Unlock()
+			return nil, err
 		}
+		p.queueLocked(w, owner)
 		p.mu.Unlock()
 		p.waits.Add(1)
 		c, dial, err := p.wait(w, timeout)
-		w.waited += time.Since(w.queued)
-		p.waited.Add(int64(w.waited))
 		switch {
 		case err != nil:
 			return nil, err
 		case dial:
-			return p.dialFor(owner)
+			c, err := p.dialFor(owner)
+			if err != nil && p.waitsOut() {
+				continue
+			}
+			return c, err
 		case w.back != nil:
 			return c, nil // lent: it stays its holder's
 		case p.usable(c):
@@ -163,7 +201,7 @@ func (p *Pool) Acquire(w *Waiter, owner uint64, prefer *Conn, b *Bucket, timeout
 
 // usable says whether c can be given to a client; else it is discarded.
 func (p *Pool) usable(c *Conn) bool {
-	if c.suspect(p.opt.CheckDelay) && !c.alive() {
+	if p.suspect(c) && !c.alive() {
 		p.dead.Add(1)
 		p.Discard(c)
 		return false
@@ -187,10 +225,9 @@ func (p *Pool) dialFor(owner uint64) (*Conn, error) {
 	p.mu.Lock()
 	if err != nil {
 		p.dialFailures.Add(1)
-		p.open--
+		p.leavePlaceLocked()
 		p.dialErr = err
-		p.nextDial = time.Now().Add(p.opt.Backoff)
-		if p.open == 0 {
+		if p.open == 0 && !p.opt.WaitDown {
 			// Nobody will release anything: who waits has the same answer.
 			for w := p.popLocked(); w != nil; w = p.popLocked() {
 				w.deliverLocked(grant{err: err})
@@ -200,13 +237,14 @@ func (p *Pool) dialFor(owner uint64) (*Conn, error) {
 		return nil, err
 	}
 	if p.closed {
-		p.open--
+		p.leavePlaceLocked()
 		p.mu.Unlock()
 		_ = c.Net.Close()
 		return nil, ErrClosed
 	}
 	p.dialErr = nil
 	p.all[c] = struct{}{}
+	p.wakeLocked()
 	p.mu.Unlock()
 	return p.grant(c, owner), nil
 }
@@ -228,7 +266,7 @@ func (p *Pool) Renew(c *Conn, owner uint64) (*Conn, error) {
 // takeIdleLocked removes and returns the best idle connection, or nil.
 func (p *Pool) takeIdleLocked(prefer *Conn, b *Bucket) *Conn {
 	n := len(p.idle)
-	if n == 0 {
+	if n == 0 || p.paused {
 		return nil
 	}
 	best := n - 1
@@ -267,6 +305,11 @@ func (p *Pool) Release(c *Conn) {
 		st = c.state.Load()
 	}
 	c.Watch(nil, true)
+	if c.kept {
+		p.mu.Lock()
+		p.unkeepLocked(c)
+		p.mu.Unlock()
+	}
 	if c.Once {
 		c.goodbye()
 	}
@@ -277,7 +320,7 @@ func (p *Pool) Release(c *Conn) {
 	c.Stream.Release()
 	c.Stream.SetDst(nil)
 	c.Dirty = c.Dirty || c.Bucket != nil && c.Bucket.restless
-	if (c.Dirty || c.Bucket == nil || st&0xffff != 0) && !p.opt.BrokenHandOver {
+	if (c.Dirty || c.Bucket == nil || c.doubtful || st&0xffff != 0) && !p.brokenHandOver {
 		p.mu.Lock()
 		p.resting++
 		p.mu.Unlock()
@@ -290,7 +333,7 @@ func (p *Pool) Release(c *Conn) {
 // restore resets a connection and waits out the cancels sent for it.
 func (p *Pool) restore(c *Conn) {
 	p.resets.Add(1)
-	ok := c.settle() && (!c.Dirty && c.Bucket != nil || c.reset(controlTimeout) == nil)
+	ok := c.settle() && (!c.Dirty && c.Bucket != nil || c.reset(controlTimeout) == nil) && !(c.doubtful && p.demoted(c))
 	p.mu.Lock()
 	p.resting--
 	p.mu.Unlock()
@@ -326,9 +369,8 @@ func (c *Conn) settle() bool {
 
 // free hands c to the oldest waiter or makes it idle.
 func (p *Pool) free(c *Conn) {
-	old := p.opt.Lifetime > 0 && time.Since(c.created) > p.opt.Lifetime
 	p.mu.Lock()
-	if p.closed || old {
+	if p.spentLocked(c) {
 		p.mu.Unlock()
 		p.Discard(c)
 		return
@@ -359,7 +401,8 @@ func (p *Pool) Discard(c *Conn) {
 	}
 	_ = c.Net.Close()
 	p.mu.Lock()
-	p.open--
+	p.unkeepLocked(c)
+	p.leavePlaceLocked()
 	delete(p.all, c)
 	p.wakeLocked()
 	p.mu.Unlock()
@@ -380,17 +423,6 @@ func (p *Pool) Lost(c *Conn) {
 // Incarnation changes whenever a connection was dialled or found dead: between two
 // equal values the pool has spoken to one run of one server.
 func (p *Pool) Incarnation() int64 { return p.dials.Load() + p.dead.Load() }
-
-// wakeLocked lets the oldest waiter dial when there is room.
-func (p *Pool) wakeLocked() {
-	if p.closed || p.open >= p.opt.Size+p.opt.Overflow {
-		return
-	}
-	if w := p.popLocked(); w != nil {
-		p.open++
-		w.deliverLocked(grant{})
-	}
-}
 
 // Query runs sql on a connection of the pool, for control work. It waits like a
 // client does, so it never needs a connection beyond those of the pool.
@@ -451,6 +483,12 @@ func (p *Pool) Close() {
 	p.idle = nil
 	for w := p.popLocked(); w != nil; w = p.popLocked() {
 		w.deliverLocked(grant{err: ErrClosed})
+	}
+	for _, l := range p.opt.Limits {
+		l.leave(p)
+	}
+	if p.alarm != nil {
+		p.alarm.Stop()
 	}
 	p.mu.Unlock()
 	for _, c := range idle {

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"fmt"
 	"time"
 
 	"qvpgw/internal/netloop"
@@ -9,10 +10,17 @@ import (
 // Waiter is a place in a pool's queue. A session owns one for its whole life, so
 // that waiting allocates nothing but, once, a timer.
 type Waiter struct {
-	ch         chan grant
-	timer      *time.Timer // made by the first wait with a timeout
-	queued     time.Time
-	waited     time.Duration // of the last Acquire in the queue
+	ch      chan grant
+	timer   *time.Timer   // made by the first wait with a timeout
+	queued  time.Time     // when the Acquire under way came to the queue
+	waited  time.Duration // of the last Acquire in the queue
+	told    bool          // Long was called
+	resumed bool          // the next Acquire goes on with the wait that Begin began
+
+	// Long, when set, is called once in an Acquire that waits for longer than After,
+	// by the goroutine that waits.
+	Long       func()
+	After      time.Duration
 	next, prev *Waiter
 	queue      *waiters // that it is in, or nil; under the pool's mu
 	back       chan<- bool
@@ -23,6 +31,11 @@ type Waiter struct {
 
 // Waited is how long the last Acquire waited in the queue.
 func (w *Waiter) Waited() time.Duration { return w.waited }
+
+// begin makes w ready for another wait.
+func (w *Waiter) begin() {
+	w.waited, w.queued, w.told = 0, time.Time{}, false
+}
 
 // grant is what a waiter gets: a connection, an error, or neither: then it dials.
 type grant struct {
@@ -70,6 +83,26 @@ func (q *waiters) push(w *Waiter) {
 	q.n++
 }
 
+// restore puts a waiter back to where it was, by how long it has waited.
+func (q *waiters) restore(w *Waiter) {
+	next := q.head
+	for next != nil && !w.queued.Before(next.queued) {
+		next = next.next
+	}
+	if next == nil {
+		q.push(w)
+		return
+	}
+	w.queue, w.next, w.prev = q, next, next.prev
+	if next.prev != nil {
+		next.prev.next = w
+	} else {
+		q.head = w
+	}
+	next.prev = w
+	q.n++
+}
+
 func (q *waiters) pop() *Waiter {
 	w := q.head
 	if w != nil {
@@ -93,30 +126,88 @@ func (q *waiters) remove(w *Waiter) {
 	q.n--
 }
 
-// wait returns what w is granted; dial means that the caller is to dial itself.
-func (p *Pool) wait(w *Waiter, timeout time.Duration) (c *Conn, dial bool, err error) {
-	var expired <-chan time.Time
-	if timeout > 0 {
-		if w.timer == nil {
-			w.timer = time.NewTimer(timeout)
-		} else {
-			w.timer.Reset(timeout)
-		}
-		defer w.timer.Stop()
-		expired = w.timer.C
+// queueLocked puts w into its queue; one whose dial failed, or who was given a dead
+// connection, keeps its place.
+func (p *Pool) queueLocked(w *Waiter, owner uint64) {
+	q := &p.waiting
+	if owner == ControlOwner {
+		q = &p.control
 	}
+	if w.queued.IsZero() {
+		w.queued = time.Now()
+		q.push(w)
+	} else {
+		q.restore(w)
+	}
+	if p.nextLocked() == w {
+		p.alarmLocked(w)
+	}
+}
+
+// wait returns what w is granted; dial means that the caller is to dial itself.
+// timeout counts from when w was queued first.
+func (p *Pool) wait(w *Waiter, timeout time.Duration) (c *Conn, dial bool, err error) {
+	defer func() {
+		d := time.Since(w.queued)
+		p.waited.Add(int64(d - w.waited))
+		w.waited = d
+	}()
 	var g grant
-	select {
-	case g = <-w.ch:
-	case <-expired:
-		if p.leave(w) {
-			p.timeouts.Add(1)
-			return nil, false, ErrTimeout
+	for granted := false; !granted; {
+		select {
+		case g = <-w.ch:
+			granted = true
+		case <-w.expires(timeout):
+			switch waited := time.Since(w.queued); {
+			case w.tells() && waited >= w.After && (timeout <= 0 || waited < timeout):
+				w.told = true
+				w.Long()
+			case timeout <= 0 || waited < timeout:
+			case p.leave(w):
+				p.timeouts.Add(1)
+				return nil, false, p.timeoutError()
+			default:
+				g, granted = <-w.ch, true // granted meanwhile
+			}
 		}
-		g = <-w.ch // granted meanwhile
+	}
+	if w.timer != nil {
+		w.timer.Stop()
 	}
 	w.back = g.back
 	return g.conn, g.conn == nil && g.err == nil, g.err
+}
+
+func (w *Waiter) tells() bool { return w.Long != nil && w.After > 0 && !w.told }
+
+// expires is when w is to be told that it waits, or its time is up; nil: never.
+func (w *Waiter) expires(timeout time.Duration) <-chan time.Time {
+	left, waited := time.Duration(-1), time.Since(w.queued)
+	if timeout > 0 {
+		left = max(0, timeout-waited)
+	}
+	if w.tells() && (left < 0 || w.After-waited < left) {
+		left = max(0, w.After-waited)
+	}
+	if left < 0 {
+		return nil
+	}
+	if w.timer == nil {
+		w.timer = time.NewTimer(left)
+	} else {
+		w.timer.Reset(left)
+	}
+	return w.timer.C
+}
+
+// timeoutError is ErrTimeout, with why no connection could be opened meanwhile.
+func (p *Pool) timeoutError() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.dialErr == nil {
+		return ErrTimeout
+	}
+	return fmt.Errorf("%w; the last login failed: %v", ErrTimeout, p.dialErr)
 }
 
 // leave takes w out of the queue; false when it was granted already.

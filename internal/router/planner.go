@@ -83,7 +83,7 @@ func (r *Router) plan(c *Context, st *state, text []byte, info sqltext.Info) mad
 		s := &survey{c: c, view: st.view, sure: sure}
 		stmt := s.statement(raw.Stmt)
 		m.add(s, stmt)
-		r.judge(&m, s, raw.Stmt)
+		judge(st.rules, &m, s, raw.Stmt)
 		sure = sure && !movesNames(stmt)
 		last = s
 	}
@@ -154,8 +154,8 @@ func movesNames(stmt Statement) bool {
 }
 
 // judge holds a statement against the rules.
-func (r *Router) judge(m *made, s *survey, n *pg_query.Node) {
-	if !r.opt.Rules.Any() {
+func judge(set *rules.Set, m *made, s *survey, n *pg_query.Node) {
+	if !set.Any() {
 		return
 	}
 	facts := s.facts
@@ -165,7 +165,7 @@ func (r *Router) judge(m *made, s *survey, n *pg_query.Node) {
 		facts = append(facts, f)
 	}
 	for i := range facts {
-		v, ok := r.opt.Rules.Check(&facts[i])
+		v, ok := set.Check(&facts[i])
 		if !ok {
 			continue
 		}

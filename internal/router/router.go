@@ -48,6 +48,7 @@ type Router struct {
 // equal epoch are valid under each other.
 type state struct {
 	view     *view
+	rules    *rules.Set
 	epoch    uint64
 	snapshot uint64 // counts snapshots, from 1
 }
@@ -70,7 +71,7 @@ func New(o Options) *Router {
 		seed:  maphash.MakeSeed(),
 	}
 	r.buffer.New = func() any { return new([]byte) }
-	r.state.Store(&state{view: newView(nil), snapshot: 1})
+	r.state.Store(&state{view: newView(nil), rules: o.Rules, snapshot: 1})
 	return r
 }
 
@@ -155,7 +156,7 @@ func (r *Router) current() *state {
 	if snap == old {
 		return st
 	}
-	next := &state{view: newView(snap), epoch: st.epoch, snapshot: st.snapshot + 1}
+	next := &state{view: newView(snap), rules: st.rules, epoch: st.epoch, snapshot: st.snapshot + 1}
 	if snap == nil || old == nil || snap.Fingerprint != old.Fingerprint || snap.InRecovery != old.InRecovery {
 		next.epoch++
 		r.raw.clear()
@@ -165,7 +166,18 @@ func (r *Router) current() *state {
 	return next
 }
 
-// Generation changes whenever a plan may: with every snapshot of the catalog.
+// SetRules has texts judged by other rules from now on.
+func (r *Router) SetRules(set *rules.Set) {
+	r.follow.Lock()
+	defer r.follow.Unlock()
+	st := r.state.Load()
+	r.state.Store(&state{view: st.view, rules: set, epoch: st.epoch + 1, snapshot: st.snapshot + 1})
+	r.raw.clear()
+	r.shape.clear()
+}
+
+// Generation changes whenever a plan may: with every snapshot of the catalog, and
+// with the rules.
 func (r *Router) Generation() uint64 { return r.current().snapshot }
 
 // Stat is a moment's figures of a Router.
