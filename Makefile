@@ -22,7 +22,7 @@ STATICCHECK := $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FIGURES = export QVPGW_FIGURES=$$(mktemp); trap 'rm -f "$$QVPGW_FIGURES"' EXIT
 TESTSUM = $(GO) run ./internal/testsum
 
-.PHONY: help build static demo test lint fuzz torture rolling bench docker-config clean
+.PHONY: help build static demo test lint fuzz torture rolling conformance bench docker-config clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,11 @@ rolling: ## ten restarts under 64 clients: nothing refused, nothing lost
 	@$(FIGURES)
 	export QVPGW_ROLLING=$${QVPGW_ROLLING:-10}
 	$(GO) test -count=1 -timeout 10m -json -run TestRollingRestart ./cmd/qvpgw | $(TESTSUM) -v
+
+conformance: ## PostgreSQL's regression suite: direct, in session mode, in transaction mode
+	@$(FIGURES)
+	export QVPGW_CONFORMANCE=$${QVPGW_CONFORMANCE:-full}
+	$(GO) test -count=1 -timeout 60m -json -run TestConformance ./cmd/qvpgw | $(TESTSUM) -v
 
 bench: ## direct, PgBouncer and qvpgw side by side
 	@$(FIGURES)

@@ -67,6 +67,10 @@ var scripts = []struct {
 		"SET SESSION work_mem = 8192", "SHOW work_mem", "SELECT set_config('work_mem', '9MB', false)", "SHOW work_mem", "SET search_path = side, public",
 		"SELECT name FROM kept", "SET search_path TO DEFAULT", "SELECT name FROM kept", "SELECT set_config('search_path', 'side', true)", "SELECT name FROM kept",
 	}},
+	{name: "the parts of DateStyle", steps: []string{
+		"SET datestyle TO sql", "SET datestyle TO ymd", "SHOW datestyle", "SELECT date '2024-02-01'", "BEGIN; SET datestyle TO german; COMMIT", "SELECT date '2024-02-01'",
+		"SET datestyle TO iso", "SET datestyle TO dmy", "SELECT date '01/02/2024'", "RESET datestyle", "SELECT date '01/02/2024'",
+	}},
 	{name: "RESET ALL", steps: []string{
 		"SET work_mem = '5MB'; SET my.own = 'x'", "SHOW work_mem", "SHOW my.own", "RESET ALL", "SHOW work_mem", "SHOW my.own",
 	}},

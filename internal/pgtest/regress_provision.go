@@ -1,6 +1,8 @@
 package pgtest
 
 import (
+	"archive/tar"
+	"compress/bzip2"
 	"context"
 	"fmt"
 	"io"
@@ -11,11 +13,9 @@ import (
 	"time"
 )
 
-// regressLayout is part of the suite's stamp: a new one makes old copies be rebuilt.
-const regressLayout = "1"
-
-// regressDir lies in the root: PostgreSQL's regression suite.
-const regressDir = stateDir + "/regress"
+// regressDir lies in the root: PostgreSQL's regression suite. Its number changes with
+// what provisionRegress puts there.
+const regressDir = stateDir + "/regress-2"
 
 // provisionRegress puts the regression suite of the root's PostgreSQL into the root:
 // the source package's src/test/regress, its C functions compiled with the headers of
@@ -27,15 +27,14 @@ func (r *Root) provisionRegress(ctx context.Context, log io.Writer) error {
 	}
 	dir := filepath.Join(r.Dir, regressDir)
 	stamp := filepath.Join(dir, "stamp")
-	want := regressLayout + " " + version
 	complete := func() bool {
 		have, err := os.ReadFile(stamp)
-		return err == nil && string(have) == want
+		return err == nil && string(have) == version
 	}
 	if complete() {
 		return nil
 	}
-	unlock, err := lock(filepath.Join(r.Dir, stateDir, "regress.lock"))
+	unlock, err := lock(filepath.Join(r.Dir, regressDir+".lock"))
 	if err != nil {
 		return err
 	}
@@ -59,7 +58,7 @@ func (r *Root) provisionRegress(ctx context.Context, log io.Writer) error {
 	if err := r.installRegress(ctx, work, dir); err != nil {
 		return fmt.Errorf("cannot build the regression suite of PostgreSQL %s: %w", version, err)
 	}
-	if err := os.WriteFile(stamp, []byte(want), 0o644); err != nil {
+	if err := os.WriteFile(stamp, []byte(version), 0o644); err != nil {
 		return fmt.Errorf("cannot mark the regression suite as complete: %w", err)
 	}
 	fmt.Fprintf(log, "regression suite: ready in %.0f s\n", time.Since(start).Seconds())
@@ -114,6 +113,39 @@ func (r *Root) fetchSource(ctx context.Context, work, version string) error {
 	return apt("source", "--download-only", "postgresql-17="+version)
 }
 
+// unpack unpacks the folder sub of a source archive into dir.
+func unpack(archive, sub, dir string) error {
+	f, err := os.Open(archive)
+	if err != nil {
+		return fmt.Errorf("cannot unpack the source: %w", err)
+	}
+	defer f.Close()
+	for r := tar.NewReader(bzip2.NewReader(f)); ; {
+		h, err := r.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("cannot unpack %s: %w", archive, err)
+		}
+		_, path, _ := strings.Cut(h.Name, "/") // after the folder of the version
+		name, ok := strings.CutPrefix(path, sub+"/")
+		if !ok || h.Typeflag != tar.TypeReg || !filepath.IsLocal(name) {
+			continue
+		}
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+			return fmt.Errorf("cannot unpack %s: %w", archive, err)
+		}
+		text, err := io.ReadAll(r)
+		if err != nil {
+			return fmt.Errorf("cannot unpack %s: %w", archive, err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o644); err != nil {
+			return fmt.Errorf("cannot unpack %s: %w", archive, err)
+		}
+	}
+}
+
 // installRegress unpacks and compiles what fetchSource downloaded, into dir.
 func (r *Root) installRegress(ctx context.Context, work, dir string) error {
 	find := func(pattern string) (string, error) {
@@ -123,7 +155,7 @@ func (r *Root) installRegress(ctx context.Context, work, dir string) error {
 		}
 		return found[0], nil
 	}
-	source, err := find("postgresql-17_*.orig.tar.*")
+	source, err := find("postgresql-17_*.orig.tar.bz2")
 	if err != nil {
 		return err
 	}
@@ -137,7 +169,7 @@ func (r *Root) installRegress(ctx context.Context, work, dir string) error {
 	if err := os.MkdirAll(filepath.Join(dir, "lib"), 0o755); err != nil {
 		return err
 	}
-	if err := run(ctx, nil, "tar", "-xf", source, "-C", dir, "--no-same-owner", "--strip-components=4", "--wildcards", "*/src/test/regress"); err != nil {
+	if err := unpack(source, "src/test/regress", dir); err != nil {
 		return err
 	}
 	if err := run(ctx, nil, "cc", "-O2", "-fPIC", "-shared", "-fwrapv", "-fno-strict-aliasing",
