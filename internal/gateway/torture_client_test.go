@@ -24,7 +24,7 @@ type client struct {
 	rng *rand.Rand
 
 	conn  net.Conn
-	front *pgproto3.Frontend
+	front *counted
 	pid   uint32
 	key   []byte
 	tx    byte // of the last ReadyForQuery
@@ -34,18 +34,75 @@ type client struct {
 	settings map[string]string // what SHOW must say; nothing: not known
 	pending  map[string]string // of the open transaction
 	params   map[string]string // as reported
-	tenant   string            // of the function that sets one, which pins
 	rows     map[int64]bool    // what torture_rows must have or must not
 
-	statement  atomic.Int64 // answers read so far
+	own       map[string]string // what current_setting says of the custom settings; "": not known
+	sequence  map[string]string // newest value of each sequence, as this client got it
+	listening bool              // to its own channel
+	heard     string            // payload of the newest notification
+
+	answered   int64        // groups whose ReadyForQuery was read, on this connection
 	cancelling atomic.Int64 // cancels under way
-	cancelEnd  atomic.Int64 // statement at the end of the last one
+	cancelEnd  atomic.Int64 // groups that had been sent at the end of the last one
+}
+
+// counted is a connection's sending side. It counts the groups of messages that
+// end in one ReadyForQuery, and writes them byte by byte when it is told to.
+type counted struct {
+	*pgproto3.Frontend
+	sent    atomic.Int64 // groups that were begun
+	flushed bool         // the last one was, by a Flush
+}
+
+func (f *counted) Send(m pgproto3.FrontendMessage) {
+	switch m.(type) {
+	case *pgproto3.Query:
+		f.sent.Add(1)
+	case *pgproto3.Flush:
+		if !f.flushed {
+			f.sent.Add(1)
+		}
+		f.flushed = true
+	case *pgproto3.Sync:
+		if !f.flushed {
+			f.sent.Add(1)
+		}
+		f.flushed = false
+	}
+	f.Frontend.Send(m)
+}
+
+// byteWriter writes one byte at a time while it is slow.
+type byteWriter struct {
+	net.Conn
+	slow bool
+}
+
+func (w *byteWriter) Write(b []byte) (n int, err error) {
+	if !w.slow || len(b) > 1000 {
+		return w.Conn.Write(b)
+	}
+	for n < len(b) && err == nil {
+		_, err = w.Conn.Write(b[n : n+1])
+		n++
+	}
+	return n, err
 }
 
 // shared is a named prepared statement; many clients prepare the same texts.
 type shared struct {
-	text string
-	want func(c *client, tag string) []string
+	text   string
+	number int    // among texts
+	suffix string // of its row, when it was prepared
+}
+
+// want is what its execution must answer. PostgreSQL itself reads a statement again,
+// with the settings of that moment, when the meaning of its search path changes (with
+// the first temporary table of a session, whosever): either reading is right.
+func (s *shared) want(c *client, tag string) want {
+	w := one(tag + "-" + s.suffix)
+	w.also = tag + "-" + c.suffix(s.number)
+	return w
 }
 
 // Errors that end a connection. The client then makes another.
@@ -73,17 +130,15 @@ func (c *client) connect() error {
 	if err != nil {
 		return err
 	}
-	c.conn, c.front = conn, pgproto3.NewFrontend(conn, conn)
-	c.named, c.params, c.tenant, c.tx = map[string]*shared{}, map[string]string{}, "", 'I'
-	c.settings = map[string]string{"application_name": "", "statement_timeout": "0", "DateStyle": "ISO, MDY"}
-	c.pending = nil
+	c.conn, c.front = conn, &counted{Frontend: pgproto3.NewFrontend(conn, &byteWriter{conn, c.rng.IntN(20) == 0})}
+	c.params, c.tx, c.answered = map[string]string{}, 'I', 0
+	c.cancelEnd.Store(0)
+	c.fresh()
 	start := &pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: map[string]string{
 		"user": "postgres", "database": databaseOf(c.r.direct),
 	}}
-	if c.n%2 == 0 {
-		name := fmt.Sprintf("q%dxapp", c.n)
+	if name := c.settings["application_name"]; name != "" {
 		start.Parameters["application_name"] = name
-		c.settings["application_name"] = name
 	}
 	c.front.Send(start)
 	if err := c.flush(); err != nil {
@@ -101,10 +156,21 @@ func (c *client) connect() error {
 		case *pgproto3.ErrorResponse:
 			return fmt.Errorf("login refused: %s %s", m.Code, m.Message)
 		case *pgproto3.ReadyForQuery:
+			c.answered = 0 // the login's does not count
 			return nil
 		default:
 			return fmt.Errorf("unexpected %T at login", m)
 		}
+	}
+}
+
+// fresh makes the client know its session for a new one.
+func (c *client) fresh() {
+	c.named, c.own, c.sequence, c.listening = map[string]*shared{}, map[string]string{}, map[string]string{}, false
+	c.settings = map[string]string{"application_name": "", "statement_timeout": "0", "DateStyle": "ISO, MDY"}
+	c.pending = nil
+	if c.n%2 == 0 {
+		c.settings["application_name"] = fmt.Sprintf("q%dxapp", c.n)
 	}
 }
 
@@ -175,16 +241,22 @@ func (c *client) next() (pgproto3.BackendMessage, error) {
 			if c.tx == 'I' && m.Code == "25P01" {
 				continue // ROLLBACK without a transaction
 			}
-			if !c.mine(m.Message) {
+			if !c.mine(m.Message) && m.Message != "you don't own a lock of type ExclusiveLock" {
 				c.r.foreigner("client %d: notice %s %s", c.n, m.Code, m.Message)
 			}
 		case *pgproto3.ParameterStatus:
 			if m.Name == "application_name" && m.Value != "" && !c.mine(m.Value) {
-				c.r.foreigner("client %d: application_name %s", c.n, m.Value)
+				c.r.leak("client %d: application_name %s", c.n, m.Value)
 			}
 			c.params[m.Name] = m.Value
 		case *pgproto3.NotificationResponse:
-			c.r.foreigner("client %d: notification %s", c.n, m.Channel)
+			if !c.listening || m.Channel != c.channel() || !c.mine(m.Payload) {
+				c.r.foreigner("client %d: notification %s %s, listening is %v", c.n, m.Channel, m.Payload, c.listening)
+			}
+			c.heard = m.Payload
+		case *pgproto3.ReadyForQuery:
+			c.answered++
+			return m, nil
 		case *pgproto3.ErrorResponse:
 			if m.Severity != "FATAL" {
 				return m, nil
@@ -205,8 +277,10 @@ type want struct {
 	rows   int
 	row    func(i int, v [][]byte) bool // nil: one column with exactly tag
 	tag    string
+	also   string // or this, if not empty
 	code   string // SQLSTATE of the error that it gives instead
 	text   string // what the error's message has
+	may    string // SQLSTATE of an error that it may give as well
 	first  bool   // it opens a COPY IN, which is left to the caller
 	silent int    // messages beside rows and completion: ParseComplete and the like
 	empty  bool   // no statement, only what silent counts
@@ -233,7 +307,6 @@ func (c *client) read(wants ...want) (o outcome, err error) {
 		c.r.foreigner("client %d, statement %d of %d: "+format, append([]any{c.n, i, len(wants)}, args...)...)
 		return errAstray
 	}
-	defer func() { c.statement.Add(1) }()
 	for {
 		m, err := c.next()
 		if err != nil {
@@ -251,12 +324,18 @@ func (c *client) read(wants ...want) (o outcome, err error) {
 			case w.row != nil:
 				ok = w.row(rows, m.Values)
 			default:
-				ok = len(m.Values) == 1 && string(m.Values[0]) == w.tag
+				ok = len(m.Values) == 1 && (string(m.Values[0]) == w.tag || w.also != "" && string(m.Values[0]) == w.also)
 			}
 			if !ok {
 				return o, astray("row %d is %.60q, wanted the tag %q", rows, m.Values, w.tag)
 			}
 			rows++
+		case *pgproto3.PortalSuspended:
+			if o.failed || rows != w.rows || rows == 0 {
+				return o, astray("suspended after %d rows, wanted %d", rows, w.rows)
+			}
+			i++
+			rows = 0
 		case *pgproto3.CommandComplete:
 			if i >= len(wants) || o.failed || w.code != "" || rows != w.rows {
 				return o, astray("%s after %d rows, wanted %d, error %q", m.CommandTag, rows, w.rows, w.code)
@@ -267,8 +346,12 @@ func (c *client) read(wants ...want) (o outcome, err error) {
 		case *pgproto3.ErrorResponse:
 			c.r.queries.Add(1)
 			switch {
+			case !o.failed && w.may != "" && m.Code == w.may:
 			case !o.failed && w.code != "" && m.Code == w.code && strings.Contains(m.Message, w.text):
 			case m.Code == "57014" && !strings.HasPrefix(m.Message, "COPY") && c.mayBeCancelled():
+				o.cancelled = true
+			case m.Code == "57014" && !strings.HasPrefix(m.Message, "COPY"):
+				c.r.cancelledForeign("client %d, group %d of %d, cancelled up to %d: %s %s", c.n, c.answered, c.front.sent.Load(), c.cancelEnd.Load(), m.Message, m.Detail)
 				o.cancelled = true
 			default:
 				return o, astray("error %s %s, wanted %q %q", m.Code, m.Message, w.code, w.text)
@@ -316,9 +399,10 @@ func (c *client) read(wants ...want) (o outcome, err error) {
 	}
 }
 
-// mayBeCancelled says whether a cancel of this client's may reach what it runs.
+// mayBeCancelled says whether a cancel of this client's may reach what it runs: it
+// is under way, or the group had been sent when it was done.
 func (c *client) mayBeCancelled() bool {
-	return c.cancelling.Load() > 0 || c.cancelEnd.Load() > 0 && c.statement.Load() <= c.cancelEnd.Load()+2
+	return c.cancelling.Load() > 0 || c.answered < c.cancelEnd.Load()
 }
 
 // query sends a simple query and reads its answers.
@@ -346,11 +430,11 @@ func (c *client) rollback() error {
 
 // cancel sends a cancel request after a while, in the background.
 func (c *client) cancel(after time.Duration) {
-	pid, key := c.pid, c.key
+	pid, key, front := c.pid, c.key, c.front
 	c.cancelling.Add(1)
 	c.r.cancels.Go(func() {
 		defer func() {
-			c.cancelEnd.Store(c.statement.Load())
+			c.cancelEnd.Store(front.sent.Load()) // of a connection that is gone, at worst too many
 			c.cancelling.Add(-1)
 		}()
 		time.Sleep(after)

@@ -143,13 +143,15 @@ func (c *client) readAfter(failed bool, w want) (outcome, error) {
 			return o, errAstray
 		case *pgproto3.ErrorResponse:
 			o.failed = true
-			if m.Code != "25P02" && m.Code != "22012" && (m.Code != "57014" || !c.mayBeCancelled()) {
+			if m.Code == "57014" && !c.mayBeCancelled() {
+				c.r.cancelledForeign("client %d, group %d of %d, cancelled up to %d: %s %s", c.n, c.answered, c.front.sent.Load(), c.cancelEnd.Load(), m.Message, m.Detail)
+			}
+			if m.Code != "25P02" && m.Code != "22012" && m.Code != "57014" {
 				c.r.foreigner("client %d: error %s %s in a failed transaction", c.n, m.Code, m.Message)
 				return o, errAstray
 			}
 		case *pgproto3.ReadyForQuery:
 			c.tx = m.TxStatus
-			c.statement.Add(1)
 			c.r.queries.Add(1)
 			return o, nil
 		}
@@ -200,11 +202,11 @@ func (c *client) show() error {
 			return err
 		}
 		if want := c.settings[name]; have != want {
-			c.r.foreigner("client %d: %s is %q, but was set to %q", c.n, name, have, want)
+			c.r.leak("client %d: %s is %q, but was set to %q", c.n, name, have, want)
 			c.settings[name] = have
 		}
 		if reported, ok := c.params[name]; ok && reported != have {
-			c.r.foreigner("client %d: %s is %q, but was reported as %q", c.n, name, have, reported)
+			c.r.leak("client %d: %s is %q, but was reported as %q", c.n, name, have, reported)
 		}
 	}
 	return nil

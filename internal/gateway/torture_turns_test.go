@@ -33,8 +33,17 @@ var turns = []struct {
 	{3, (*client).copyFail},
 	{5, (*client).copyOut},
 	{1, (*client).large},
-	{1, (*client).pinned},
-	{10, (*client).noTenant},
+	{1, (*client).slowReader},
+	{8, (*client).setLocal},
+	{6, (*client).setUnderSavepoint},
+	{6, (*client).setConfig},
+	{10, (*client).ownSettings},
+	{12, (*client).nothingLeft},
+	{6, (*client).sequences},
+	{4, (*client).cursorInTransaction},
+	{4, (*client).portals},
+	{8, (*client).withState},
+	{4, (*client).notifyAnother},
 }
 
 var turnWeights = func() (sum int) {
@@ -182,8 +191,7 @@ func (c *client) ensure() (name string, st *shared, silent int, err error) {
 		delete(c.named, name)
 		silent++
 	}
-	suffix := c.suffix(text)
-	st = &shared{text: texts[text], want: func(_ *client, tag string) []string { return []string{tag + "-" + suffix} }}
+	st = &shared{text: texts[text], number: text, suffix: c.suffix(text)}
 	c.parse(name, st.text)
 	silent++
 	if c.rng.IntN(2) == 0 {
@@ -204,7 +212,7 @@ func (c *client) prepared() error {
 	}
 	tag := c.tag()
 	c.execute(name, []string{tag}, c.rng.IntN(2) == 0)
-	w := one(st.want(c, tag)[0])
+	w := st.want(c, tag)
 	w.silent = silent + 1
 	o, err := c.sync(w)
 	if err != nil {
@@ -249,7 +257,7 @@ func (c *client) pipe(groups, each int) error {
 				continue
 			}
 			c.execute(name, []string{tag}, false)
-			w := one(st.want(c, tag)[0])
+			w := st.want(c, tag)
 			w.silent = 1
 			all[g] = append(all[g], w)
 		}
@@ -288,7 +296,6 @@ func (c *client) forget(name string, n int) error {
 			}
 			_, ready = m.(*pgproto3.ReadyForQuery)
 		}
-		c.statement.Add(1)
 	}
 	c.front.Send(&pgproto3.Close{ObjectType: 'S', Name: name})
 	_, err := c.sync(want{silent: 1, empty: true})
@@ -383,45 +390,6 @@ func (c *client) large() error {
 	n := 1<<20/len(tag) + 1
 	_, err := c.query(fmt.Sprintf("SELECT repeat('%s', %d)", tag, n), want{rows: 1, row: func(_ int, v [][]byte) bool {
 		return len(v) == 1 && len(v[0]) == n*len(tag) && bytes.Equal(v[0], bytes.Repeat([]byte(tag), n))
-	}})
-	return err
-}
-
-// pinned leaves state on the server connection that cannot be followed, uses it,
-// and has it discarded.
-func (c *client) pinned() error {
-	if c.rng.IntN(10) > 0 {
-		return c.noTenant() // code that is not known may change the catalog, which then is read again
-	}
-	tag := c.tag()
-	c.tenant = tag
-	if o, err := c.query("SELECT torture_tenant('"+tag+"')", one(tag)); err != nil || o.failed {
-		return err
-	}
-	if _, err := c.query("DO $$ BEGIN RAISE NOTICE 'notice "+tag+"'; END $$", command()); err != nil {
-		return err
-	}
-	if o, err := c.query("SELECT current_setting('torture.tenant', true)", one(tag)); err != nil || o.failed {
-		return err
-	}
-	// As psycopg and others do when a connection goes back to their pool.
-	o, err := c.query("DISCARD ALL", command())
-	if err != nil || o.failed {
-		return err
-	}
-	c.tenant, c.named = "", map[string]*shared{}
-	c.settings = map[string]string{"application_name": "", "statement_timeout": "0", "DateStyle": "ISO, MDY"}
-	if c.n%2 == 0 {
-		c.settings["application_name"] = fmt.Sprintf("q%dxapp", c.n)
-	}
-	return nil
-}
-
-// noTenant looks whether somebody else's state is to be seen.
-func (c *client) noTenant() error {
-	tag := c.tag()
-	_, err := c.query("SELECT '"+tag+"', current_setting('torture.tenant', true)", want{rows: 1, row: func(_ int, v [][]byte) bool {
-		return len(v) == 2 && string(v[0]) == tag && (len(v[1]) == 0 || string(v[1]) == c.tenant)
 	}})
 	return err
 }
