@@ -55,7 +55,7 @@ func (s *session) loneGroup(b []byte) (g *group, ok bool) {
 			}
 			if !g.parse {
 				st := s.lookup(name)
-				if st == nil || st.own || !pool.Same(st.bucket, s.bucket) {
+				if st == nil || st.own || st.bySQL || !pool.Same(st.bucket, s.bucket) {
 					return g, false
 				}
 				// The plan is looked up anew: the aggregate's state moved on.

@@ -19,16 +19,18 @@ const (
 // mechanism behind shared prepared statements, statements that we inject and
 // answers of our own.
 type reply struct {
-	msg   byte // type of the message that is answered
-	mode  mode
-	n     int32        // statements of a simple query that are complete
-	plan  *router.Plan // whose statements' completions change what we track; or nil
-	stmt  *statement   // for Parse: what it prepares, for the client under name
-	name  string
-	local *router.LocalAnswer // takes effect when the reply leaves
-	bytes []byte
-	pins  router.Pins // taken for this message
-	began bool        // of a simple query: a part of it was answered
+	msg  byte // type of the message that is answered
+	mode mode
+	n    int32        // statements of a simple query that are complete
+	plan *router.Plan // whose statements' completions change what we track; or nil
+	stmt *statement   // for Parse: what it prepares, for the client under name
+	name string
+	// placed: name is the client's, and the statement is prepared under it besides.
+	placed bool
+	local  *router.LocalAnswer // takes effect when the reply leaves
+	bytes  []byte
+	pins   router.Pins // taken for this message
+	began  bool        // of a simple query: a part of it was answered
 
 	restored bool // a RESET, behind which the startup packet's settings were set again
 }
@@ -73,6 +75,9 @@ type conversation struct {
 	undone router.Pins
 	// lost says that a statement of ours in the group did not run.
 	lost bool
+	// mute: the error of a statement of ours was passed instead of that which the
+	// client's next statement will have.
+	mute bool
 	// dead are the statements whose Parse failed or was skipped; the session
 	// forgets them.
 	dead []deadParse
@@ -80,8 +85,9 @@ type conversation struct {
 
 // deadParse is a Parse that came to nothing.
 type deadParse struct {
-	stmt *statement
-	name string
+	stmt   *statement
+	name   string
+	placed bool
 }
 
 // maxReplies bounds the queue: a client that pipelines more is not read until
@@ -139,6 +145,9 @@ func (v *conversation) fromServer(typ byte) (d verdict, ends bool) {
 			return d, false
 		}
 		d.event = ready
+		if h.mode == pass {
+			v.mute = false
+		}
 		v.copying = false
 		return d, true
 	case wire.ErrorResponse:
@@ -148,8 +157,18 @@ func (v *conversation) fromServer(typ byte) (d verdict, ends bool) {
 		d.reply = nil
 		if !whole {
 			v.fail()
-		} else if !h.began {
+			return d, false
+		}
+		if !h.began {
 			d.pins = h.pins
+		}
+		switch {
+		case h.placed:
+			// What the client sent next fails for want of this; one error is enough.
+			v.dead = append(v.dead, deadParse{h.stmt, h.name, true})
+			v.mute = true
+		case v.mute && h.mode == pass:
+			v.mute, d.drop = false, true
 		}
 		return d, false
 	case wire.CommandComplete, wire.EmptyQueryResponse:
@@ -196,7 +215,7 @@ func (v *conversation) fail() {
 		ran = false
 		v.lost = v.lost || h.mode == drop && h.msg == wire.Execute
 		if h.stmt != nil {
-			v.dead = append(v.dead, deadParse{h.stmt, h.name})
+			v.dead = append(v.dead, deadParse{h.stmt, h.name, h.placed})
 		}
 		v.queue.pop()
 	}

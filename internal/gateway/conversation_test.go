@@ -221,7 +221,7 @@ func TestAFailedGroupNamesTheParsesThatCameToNothing(t *testing.T) {
 	if got := play(&v, "<1EZ1Z"); got != "pezpz" {
 		t.Fatalf("the server's answers give %q", got)
 	}
-	if len(v.dead) != 2 || v.dead[0] != (deadParse{b, "b"}) || v.dead[1] != (deadParse{c, "c"}) {
+	if len(v.dead) != 2 || v.dead[0] != (deadParse{b, "b", false}) || v.dead[1] != (deadParse{c, "c", false}) {
 		t.Errorf("dead are %v, want b and c", v.dead)
 	}
 }

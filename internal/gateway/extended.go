@@ -62,10 +62,20 @@ func (s *session) onBind(m *message) error {
 		s.leave(m)
 		return s.answer(err, false)
 	}
-	if st != nil {
+	if st == nil {
+		if err := s.claim(); err != nil {
+			return err
+		}
+	} else {
 		if e := s.showChannels(plan); e != nil {
 			s.leave(m)
 			return s.refuse(e, false)
+		}
+		if err := s.useNames(plan); err != nil {
+			return err
+		}
+		if err := s.executes(plan); err != nil {
+			return err
 		}
 		if err := s.prepare(st); err != nil {
 			return err
@@ -151,6 +161,11 @@ func (s *session) onDescribe(m *message) error {
 		s.leave(m)
 		return s.answer(err, false)
 	}
+	if kind == 'S' && st == nil {
+		if err := s.claim(); err != nil {
+			return err
+		}
+	}
 	if kind == 'S' && st != nil {
 		if err := s.prepare(st); err != nil {
 			return err
@@ -196,6 +211,7 @@ func (s *session) onExecute(m *message) error {
 	}
 	r := reply{msg: wire.Execute}
 	if st != nil {
+		r.stmt, r.name = s.makes(st.plan, st.sql)
 		if s.deallocates(st.plan) {
 			s.leave(m)
 			s.cv.expect(reply{msg: wire.Execute, mode: fake, bytes: wire.AppendCommandComplete(nil, "DEALLOCATE")})
@@ -229,6 +245,11 @@ func (s *session) onClose(m *message) error {
 		switch {
 		case st == nil:
 			here = s.conn == nil || unknownStatement(name) != nil
+			if !here {
+				if err := s.claim(); err != nil {
+					return err
+				}
+			}
 		case len(name) == 0:
 			here = s.conn == nil || s.conn.Unnamed != st.id
 			if !here {
@@ -236,9 +257,8 @@ func (s *session) onClose(m *message) error {
 			}
 			s.unnamed.id = 0
 		default:
-			here = !st.own || st.plan.Action == router.Local
-			delete(s.named, string(name))
-			s.srv.stmts.put(st)
+			here = !st.own && !s.placed(string(name), st) || st.plan.Action == router.Local
+			s.forget(string(name))
 		}
 	} else {
 		st := s.portalOf(name)

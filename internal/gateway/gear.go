@@ -442,7 +442,7 @@ func (s *session) easyText(sql []byte, group bool) bool {
 
 // easyStatement is easyText for a prepared statement.
 func (s *session) easyStatement(st *statement) bool {
-	if len(st.sql) == 0 || st.own || !s.db.fresh.Load() {
+	if len(st.sql) == 0 || st.own || st.bySQL || !s.db.fresh.Load() {
 		return false
 	}
 	if p := st.now.Load(); p != nil && p.context == s.context() && p.generation == s.db.router.Generation() {

@@ -196,7 +196,11 @@ func (s *session) onError(v verdict, body []byte) error {
 		}
 		return nil
 	}
-	st.Forward()
+	if v.drop {
+		st.Drop()
+	} else {
+		st.Forward()
+	}
 	return nil
 }
 

@@ -74,6 +74,12 @@ func (s *session) onComplete(r *reply, tag []byte) {
 		if st.Name == "" {
 			s.dropStatements()
 			s.conn.ForgetAll()
+		} else {
+			s.forget(st.Name)
+		}
+	case sqltext.Prepare:
+		if r.stmt != nil {
+			s.made(r.stmt, r.name)
 		}
 	}
 	if set := st.Setting; set != nil && set.Local {

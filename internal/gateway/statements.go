@@ -10,7 +10,6 @@ import (
 
 	"qvpgw/internal/pool"
 	"qvpgw/internal/router"
-	"qvpgw/internal/sqltext"
 	"qvpgw/internal/wire"
 )
 
@@ -27,6 +26,7 @@ type statement struct {
 	now    atomic.Pointer[planned]
 	key    string // in statements; "" for one that is not shared
 	refs   int    // sessions that know it; under statements.mu
+	bySQL  bool   // made by SQL's PREPARE, which is sql; name is the client's
 	own    bool   // prepared by the client under its own name on its pinned connection
 }
 
@@ -165,6 +165,9 @@ func (s *session) onParse(m *message) error {
 		s.leave(m)
 		return s.refuse(e, false)
 	}
+	if err := s.useNames(plan); err != nil {
+		return err
+	}
 	s.pinFor(plan, plan.Pins, sql) // planning may run what the text calls
 	if len(name) == 0 {
 		s.keepUnnamed(plan, sql, oids)
@@ -182,7 +185,7 @@ func (s *session) onParse(m *message) error {
 		s.cv.expect(reply{msg: wire.Parse})
 		return nil
 	}
-	st := s.srv.stmts.get(s.pool, s.bucket, plan, sql, oids, !s.unsettled())
+	st := s.srv.stmts.get(s.pool, s.bucket, plan, sql, oids, !s.unsettled() && len(plan.Names.Uses) == 0)
 	if plan.Moving || s.literals && quotes(sql) {
 		s.pin(router.PinStatement) // its literals were read now and must not be read again
 	}
@@ -212,6 +215,9 @@ func (s *session) parseLarge(m *message) error {
 	if err := s.attach(); err != nil {
 		s.leave(m)
 		return s.answer(err, false)
+	}
+	if err := s.claim(); err != nil {
+		return err
 	}
 	head, err := s.prefix(m, 256)
 	if err != nil {
@@ -268,6 +274,12 @@ func (s *session) remember(name []byte, st *statement) string {
 
 // parseFailed forgets a statement whose Parse came to nothing.
 func (s *session) parseFailed(d deadParse) {
+	if d.placed {
+		if s.conn != nil {
+			delete(s.conn.Own, d.name)
+		}
+		return
+	}
 	if d.name == "" {
 		s.unnamed.id = 0
 		if s.conn != nil {
@@ -310,6 +322,8 @@ func (s *session) prepare(st *statement) error {
 	switch {
 	case st.own:
 		return nil
+	case st.bySQL:
+		return s.place(st.name)
 	case st.name == "":
 		if s.conn.Unnamed == st.id {
 			return nil
@@ -322,6 +336,20 @@ func (s *session) prepare(st *statement) error {
 			return err
 		}
 	}
+	return s.asParsed(st, s.injectAll, func() error {
+		b := wire.AppendParse(s.scratch[:0], st.name, st.sql, st.oids)
+		s.scratch = b[:0]
+		s.cv.expect(reply{msg: wire.Parse, mode: drop, stmt: st, name: st.name})
+		if err := s.client.Inject(b); err != nil {
+			return s.clientError(err)
+		}
+		return nil
+	})
+}
+
+// asParsed has parse, which injects st's text, happen under the settings that the
+// client parsed it with, which inject sets and takes back.
+func (s *session) asParsed(st *statement, inject func([]string) error, parse func() error) error {
 	// Its literals were read under certain settings; they are read so again.
 	before, after := pool.Switch(s.bucket, st.bucket), pool.Switch(st.bucket, s.bucket)
 	literals := s.literals && quotes(st.sql)
@@ -337,16 +365,13 @@ func (s *session) prepare(st *statement) error {
 		}
 		after = []string{"ROLLBACK TO SAVEPOINT " + injected, "RELEASE SAVEPOINT " + injected}
 	}
-	if err := s.injectAll(before); err != nil {
+	if err := inject(before); err != nil {
 		return err
 	}
-	b := wire.AppendParse(s.scratch[:0], st.name, st.sql, st.oids)
-	s.scratch = b[:0]
-	s.cv.expect(reply{msg: wire.Parse, mode: drop, stmt: st, name: st.name})
-	if err := s.client.Inject(b); err != nil {
-		return s.clientError(err)
+	if err := parse(); err != nil {
+		return err
 	}
-	return s.injectAll(after)
+	return inject(after)
 }
 
 // injectAll injects statements as parts of the extended group that follows.
@@ -409,19 +434,4 @@ func (s *session) ownNames(f *wire.ErrorFields) bool {
 		}
 	}
 	return false
-}
-
-// deallocates handles SQL's DEALLOCATE of a statement that the client prepared by
-// protocol: the server knows it by another name.
-func (s *session) deallocates(plan *router.Plan) bool {
-	if len(plan.Statements) != 1 || plan.Statements[0].Kind != sqltext.Deallocate {
-		return false
-	}
-	st := s.named[plan.Statements[0].Name]
-	if st == nil || st.own {
-		return false
-	}
-	delete(s.named, plan.Statements[0].Name)
-	s.srv.stmts.put(st)
-	return true
 }

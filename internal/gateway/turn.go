@@ -224,13 +224,20 @@ func (s *session) passQuery(m *message, plan *router.Plan, sql []byte) error {
 		s.leave(m)
 		return s.refuse(e, true)
 	}
+	if err := s.useNames(plan); err != nil {
+		return err
+	}
+	if err := s.executes(plan); err != nil {
+		return err
+	}
 	if err := s.mark(plan, sql); err != nil {
 		return err
 	}
 	s.unnamed.id = 0 // a simple query drops the unnamed statement
 	s.conn.Unnamed = 0
 	back := s.restores(plan)
-	s.cv.expect(reply{msg: wire.Query, plan: effects(plan), restored: len(back) > 0})
+	st, name := s.makes(plan, sql)
+	s.cv.expect(reply{msg: wire.Query, plan: effects(plan), restored: len(back) > 0, stmt: st, name: name})
 	s.forward(m)
 	return s.injectEach(back)
 }
@@ -243,6 +250,9 @@ func (s *session) onFunctionCall(m *message) error {
 	if err := s.attach(); err != nil {
 		s.leave(m)
 		return s.answer(err, true)
+	}
+	if err := s.claim(); err != nil {
+		return err
 	}
 	s.pin(router.PinFunction)
 	s.kept |= router.PinFunction
@@ -403,12 +413,17 @@ func (s *session) unsure(plan *router.Plan) router.Pins {
 
 // inject runs a statement of our own before the client's next message; its reply
 // is dropped.
-func (s *session) inject(sql string) error {
+func (s *session) inject(sql string) error { return s.injectFor(sql, reply{}) }
+
+// injectFor is inject for a statement whose failure r tells of.
+func (s *session) injectFor(sql string, r reply) error {
+	r.mode = drop
 	b := s.scratch[:0]
 	if !s.cv.group {
 		b = wire.AppendQuery(b, sql)
 		s.conn.Unnamed = 0
-		s.cv.expect(reply{msg: wire.Query, mode: drop})
+		r.msg = wire.Query
+		s.cv.expect(r)
 	} else {
 		b = wire.AppendParse(b, injected, sql, nil)
 		b = wire.AppendBind(b, injected, injected, nil, nil, nil)
@@ -416,7 +431,11 @@ func (s *session) inject(sql string) error {
 		b = wire.AppendClose(b, 'S', injected)
 		b = wire.AppendClose(b, 'P', injected)
 		for _, msg := range [...]byte{wire.Parse, wire.Bind, wire.Execute, wire.Close, wire.Close} {
-			s.cv.expect(reply{msg: msg, mode: drop})
+			x := reply{msg: msg, mode: drop}
+			if msg == wire.Parse || msg == wire.Execute {
+				x.stmt, x.name, x.placed = r.stmt, r.name, r.placed
+			}
+			s.cv.expect(x)
 		}
 	}
 	s.scratch = b[:0]

@@ -37,6 +37,11 @@ type Conn struct {
 	// Notices are what the server said during the login, as a login trigger's do.
 	Notices []*pgconn.Notice
 
+	// Own are the statements that are prepared here under the names by which the
+	// holder OwnOf knows them, with their ids.
+	Own   map[string]uint64
+	OwnOf uint64
+
 	// Unnamed is the id of what was parsed last as the unnamed statement; 0: none.
 	Unnamed uint64
 	// Client is the number by which clients know its last holder, 0 before the first.
@@ -100,6 +105,7 @@ func (c *Conn) Forget(id uint64) {
 
 // ForgetAll records that the server dropped all prepared statements.
 func (c *Conn) ForgetAll() {
+	clear(c.Own)
 	c.statements.Purge()
 	c.evicted = c.evicted[:0]
 	c.Unnamed = 0

@@ -142,10 +142,9 @@ func (s *survey) copy(n *pg_query.CopyStmt) {
 	s.fields(n.ProtoReflect(), "relation")
 }
 
-// execute handles EXECUTE of a prepared statement that was looked at when it was
-// prepared, by this client on this connection: but not its sequences.
+// execute handles EXECUTE of a prepared statement: what that does is known to whoever
+// keeps it (Names.Executes), but not its sequences.
 func (s *survey) execute(n *pg_query.ExecuteStmt) {
-	s.against(PinPrepare, "EXECUTE")
 	s.nodes(n.Params)
 	s.nextval, s.currval = true, true
 }

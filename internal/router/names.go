@@ -10,7 +10,9 @@ import (
 // gateway keeps for its clients: channels and SQL's prepared statements.
 type Names struct {
 	Channel   *Channel // the text is this LISTEN or UNLISTEN, nothing else
+	Prepares  string   // the text is the PREPARE of this statement, nothing else
 	Executes  []string // the prepared statements that it executes, EXPLAIN and CREATE TABLE AS included
+	Uses      []string // all that it names: Executes, and those of PREPARE and DEALLOCATE
 	Notifies  bool     // it may send notifications
 	Listening bool     // it may ask which channels are listened to
 	Prepared  bool     // it may look at the list of prepared statements
@@ -37,11 +39,23 @@ func names(tree []*pg_query.RawStmt, sql string) Names {
 			n.Channel = &Channel{Name: x.ListenStmt.Conditionname}
 		case *pg_query.Node_UnlistenStmt:
 			n.Channel = &Channel{Name: x.UnlistenStmt.Conditionname, Off: true}
+		case *pg_query.Node_PrepareStmt:
+			n.Prepares = x.PrepareStmt.Name
 		}
 	}
 	for _, raw := range tree {
-		if name := executed(raw.Stmt); name != "" {
+		name := executed(raw.Stmt)
+		if name != "" {
 			n.Executes = append(n.Executes, name)
+		}
+		if x := raw.Stmt.GetPrepareStmt(); x != nil {
+			name = x.Name
+		}
+		if x := raw.Stmt.GetDeallocateStmt(); x != nil && len(tree) > 1 {
+			name = x.Name
+		}
+		if name != "" {
+			n.Uses = append(n.Uses, name)
 		}
 	}
 	return n

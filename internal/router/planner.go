@@ -88,6 +88,10 @@ func (r *Router) plan(c *Context, st *state, text []byte, info sqltext.Info) mad
 		last = s
 	}
 	m.plan.Names = names(tree.Stmts, sql)
+	if m.plan.Names.Prepares != "" { // it is prepared again where it is needed
+		m.plan.Pins &^= PinPrepare
+		m.plan.Leaves &^= sqltext.LeavesPrepared
+	}
 	switch {
 	case m.plan.Action == Refused:
 		// It does nothing to the session.
