@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -43,10 +44,15 @@ func (e *Error) fields() *wire.ErrorFields {
 	if e.Fatal {
 		severity = "FATAL"
 	}
-	return &wire.ErrorFields{
+	f := &wire.ErrorFields{
 		Severity: severity, SeverityV: severity, Code: e.Code,
 		Message: e.Message, Detail: e.Detail, Hint: e.Hint,
 	}
+	var pe *pgconn.PgError
+	if errors.As(e.Err, &pe) && pe.Message == e.Message { // the server's own word
+		f.Where, f.File, f.Line, f.Routine = pe.Where, pe.File, strconv.Itoa(int(pe.Line)), pe.Routine
+	}
+	return f
 }
 
 var (
@@ -94,11 +100,15 @@ func noServer(err error) *Error {
 		return &Error{Code: "08006", Message: err.Error(), Fatal: true, Err: err}
 	case errors.Is(err, pool.ErrNoPassword):
 		return &Error{Code: "28000", Message: "cannot log in to the server", Detail: reason(err), Err: err}
-	case errors.As(err, &pe):
+	case errors.As(err, &pe) && strings.HasPrefix(pe.Code, "28"):
+		// The client has shown who it is: that the server does not let it in is
+		// the gateway's configuration.
 		return &Error{
 			Code: pe.Code, Message: "cannot connect to the server: " + pe.Message, Detail: pe.Detail,
 			Hint: pe.Hint, Err: err,
 		}
+	case errors.As(err, &pe):
+		return &Error{Code: pe.Code, Message: pe.Message, Detail: pe.Detail, Hint: pe.Hint, Err: err}
 	}
 	return &Error{
 		Code: "08001", Message: "cannot connect to the server", Detail: reason(err),

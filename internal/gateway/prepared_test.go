@@ -99,6 +99,13 @@ var dialogues = []struct {
 		{simple("EXECUTE s")},
 		{simple("DEALLOCATE s")},
 	}},
+	{"messages behind a Sync, in its packet", [][]message{
+		{parse("", "SELECT 1/0"), bind("p", ""), runPortal("p", 2), endGroup, closing('P', "p")},
+		{simple("SELECT 1")},
+		{parse("s", "SELECT 2"), endGroup, parse("t", "SELECT 3"), bind("", "t")},
+		{runPortal("", 0), endGroup, bind("", "s")},
+		{runPortal("", 0), endGroup},
+	}},
 	{"transactions and errors", [][]message{
 		{parse("b", "BEGIN"), bind("", "b"), runPortal("", 0), endGroup},
 		{parse("s", "SELECT 1"), endGroup},

@@ -32,9 +32,10 @@ func (s *session) turn() error {
 	return s.settle()
 }
 
-// clientHalf handles messages until one that the client awaits an answer to is
-// the last one read.
+// clientHalf handles messages until the client awaits an answer and no more of it
+// was read.
 func (s *session) clientHalf() error {
+	awaited := false // an answer, to a message before the newest
 	for {
 		h, err := s.client.Next()
 		if err != nil {
@@ -44,9 +45,11 @@ func (s *session) clientHalf() error {
 		if err != nil {
 			return err
 		}
+		awaited = awaited || ends
 		// A reply that is kept must be the only one of its turn.
 		ends = ends && (s.client.Buffered() == 0 || h.Type == wire.Query || h.Type == wire.FunctionCall || s.fill.active)
-		if !ends && !s.cv.full() {
+		// What awaits none may come behind one that does, in the same packet.
+		if !ends && !s.cv.full() && (!awaited || s.client.Buffered() > 0) {
 			continue
 		}
 		// The server answers nothing, and takes nothing of ours, before the message
@@ -60,6 +63,7 @@ func (s *session) clientHalf() error {
 		if err := s.drain(); err != nil {
 			return err
 		}
+		awaited = false
 	}
 }
 

@@ -18,6 +18,22 @@ func (r *Root) inRoot(cmd *exec.Cmd, death syscall.Signal) {
 	}
 }
 
+// nobody is the user that drivers' programs run as in a Debian root.
+const nobody = 65534
+
+// boundIn makes cmd die with this process, and run in root as nobody unless that
+// is "".
+func boundIn(cmd *exec.Cmd, root string) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if root != "" {
+		cmd.SysProcAttr.Chroot = root
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
+	}
+}
+
+// asRoot has cmd run with this process's rights.
+func asRoot(cmd *exec.Cmd) { cmd.SysProcAttr.Credential = nil }
+
 // startBound starts cmd on a thread that lives as long as cmd does, because the
 // kernel sends Pdeathsig when the starting thread ends. The channel gets the
 // result of Wait.

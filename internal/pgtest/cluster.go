@@ -379,17 +379,22 @@ func (r *Root) writeFile(path string, content []byte) error {
 	return nil
 }
 
-// sweep removes what processes that no longer live left behind. A folder's name
-// starts with the process id of its owner.
+// sweep removes what processes that no longer live left behind.
 func (r *Root) sweep() {
 	for _, kind := range []string{"run", "tmp"} {
-		dirs, _ := filepath.Glob(filepath.Join(r.Dir, stateDir, kind, "*-*"))
-		for _, dir := range dirs {
-			owner, _, _ := strings.Cut(filepath.Base(dir), "-")
-			pid, err := strconv.Atoi(owner)
-			if err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
-				os.RemoveAll(dir)
-			}
+		sweepFolders(filepath.Join(r.Dir, stateDir, kind))
+	}
+}
+
+// sweepFolders removes the folders in dir whose processes no longer live. A folder's
+// name starts with the process id of its owner.
+func sweepFolders(dir string) {
+	dirs, _ := filepath.Glob(filepath.Join(dir, "*-*"))
+	for _, dir := range dirs {
+		owner, _, _ := strings.Cut(filepath.Base(dir), "-")
+		pid, err := strconv.Atoi(owner)
+		if err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			_ = os.RemoveAll(dir)
 		}
 	}
 }

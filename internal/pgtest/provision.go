@@ -60,33 +60,44 @@ func Provision(ctx context.Context, log io.Writer) (*Root, error) {
 	if err != nil {
 		return nil, err
 	}
-	base := filepath.Join(cache, "native")
+	want := strings.Join([]string{layout, suite, packages}, " ")
+	root, err := built(filepath.Join(cache, "native"), want, func(root string) error { return buildRoot(ctx, root, log) })
+	if err != nil {
+		return nil, err
+	}
+	return open(root)
+}
+
+// built returns the folder root below base and has build make it first when base's
+// stamp is not want.
+func built(base, want string, build func(root string) error) (root string, err error) {
 	if err := os.MkdirAll(base, 0o755); err != nil {
-		return nil, fmt.Errorf("cannot make the cache folder: %w", err)
+		return "", fmt.Errorf("cannot make the cache folder: %w", err)
 	}
 	stamp := filepath.Join(base, "stamp")
-	want := strings.Join([]string{layout, suite, packages}, " ")
-	root := filepath.Join(base, "root")
+	root = filepath.Join(base, "root")
 	complete := func() bool {
 		have, err := os.ReadFile(stamp)
 		return err == nil && string(have) == want
 	}
-	if !complete() {
-		unlock, err := lock(filepath.Join(base, "lock"))
-		if err != nil {
-			return nil, err
-		}
-		defer unlock()
-		if !complete() {
-			if err := buildRoot(ctx, root, log); err != nil {
-				return nil, err
-			}
-			if err := os.WriteFile(stamp, []byte(want), 0o644); err != nil {
-				return nil, fmt.Errorf("cannot mark the native backend as complete: %w", err)
-			}
-		}
+	if complete() {
+		return root, nil
 	}
-	return open(root)
+	unlock, err := lock(filepath.Join(base, "lock"))
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if complete() {
+		return root, nil
+	}
+	if err := build(root); err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(stamp, []byte(want), 0o644); err != nil {
+		return "", fmt.Errorf("cannot mark %s as complete: %w", root, err)
+	}
+	return root, nil
 }
 
 // open reads who postgres is in the root.
@@ -112,34 +123,12 @@ func open(root string) (*Root, error) {
 func buildRoot(ctx context.Context, root string, log io.Writer) error {
 	start := time.Now()
 	part := root + ".part"
-	for _, dir := range []string{part, root} {
-		if err := removeRoot(dir); err != nil {
-			return err
-		}
-	}
-	if _, err := exec.LookPath("debootstrap"); err != nil {
-		fmt.Fprintln(log, "native backend: installing debootstrap")
-		if err := run(ctx, nil, "apt-get", "install", "-y", "--no-install-recommends", "debootstrap"); err != nil {
-			if err := run(ctx, nil, "apt-get", "update"); err != nil {
-				return fmt.Errorf("cannot provision the native backend: debootstrap is missing: %w", err)
-			}
-			if err := run(ctx, nil, "apt-get", "install", "-y", "--no-install-recommends", "debootstrap"); err != nil {
-				return fmt.Errorf("cannot provision the native backend: debootstrap is missing: %w", err)
-			}
-		}
-	}
 	fmt.Fprintln(log, "native backend: installing PostgreSQL 17, TimescaleDB, pgvector and pgbouncer, a minute or two")
-	args := []string{"--variant=minbase", "--include=" + packages, suite, part}
-	if mirror := debianMirror(ctx); mirror != "" {
-		args = append(args, mirror)
-	}
-	if err := run(ctx, []string{"DEBIAN_FRONTEND=noninteractive"}, "debootstrap", args...); err != nil {
+	if err := bootstrap(ctx, root, suite, packages); err != nil {
 		return fmt.Errorf("cannot provision the native backend: %w", err)
 	}
-	for _, dir := range []string{"var/cache/apt", "var/lib/apt/lists", "var/lib/postgresql/17"} {
-		if err := os.RemoveAll(filepath.Join(part, dir)); err != nil {
-			return fmt.Errorf("cannot tidy the new root: %w", err)
-		}
+	if err := os.RemoveAll(filepath.Join(part, "var/lib/postgresql/17")); err != nil {
+		return fmt.Errorf("cannot tidy the new root: %w", err)
 	}
 	if err := os.Chmod(filepath.Join(part, "dev/shm"), 0o777|os.ModeSticky); err != nil {
 		return fmt.Errorf("cannot open dev/shm of the new root: %w", err)
@@ -155,6 +144,40 @@ func buildRoot(ctx context.Context, root string, log io.Writer) error {
 		return fmt.Errorf("cannot put the new root in place: %w", err)
 	}
 	fmt.Fprintf(log, "native backend: ready in %.0f s\n", time.Since(start).Seconds())
+	return nil
+}
+
+// bootstrap installs packages of a Debian suite into root+".part"; an older root
+// is removed.
+func bootstrap(ctx context.Context, root, suite, packages string) error {
+	part := root + ".part"
+	for _, dir := range []string{part, root} {
+		if err := removeRoot(dir); err != nil {
+			return err
+		}
+	}
+	if _, err := exec.LookPath("debootstrap"); err != nil {
+		if err := run(ctx, nil, "apt-get", "install", "-y", "--no-install-recommends", "debootstrap"); err != nil {
+			if err := run(ctx, nil, "apt-get", "update"); err != nil {
+				return fmt.Errorf("debootstrap is missing: %w", err)
+			}
+			if err := run(ctx, nil, "apt-get", "install", "-y", "--no-install-recommends", "debootstrap"); err != nil {
+				return fmt.Errorf("debootstrap is missing: %w", err)
+			}
+		}
+	}
+	args := []string{"--variant=minbase", "--include=" + packages, suite, part}
+	if mirror := debianMirror(ctx); mirror != "" {
+		args = append(args, mirror)
+	}
+	if err := run(ctx, []string{"DEBIAN_FRONTEND=noninteractive"}, "debootstrap", args...); err != nil {
+		return err
+	}
+	for _, dir := range []string{"var/cache/apt", "var/lib/apt/lists"} {
+		if err := os.RemoveAll(filepath.Join(part, dir)); err != nil {
+			return fmt.Errorf("cannot tidy the new root: %w", err)
+		}
+	}
 	return nil
 }
 
