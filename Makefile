@@ -22,7 +22,7 @@ STATICCHECK := $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FIGURES = export QVPGW_FIGURES=$$(mktemp); trap 'rm -f "$$QVPGW_FIGURES"' EXIT
 TESTSUM = $(GO) run ./internal/testsum
 
-.PHONY: help build static demo test lint fuzz torture rolling conformance bench docker-config clean
+.PHONY: help build static demo test lint fuzz torture rolling conformance bench drivers docker-config clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,7 @@ lint: ## gofumpt, go vet, staticcheck, nothing over 600 lines or left over
 	if [ -n "$$unformatted" ]; then printf 'not formatted by gofumpt:\n%s\n' "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
 	$(STATICCHECK) ./...
+	(cd drivers && $(GO) vet ./...)
 	long=$$(git ls-files -z '*.go' | xargs -0 wc -l | awk '$$2 != "total" && $$1 > 600')
 	if [ -n "$$long" ]; then printf 'longer than 600 lines:\n%s\n' "$$long"; exit 1; fi
 	if git grep -nE '\b(TODO|FIXME)\b' -- '*.go' '*.sql' '*.js' '*.mjs'; then echo 'left over'; exit 1; fi
@@ -76,6 +77,11 @@ bench: ## direct, PgBouncer and qvpgw side by side
 	@$(FIGURES)
 	export QVPGW_BENCH=$${QVPGW_BENCH:-full}
 	$(GO) test -count=1 -timeout 60m -json -run TestBench ./cmd/qvpgw | $(TESTSUM) -v
+
+drivers: ## programs of 14 drivers, direct and through the gateway: all they see must be the same
+	@$(FIGURES)
+	export QVPGW_DRIVERS=full
+	$(GO) test -count=1 -timeout 30m -json -run TestDrivers ./cmd/qvpgw | $(TESTSUM) -v
 
 docker-config: ## checks docker-compose.yml
 	@if docker compose version >/dev/null 2>&1; then POSTGRES_PASSWORD=check docker compose config --quiet; fi

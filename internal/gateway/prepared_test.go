@@ -229,6 +229,26 @@ func TestPreparedStatementsAreTheClientsOwn(t *testing.T) {
 	}
 }
 
+// The end of a failed transaction is prepared anew on a connection that has not seen
+// it, after its client's settings changed: nothing else may be sent there.
+func TestAFailedTransactionEndsOnAConnectionThatHasNotSeenItsCommit(t *testing.T) {
+	dsn := nativeDatabase(t, "")
+	_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 1}})
+	p := dial(t, addr, dsn)
+	p.extended(parse("c", "COMMIT"), endGroup)
+	p.must("SET work_mem TO '7MB'")
+	run(t, dsn, "SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()")
+	for dial(t, addr, dsn).rows("SELECT 1") != "1" {
+		t.Log("the dead connection was found by a client")
+	}
+	p.must("BEGIN")
+	p.want("SELECT 1/0", "22012")
+	want := []string{"BindComplete", "complete ROLLBACK", "ready I"}
+	if got := p.extended(bind("", "c"), runPortal("", 0), endGroup); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestLiteralsMeanWhatTheyMeantToTheClientThatWroteThem(t *testing.T) {
 	dsn := nativeDatabase(t, "")
 	_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 2}})

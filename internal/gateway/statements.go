@@ -353,6 +353,9 @@ func (s *session) asParsed(st *statement, inject func([]string) error, parse fun
 	// Its literals were read under certain settings; they are read so again.
 	before, after := pool.Switch(s.bucket, st.bucket), pool.Switch(st.bucket, s.bucket)
 	literals := s.literals && quotes(st.sql)
+	if s.cv.tx == wire.FailedTx {
+		before, after = nil, nil // it parses nothing but the end of the transaction, which has no literals
+	}
 	if s.cv.tx == wire.InTx && s.unsettled() && (literals || len(before) > 0) {
 		// What the transaction has set comes back with the savepoint.
 		before = append([]string{"SAVEPOINT " + injected}, before...)
