@@ -50,7 +50,7 @@ func (s *session) deliver(b []byte) bool {
 		return false
 	}
 	c.waiting.Store(true)
-	s.wake()
+	s.nudge()
 	return true
 }
 
@@ -89,8 +89,8 @@ func (s *session) takeMail() []byte {
 // passMail writes the notifications that have arrived to a client between two
 // turns.
 func (s *session) passMail() error {
-	if s.chans == nil || s.first || !s.between() {
-		return nil // the first gear does not wait for a client: wake shifts it
+	if s.chans == nil || !s.between() {
+		return nil
 	}
 	b := s.takeMail()
 	if len(b) == 0 {
@@ -113,7 +113,7 @@ func (s *session) shares(plan *router.Plan) bool {
 		return false
 	}
 	// Notifications come in the listener's encoding.
-	return plan.Names.Channel.Off || s.db.listener.start(s.pool, s.params["client_encoding"]) == nil
+	return plan.Names.Channel.Off || s.db.listener.start(s.pool, s.params.value("client_encoding")) == nil
 }
 
 // channelTag is what completes a LISTEN or UNLISTEN.

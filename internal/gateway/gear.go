@@ -75,10 +75,12 @@ func (s *session) Ready() {
 func (s *session) drive() {
 	for {
 		s.word.Store(running)
+		s.takeUp()
 		if !s.pass() {
 			go s.second()
 			return
 		}
+		s.layDown()
 		if s.word.CompareAndSwap(running, parked) {
 			return // it may be somebody else's by now
 		}
@@ -217,6 +219,9 @@ func (s *session) clientReady() progress {
 		if s.failed = s.passAsync(); s.failed != nil || s.loop.Pending() > 0 {
 			return mustBlock
 		}
+	}
+	if s.failed = s.passMail(); s.failed != nil || s.loop.Pending() > 0 {
+		return mustBlock
 	}
 	for {
 		switch s.easy() {

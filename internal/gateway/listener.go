@@ -42,7 +42,7 @@ var errNoListener = errors.New("no server connection to listen on")
 // subscribe has s hear what is sent to a channel from now on. Until it returns
 // nothing is promised, afterwards everything that commits.
 func (l *listener) subscribe(s *session, channel string) error {
-	if err := l.start(s.pool, s.params["client_encoding"]); err != nil {
+	if err := l.start(s.pool, s.params.value("client_encoding")); err != nil {
 		return err
 	}
 	return l.do("LISTEN "+quoteName(channel), func() {

@@ -122,11 +122,11 @@ func (s *session) onParameter(v verdict, body []byte) error {
 	if s.conn.Params[string(name)] != string(value) {
 		s.conn.Params[string(name)] = string(value)
 	}
-	if v.mode == drop || s.params[string(name)] == string(value) {
+	if have, ok := s.params.get(string(name)); v.mode == drop || ok && have == string(value) {
 		st.Drop()
 		return nil
 	}
-	s.params[string(name)] = string(value)
+	s.params.set(string(name), string(value))
 	if string(name) == "application_name" {
 		app := string(value)
 		s.app.Store(&app)

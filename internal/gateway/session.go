@@ -13,13 +13,14 @@ import (
 	"qvpgw/internal/netloop"
 	"qvpgw/internal/pool"
 	"qvpgw/internal/router"
-	"qvpgw/internal/sqltext"
 	"qvpgw/internal/wire"
 )
 
 // session is one client from its first byte to its last. But for what is atomic,
 // its goroutine alone uses it.
 type session struct {
+	*work // nil while it is parked with nothing in it
+
 	srv  *Server
 	net  net.Conn      // with TLS when the client asked for it
 	raw  net.Conn      // the socket
@@ -55,10 +56,6 @@ type session struct {
 
 	replication bool // it asked for a replication connection
 
-	client wire.Stream // reads from the client, writes to the server held
-	out    []byte      // answers of our own while no server connection is held
-	cv     conversation
-
 	owner  uint64
 	waiter pool.Waiter
 	conn   *pool.Conn                // held, or nil
@@ -67,7 +64,6 @@ type session struct {
 	last   *pool.Conn                // held before, preferred
 	// sequences is where it used a sequence last.
 	sequences *pool.Conn
-	up        serverWriter
 	busy      atomic.Uint64 // odd while a turn runs
 	looked    uint64        // busy at the sweeper's last look, and since when; the sweeper's alone
 	since     time.Time
@@ -77,46 +73,30 @@ type session struct {
 	hungUp    atomic.Bool
 
 	pins     atomic.Uint32 // router.Pins
-	doubts   []doubt       // texts sent with PinCatalog
 	lasting  bool          // PinCatalog stays: not all of them are there
-	due      sqltext.State // may have been left behind since the last check
-	names    []string      // the settings among it
 	kept     router.Pins   // of what no check finds out
 	counted  router.Pins   // in the metrics
 	base     *pool.Bucket  // settings of the startup packet
 	bucket   *pool.Bucket  // settings now
-	pending  []change      // settings of the open transaction
 	local    bool          // it has a SET LOCAL that changes what texts mean
 	literals bool          // it has a SET that changes how literals are read
 	dated    bool          // a SET datestyle completed
 	undone   bool          // an error undid pending, unless a savepoint keeps it
-	params   map[string]string
-	ddl      bool // the open transaction changed the catalog
-	logins   bool // and perhaps what a login runs
+	params   params        // reported ones as the client knows them
+	ddl      bool          // the open transaction changed the catalog
+	logins   bool          // and perhaps what a login runs
 
 	perhapsDDL bool // code that it ran may have
 	noRoute    bool // SET qvpgw.route = off
 	noCache    bool
 	answered   bool // the client was passed a FATAL error, or a message that will not end: it can be told nothing more
 
-	named       map[string]*statement // the client's prepared statements
-	unnamed     statement
-	portal      *statement            // of the unnamed portal
-	portals     map[string]*statement // of the named ones
-	gathered    []byte                // an extended group that may be answered otherwise
-	chans       *channels             // nil before the first LISTEN
-	notifies    bool                  // the open transaction may send notifications
-	shown       bool                  // the connection was told of chans in this turn
-	route       lastRoute
-	fill        fill
-	interrupted *wire.ErrorFields // a cancel that met a statement of ours
-	decided     bool              // the route of the statement under way is known already
-
-	began      time.Time // of the turn's first statement
-	sentBefore int64     // the Streams' counts at the last account
-	readBefore int64
-	scratch    []byte // for messages of our own, used up at once
-	scratch2   []byte // a statement that is being decided on
+	named    map[string]*statement // the client's prepared statements
+	chans    *channels             // nil before the first LISTEN
+	notifies bool                  // the open transaction may send notifications
+	shown    bool                  // the connection was told of chans in this turn
+	route    lastRoute
+	decided  bool // the route of the statement under way is known already
 }
 
 // serveConn takes a client in and runs its first turn.
@@ -134,8 +114,7 @@ func (s *Server) serveConn(n net.Conn) {
 	c.handler = c
 	c.word.Store(running)
 	c.waiter.Init(c)
-	c.up.s = c
-	c.cv.tx = wire.Idle
+	c.takeUp()
 	if t, ok := n.(*net.TCPConn); ok {
 		_ = t.SetNoDelay(true)
 	}
@@ -264,10 +243,10 @@ func (s *session) take(c *pool.Conn) {
 // session's own comes back with the next connection.
 func (s *session) report() error {
 	for name, value := range s.conn.Params {
-		if have, ok := s.params[name]; !ok || have == value || name == "session_authorization" {
+		if have, ok := s.params.get(name); !ok || have == value || name == "session_authorization" {
 			continue
 		}
-		s.params[name] = value
+		s.params.set(name, value)
 		if name == "application_name" {
 			s.app.Store(&value)
 		}
@@ -378,6 +357,15 @@ func (discard) Write(b []byte) (int, error) { return len(b), nil }
 func (s *session) wake() {
 	_ = s.raw.SetReadDeadline(time.Unix(1, 0))
 	s.poke()
+}
+
+// nudge has a session look for mail without ending its wait.
+func (s *session) nudge() {
+	if s.loop != nil && s.word.Swap(lookAgain) == parked {
+		go s.drive()
+		return
+	}
+	_ = s.raw.SetReadDeadline(time.Unix(1, 0))
 }
 
 // poke has a parked session look around.

@@ -55,6 +55,7 @@ func (s *session) begin() error {
 	if s.conn != nil {
 		s.client.SetDst(&s.up)
 	}
+	s.startup.Params, s.startup.Key, s.guest = nil, nil, nil // an idle client is to be small
 	return nil
 }
 
@@ -321,17 +322,18 @@ func (s *session) welcome() error {
 		return err
 	}
 	b := wire.AppendAuthenticationOk(nil)
-	s.params = make(map[string]string, 16)
-	for _, p := range s.base.Learned().Params {
-		if p.Name == "session_authorization" && s.srv.opt.LoginUser != "" {
-			p.Value = s.user
-		}
-		s.params[p.Name] = p.Value
-		b = wire.AppendParameterStatus(b, p.Name, p.Value)
+	s.params.shared = s.base.Learned().Params
+	if s.srv.opt.LoginUser != "" {
+		s.params.set("session_authorization", s.user)
+	}
+	for _, p := range s.params.shared {
+		value, _ := s.params.get(p.Name)
+		b = wire.AppendParameterStatus(b, p.Name, value)
+	}
+	if app, _ := s.params.get("application_name"); app != "" {
+		s.app.Store(&app)
 	}
 	s.waiter.Long = s.tellWaiting
-	app := s.params["application_name"]
-	s.app.Store(&app)
 	b = wire.AppendBackendKeyData(b, s.pid, s.key)
 	if own {
 		b = appendNotices(b, s.conn.Notices)

@@ -40,7 +40,12 @@ func (c *Conn) Watch(h *Handler) { c.handler.Store(h) }
 // SetBlocking says how Read and Write behave when the socket is not ready: they
 // block the goroutine, or Read returns ErrWouldBlock and Write keeps what the
 // socket did not take (see Pending). It is for whoever reads and writes.
-func (c *Conn) SetBlocking(blocking bool) { c.nonblocking = !blocking }
+func (c *Conn) SetBlocking(blocking bool) {
+	c.nonblocking = !blocking
+	if !blocking {
+		c.rd.wake, c.wr.wake = nil, nil // an idle connection is to be small
+	}
+}
 
 // Pending returns the number of bytes that a Write in non-blocking mode left over.
 // They leave, and are waited for, with Flush or the next Write in blocking mode.

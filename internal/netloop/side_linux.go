@@ -59,6 +59,7 @@ func (s *side) set(t time.Time) {
 		s.timer.Stop()
 	}
 	if t.IsZero() {
+		s.timer = nil // an idle connection is to be small
 		s.deadline.Store(0)
 		return
 	}

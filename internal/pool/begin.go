@@ -38,13 +38,12 @@ func (p *Pool) Begin(w *Waiter, owner uint64, prefer *Conn, b *Bucket) (c *Conn,
 // Granted returns what w, which Begin put in the queue, was given: a connection;
 // nil and true: nothing yet; nil and false: Acquire takes it from here.
 func (p *Pool) Granted(w *Waiter, owner uint64) (c *Conn, ok bool) {
-	var g grant
-	select {
-	case g = <-w.ch:
-	default:
+	if !w.granted.Load() {
 		return nil, true
 	}
-	w.async = false
+	g := w.got
+	w.got, w.async = grant{}, false
+	w.granted.Store(false)
 	w.waited = time.Since(w.queued)
 	p.waited.Add(int64(w.waited))
 	if g.conn != nil && p.usable(g.conn) {

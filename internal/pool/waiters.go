@@ -2,6 +2,7 @@ package pool
 
 import (
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"qvpgw/internal/netloop"
@@ -25,8 +26,10 @@ type Waiter struct {
 	queue      *waiters // that it is in, or nil; under the pool's mu
 	back       chan<- bool
 	handler    netloop.Handler // told of a grant that Begin waits for
-	async      bool            // Begin put it in the queue
-	kept       *grant          // what Begin left for Acquire
+	async      bool            // Begin put it in the queue: got is what it is given
+	granted    atomic.Bool     // got is set
+	got        grant
+	kept       *grant // what Begin left for Acquire
 }
 
 // Waited is how long the last Acquire waited in the queue.
@@ -45,24 +48,32 @@ type grant struct {
 }
 
 // Init makes w ready for use. h is told of what Begin waits for.
-func (w *Waiter) Init(h netloop.Handler) { w.ch, w.handler = make(chan grant, 1), h }
+func (w *Waiter) Init(h netloop.Handler) { w.handler = h }
 
 // deliver gives w, which was taken out of its queue, what it is granted.
 func (w *Waiter) deliver(g grant) {
-	async := w.async
-	w.ch <- g
-	if async {
+	if w.give(g) {
 		w.handler.Ready()
 	}
 }
 
 // deliverLocked is deliver under the pool's mu, which a handler may want.
 func (w *Waiter) deliverLocked(g grant) {
-	async := w.async
-	w.ch <- g
-	if async {
+	if w.give(g) {
 		go w.handler.Ready()
 	}
+}
+
+// give hands g over; true: w's handler is to be told. After that w may be in use
+// for something else.
+func (w *Waiter) give(g grant) bool {
+	if !w.async {
+		w.ch <- g
+		return false
+	}
+	w.got = g
+	w.granted.Store(true)
+	return true
 }
 
 // waiters is a FIFO queue; a waiter leaves it exactly once, by pop or remove, and
@@ -132,6 +143,9 @@ func (p *Pool) queueLocked(w *Waiter, owner uint64) {
 	q := &p.waiting
 	if owner == ControlOwner {
 		q = &p.control
+	}
+	if w.ch == nil && !w.async {
+		w.ch = make(chan grant, 1)
 	}
 	if w.queued.IsZero() {
 		w.queued = time.Now()

@@ -1,0 +1,67 @@
+package gateway
+
+import (
+	"sync"
+	"time"
+
+	"qvpgw/internal/sqltext"
+	"qvpgw/internal/wire"
+)
+
+// work is what a session needs while it has something to do. A parked one without
+// a server connection mostly has nothing in it and gives it back: what an idle
+// client costs is the session without it.
+type work struct {
+	client wire.Stream // reads from the client, writes to the server held
+	out    []byte      // answers of our own while no server connection is held
+	cv     conversation
+	up     serverWriter
+
+	doubts  []doubt       // texts sent with PinCatalog
+	due     sqltext.State // may have been left behind since the last check
+	names   []string      // the settings among it
+	pending []change      // settings of the open transaction
+
+	unnamed     statement
+	portal      *statement            // of the unnamed portal
+	portals     map[string]*statement // of the named ones
+	gathered    []byte                // an extended group that may be answered otherwise
+	fill        fill
+	interrupted *wire.ErrorFields // a cancel that met a statement of ours
+
+	began      time.Time // of the turn's first statement
+	sentBefore int64     // the Streams' counts at the last account
+	readBefore int64
+	scratch    []byte // for messages of our own, used up at once
+	scratch2   []byte // a statement that is being decided on
+}
+
+var works = sync.Pool{New: func() any { return new(work) }}
+
+// takeUp gives the session what it works with.
+func (s *session) takeUp() {
+	if s.work != nil {
+		return
+	}
+	s.work = works.Get().(*work)
+	s.up.s = s
+	s.cv.tx = wire.Idle
+	s.client.Reset(clientReader{s}, nil)
+	s.sentBefore, s.readBefore = 0, 0
+}
+
+// layDown gives it back if there is nothing in it that the session needs again.
+func (s *session) layDown() {
+	w := s.work
+	if s.conn != nil || !w.client.Clean() || !w.cv.idle() || len(w.doubts) > 0 || w.due != 0 || len(w.pending) > 0 ||
+		w.unnamed.id != 0 || len(w.portals) > 0 || len(w.gathered) > 0 || len(w.out) > 0 || w.fill.active || w.interrupted != nil {
+		return
+	}
+	w.client.Reset(nil, nil)
+	w.up.s, w.fill.s, w.portal = nil, nil, nil
+	w.unnamed.plan, w.unnamed.bucket = nil, nil
+	w.unnamed.now.Store(nil)
+	s.foreseen, s.foreseenFor = nil, nil
+	s.work = nil
+	works.Put(w)
+}
