@@ -61,7 +61,7 @@ fuzz: ## every fuzz target for FUZZTIME (30s)
 torture: ## 64 clients, cancels, hang-ups and killed servers: no row may reach another client
 	@$(FIGURES)
 	export QVPGW_TORTURE_STATEMENTS=$${QVPGW_TORTURE_STATEMENTS:-500000}
-	$(GO) test -count=1 -timeout 60m -json -run TestTorture ./internal/gateway | $(TESTSUM) -v
+	$(GO) test -count=1 -timeout 60m -json -run 'TestTorture|TestConnectionsThatDoNotLogIn' ./internal/gateway | $(TESTSUM) -v
 
 rolling: ## ten restarts under 64 clients: nothing refused, nothing lost
 	@$(FIGURES)

@@ -1,8 +1,17 @@
 package gateway
 
+import "time"
+
 // Unproven has answers from memory and from aggregates given without proof, for the
 // tests that must see wrong ones then (trap T17).
 func Unproven(s *Server) { s.unproven.Store(true) }
 
 // Unchecked has the gateway not look what a transaction left behind.
 func Unchecked(s *Server) { s.unchecked.Store(true) }
+
+// SetLoginGrace says how long a login may take before its place is given away.
+func SetLoginGrace(s *Server, d time.Duration) {
+	s.gate.mu.Lock()
+	defer s.gate.mu.Unlock()
+	s.gate.grace = d
+}

@@ -17,7 +17,9 @@ import (
 type gate struct {
 	limit int // at one time; 0: any number
 
+	// mu protects what follows.
 	mu     sync.Mutex
+	grace  time.Duration // how long a login may take before its place is given away
 	n      int
 	guests map[netip.Addr]*list.List // of *guest, oldest first
 }
@@ -32,11 +34,11 @@ type guest struct {
 	place *list.Element // nil: it has left
 }
 
-// unhurried is how long a login may take before its place is given away.
-const unhurried = time.Second
+// loginGrace is the grace of a new gate.
+const loginGrace = time.Second
 
 func newGate(limit int) *gate {
-	return &gate{limit: limit, guests: map[netip.Addr]*list.List{}}
+	return &gate{limit: limit, grace: loginGrace, guests: map[netip.Addr]*list.List{}}
 }
 
 // enter lets a connection begin to log in, or says nil.
@@ -81,7 +83,7 @@ func (g *gate) makeRoomLocked(x *guest) bool {
 		own = mine.Len()
 	}
 	oldest := q.Front().Value.(*guest)
-	if own+1 >= q.Len() && x.since.Sub(oldest.since) < unhurried {
+	if own+1 >= q.Len() && x.since.Sub(oldest.since) < g.grace {
 		return false
 	}
 	g.leaveLocked(oldest)
