@@ -73,7 +73,7 @@ conformance: ## PostgreSQL's regression suite: direct, in session mode, in trans
 	export QVPGW_CONFORMANCE=$${QVPGW_CONFORMANCE:-full}
 	$(GO) test -count=1 -timeout 60m -json -run TestConformance ./cmd/qvpgw | $(TESTSUM) -v
 
-bench: ## direct, PgBouncer and qvpgw side by side
+bench: ## direct, PgBouncer and qvpgw side by side, 11 minutes; QVPGW_BENCH_ONLY=tls,idle for parts
 	@$(FIGURES)
 	export QVPGW_BENCH=$${QVPGW_BENCH:-full}
 	$(GO) test -count=1 -timeout 60m -json -run TestBench ./cmd/qvpgw | $(TESTSUM) -v
