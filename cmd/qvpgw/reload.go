@@ -1,10 +1,29 @@
 package main
 
 import (
+	"errors"
 	"reflect"
 
 	"qvpgw/internal/config"
 )
+
+// readAgain reads the configuration anew and puts it into force: for SIGHUP and the
+// console's RELOAD. An error is in the log, with file and line, and leaves
+// everything as it was.
+func (p *program) readAgain() error {
+	if p.load == nil {
+		return errors.New("cannot reload: this gateway has no configuration file")
+	}
+	read, err := p.load()
+	if err == nil {
+		err = p.reload(read)
+	}
+	p.metrics.Reloaded(err == nil)
+	if err != nil {
+		p.log.Error("cannot reload: the configuration in force stays", "error", err)
+	}
+	return err
+}
 
 // reload puts a configuration that was read anew into force, without dropping
 // anybody: for clients that log in from now on pool modes and users, for all else

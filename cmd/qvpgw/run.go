@@ -45,6 +45,7 @@ func serveCommand(load func() (*config.Config, error)) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			g.load = load
 			if err := g.migrate(c.Context()); err != nil {
 				return err
 			}
@@ -61,6 +62,7 @@ type fixed struct{ database, user string }
 type program struct {
 	config atomic.Pointer[config.Config] // as reload left it
 	log    *slog.Logger
+	load   func() (*config.Config, error) // reads it again; nil: it is in no file
 
 	reloading sync.Mutex // one reload at a time
 	started   time.Time

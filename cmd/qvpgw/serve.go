@@ -162,7 +162,7 @@ func (e *ending) signal(s os.Signal) {
 		}()
 	case s == syscall.SIGHUP:
 		if e.drained == nil {
-			e.reload()
+			go func() { _ = e.readAgain() }() // the log has its error
 			return
 		}
 		e.process.Signal(s)
@@ -211,9 +211,4 @@ func (e *ending) endHTTP(ctx context.Context) error {
 		return nil
 	}
 	return e.web.Shutdown(ctx)
-}
-
-// reload reads the configuration again.
-func (e *ending) reload() {
-	e.log.Warn("cannot reload")
 }

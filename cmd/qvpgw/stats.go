@@ -64,6 +64,7 @@ func (p *program) newConsole() *admin.Console {
 		Servers: p.serverRows,
 		Stats:   p.statRows,
 		Users:   p.userRows,
+		Reload:  p.readAgain,
 
 		Databases: p.databaseRows,
 		Config: func() (rows []admin.ConfigRow) {
@@ -86,6 +87,9 @@ func (p *program) answer(text string) (gateway.Table, error) {
 		return gateway.Table{}, err
 	}
 	out := gateway.Table{Rows: t.Rows, Tag: "SHOW"}
+	if len(t.Columns) == 0 {
+		out.Tag = "RELOAD"
+	}
 	for _, c := range t.Columns {
 		out.Columns = append(out.Columns, wire.Field{Name: c.Name, TypeOID: c.Type, TypeSize: -1, TypMod: -1})
 	}

@@ -8,11 +8,16 @@ import (
 
 // Command is one statement of the console.
 type Command struct {
-	Topic string // what to SHOW: "POOLS"
+	Topic string // what to SHOW: "POOLS"; "" for RELOAD
 }
 
 // Tag is the command's tag for CommandComplete.
-func (Command) Tag() string { return "SHOW" }
+func (c Command) Tag() string {
+	if c.Topic == "" {
+		return "RELOAD"
+	}
+	return "SHOW"
+}
 
 // Error is what the console answers to a statement that it does not have.
 type Error struct {
@@ -40,7 +45,7 @@ var topics = []struct{ name, answers string }{
 
 // elsewhere are commands of PgBouncer's console that this one has not.
 var elsewhere = []string{
-	"PAUSE", "RESUME", "RELOAD", "SHUTDOWN", "SUSPEND", "DISABLE", "ENABLE", "RECONNECT", "KILL", "KILL_CLIENT", "WAIT_CLOSE", "SET",
+	"PAUSE", "RESUME", "SHUTDOWN", "SUSPEND", "DISABLE", "ENABLE", "RECONNECT", "KILL", "KILL_CLIENT", "WAIT_CLOSE", "SET",
 }
 
 // ParseCommand reads one statement of the console, whose words are in any case and
@@ -49,11 +54,14 @@ var elsewhere = []string{
 // is here.
 func ParseCommand(text string) (Command, error) {
 	words := strings.Fields(strings.ToUpper(strings.TrimRight(strings.TrimSpace(text), "; \t\r\n")))
-	hint := "This is the gateway's console: SHOW " + strings.Join(topicNames(), ", SHOW ") + "."
+	hint := "This is the gateway's console: SHOW " + strings.Join(topicNames(), ", SHOW ") + ", RELOAD."
 	if len(words) == 0 {
 		return Command{}, &Error{"42601", "the console got an empty statement", hint}
 	}
-	if words[0] != "SHOW" {
+	if len(words) == 1 && words[0] == "RELOAD" {
+		return Command{}, nil
+	}
+	if words[0] != "SHOW" && words[0] != "RELOAD" {
 		if slices.Contains(elsewhere, words[0]) {
 			return Command{}, &Error{"0A000", words[0] + " is not supported by this console", hint}
 		}

@@ -18,7 +18,8 @@ type Console struct {
 	Users     func() []UserRow
 	Config    func() []ConfigRow
 	Pins      func() []PinRow
-	Login     func() int // clients that are logging in
+	Login     func() int   // clients that are logging in
+	Reload    func() error // reads the configuration again
 
 	// mu protects the samples that averages are counted from.
 	mu         sync.Mutex
@@ -69,6 +70,8 @@ func (c *Console) Answer(text string) (Table, error) {
 		return Table{}, err
 	}
 	switch cmd.Topic {
+	case "":
+		return Table{}, c.reload()
 	case "POOLS":
 		return poolTable(rowsOf(c.Pools)), nil
 	case "CLIENTS":
@@ -94,9 +97,21 @@ func (c *Console) Answer(text string) (Table, error) {
 		for _, topic := range topics {
 			t.Rows = append(t.Rows, []string{"SHOW " + topic.name, topic.answers})
 		}
+		t.Rows = append(t.Rows, []string{"RELOAD", "reads the configuration again; what is wrong with it changes nothing"})
 		return t, nil
 	}
 	panic("BUG: ParseCommand gave the topic " + cmd.Topic)
+}
+
+// reload is RELOAD. F0000 is PostgreSQL's config_file_error.
+func (c *Console) reload() error {
+	if c.Reload == nil {
+		return &Error{"0A000", "this gateway has no configuration to read again", ""}
+	}
+	if err := c.Reload(); err != nil {
+		return &Error{"F0000", err.Error(), "The configuration in force stays as it was."}
+	}
+	return nil
 }
 
 func (c *Console) stats(now time.Time) Table {

@@ -110,7 +110,7 @@ func TestEachTableHasItsRowsInOrder(t *testing.T) {
 	f("VERSION", "qvpgw 1.2.3 (console of PgBouncer 1.24)")
 	f("LISTS", "databases|1", "users|2", "peers|0", "pools|2", "peer_pools|0", "free_clients|0", "used_clients|2", "login_clients|5",
 		"free_servers|0", "used_servers|1", "dns_names|0", "dns_zones|0", "dns_queries|0", "dns_pending|0")
-	if n := len(answerOf(t, filled(), "SHOW HELP").Rows); n != len(topics) {
+	if n := len(answerOf(t, filled(), "SHOW HELP").Rows); n != len(topics)+1 {
 		t.Errorf("help has %d rows", n)
 	}
 }
@@ -171,7 +171,7 @@ func TestCommandsAreReadInAnyCaseAndOthersRefused(t *testing.T) {
 	}
 	bad("PAUSE;", "0A000", "PAUSE is not supported by this console")
 	bad("resume market", "0A000", "RESUME is not supported by this console")
-	bad("RELOAD", "0A000", "RELOAD is not supported by this console")
+	bad("RELOAD now", "0A000", `the console cannot "RELOAD now"`)
 	bad("SHUTDOWN", "0A000", "SHUTDOWN is not supported by this console")
 	bad("SHOW MEM", "0A000", `the console cannot "SHOW MEM"`)
 	bad("SHOW", "0A000", `the console cannot "SHOW"`)
@@ -185,5 +185,24 @@ func TestCommandsAreReadInAnyCaseAndOthersRefused(t *testing.T) {
 func TestEveryTopicHasAnAnswer(t *testing.T) {
 	for _, topic := range topics {
 		answerOf(t, &Console{}, "SHOW "+topic.name)
+	}
+}
+
+func TestReloadSaysWhatIsWrongAndThatNothingChanged(t *testing.T) {
+	var fails error
+	c := &Console{Reload: func() error { return fails }}
+	if cmd, err := ParseCommand("reload;"); err != nil || cmd.Tag() != "RELOAD" {
+		t.Errorf("%v, %v", cmd, err)
+	}
+	if table := answerOf(t, c, "RELOAD"); len(table.Columns) != 0 || len(table.Rows) != 0 {
+		t.Errorf("it has %v", table)
+	}
+	fails = errors.New("config.yaml:3: bad")
+	var e *Error
+	if _, err := c.Answer("RELOAD"); !errors.As(err, &e) || e.Code != "F0000" || e.Message != fails.Error() || e.Hint == "" {
+		t.Errorf("%#v", e)
+	}
+	if _, err := (&Console{}).Answer("RELOAD"); !errors.As(err, &e) || e.Code != "0A000" {
+		t.Errorf("%#v", e)
 	}
 }

@@ -82,7 +82,9 @@ func (s *session) consoleReply(b []byte, sql string) []byte {
 		}
 		return append(wire.AppendErrorResponse(b, e.fields()), readyIdle...)
 	}
-	b = wire.AppendRowDescription(b, t.Columns)
+	if len(t.Columns) > 0 {
+		b = wire.AppendRowDescription(b, t.Columns)
+	}
 	for _, row := range t.Rows {
 		b = wire.AppendTextRow(b, row...)
 	}

@@ -26,6 +26,8 @@ type Metrics struct {
 	Cancels       [cancelOutcomes]prometheus.Counter
 	errors        [36 * 36]prometheus.Counter // by SQLSTATE class, see Error
 
+	reloads [2]prometheus.Counter // of the configuration: refused, applied
+
 	// Statements.
 	Queries      [actions]prometheus.Counter // by Action
 	Duration     [actions]prometheus.Observer
@@ -78,6 +80,9 @@ func New() *Metrics {
 	for _, class := range sqlstateClasses {
 		m.errors[classIndex(class)] = vec.WithLabelValues(class)
 	}
+
+	vec = m.vec("config_reloads_total", "Times the configuration was read again, by outcome.", "outcome")
+	m.reloads = [...]prometheus.Counter{vec.WithLabelValues("refused"), vec.WithLabelValues("applied")}
 
 	vec = m.vec("queries_total", "Statements, by what was done with them.", "action")
 	duration := m.histogram("query_duration_seconds", "Time from a statement's arrival to the end of its answer, by what was done with it.", "action")
@@ -177,6 +182,15 @@ func classIndex(sqlstate string) int {
 		}
 	}
 	return n
+}
+
+// Reloaded counts a reading of the configuration, which was applied or refused.
+func (m *Metrics) Reloaded(applied bool) {
+	if applied {
+		m.reloads[1].Inc()
+		return
+	}
+	m.reloads[0].Inc()
 }
 
 // CatalogRead counts a reading of the catalog.
