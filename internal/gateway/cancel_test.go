@@ -1,8 +1,14 @@
 package gateway_test
 
 import (
+	"fmt"
+	"io"
+	"net"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"qvpgw/internal/catalog"
 	"qvpgw/internal/gateway"
@@ -33,4 +39,70 @@ func TestACancelEndsTheWaitForTheCatalog(t *testing.T) {
 	if got := rowsOf(p.reply(1)); got != "57014" {
 		t.Errorf("got %q", got)
 	}
+}
+
+// TestACancelFindsAStatementThatHasNoServerConnectionYet has connecting take long.
+func TestACancelFindsAStatementThatHasNoServerConnectionYet(t *testing.T) {
+	dsn := nativeDatabase(t, "")
+	cfg, err := pgconn.ParseConfig(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	var slow atomic.Bool
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				if slow.Load() {
+					time.Sleep(300 * time.Millisecond)
+				}
+				server, err := net.Dial("tcp", net.JoinHostPort(cfg.Host, fmt.Sprint(cfg.Port)))
+				if err != nil {
+					return
+				}
+				defer server.Close()
+				go func() { _, _ = io.Copy(server, c); server.Close() }()
+				_, _ = io.Copy(c, server)
+			}()
+		}
+	}()
+	g, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 3}, NewLoader: noCatalog, Backend: func(database, user string) (*pgconn.Config, error) {
+		return pgconn.ParseConfig("postgres://" + user + "@" + l.Addr().String() + "/" + database + "?sslmode=disable")
+	}})
+	p := dial(t, addr, dsn)
+	p.want("SELECT 1", "1")
+	for g.Pools()[0].Idle > 0 {
+		dial(t, addr, dsn).must("BEGIN")
+	}
+	slow.Store(true)
+	p.send(simple("SELECT 2"))
+	time.Sleep(100 * time.Millisecond)
+	cancel(t, addr, p.pid, p.key)
+	if got := rowsOf(p.reply(1)); got != "57014" {
+		t.Errorf("got %q", got)
+	}
+	p.want("SELECT 3", "3")
+}
+
+// TestAnIdleServerConnectionThatWasEndedCostsNobodyAnError ends all of them between
+// two statements, again and again.
+func TestAnIdleServerConnectionThatWasEndedCostsNobodyAnError(t *testing.T) {
+	dsn := nativeDatabase(t, "CREATE TABLE notes (n int)")
+	_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 2, CheckDelay: time.Hour}})
+	p, killer := dial(t, addr, dsn), direct(t, dsn)
+	for i := range 20 {
+		killer.must("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()")
+		time.Sleep(time.Duration(i%3) * time.Millisecond)
+		p.must(fmt.Sprintf("INSERT INTO notes VALUES (%d)", i))
+	}
+	p.want("SELECT count(*) FROM notes", "20")
 }

@@ -265,6 +265,11 @@ func (s *session) acquired(c *pool.Conn, ok bool) progress {
 	case c != nil && c.Loop != nil && pool.Same(c.Bucket, s.bucket):
 		c.Bucket = s.bucket
 		s.take(c)
+		if s.cancelled.Load() == s.busy.Load() {
+			s.detach()
+			s.phase = atClient
+			return mustBlock // attach answers it
+		}
 		return s.sendFirst()
 	case c != nil:
 		s.pool.Keep(&s.waiter, c)

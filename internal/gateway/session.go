@@ -67,6 +67,7 @@ type session struct {
 	busy      atomic.Uint64 // odd while a turn runs
 	looked    uint64        // busy at the sweeper's last look, and since when; the sweeper's alone
 	since     time.Time
+	cancelled atomic.Uint64 // busy of the turn that was cancelled before it had a server connection
 	awaiting  atomic.Uint32 // awaitsCatalog, awaitCancelled, or 0
 	inTx      atomic.Bool   // a transaction is open between two turns
 	evicted   atomic.Pointer[Error]
@@ -212,6 +213,10 @@ func (s *session) attach() error {
 			return serverLost(err)
 		}
 		s.take(c)
+		if s.cancelled.CompareAndSwap(s.busy.Load(), 0) {
+			s.detach()
+			return noServer(errCancelled)
+		}
 		if switched {
 			return s.report()
 		}

@@ -73,7 +73,7 @@ func TestDiscardAllFreesTheServerConnection(t *testing.T) {
 	dsn := nativeDatabase(t, stateSchema)
 	_, a, b := handOver(t, dsn)
 	for _, sql := range []string{
-		"SELECT tenant('x'), pg_advisory_lock(2)", "LISTEN news", "CREATE TEMP TABLE scratch (x int)", "PREPARE q AS SELECT 1", "SELECT pg_advisory_lock(1)",
+		"SELECT tenant('x'), pg_advisory_lock(2)", "LISTEN news", "CREATE TEMP TABLE scratch (x int)", "PREPARE q AS SELECT 1; SELECT 2", "SELECT pg_advisory_lock(1)",
 		"SELECT setseed(0.1)", "DO $$ BEGIN END $$", "SELECT dynamic('x')", "LOAD 'plpgsql'",
 		"BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1; COMMIT", "SELECT set_config('app.' || 'user', 'dynamic', false)",
 	} {

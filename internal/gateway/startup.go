@@ -393,6 +393,15 @@ func (s *Server) Cancel(pid uint32, key []byte) {
 		return
 	}
 	conn := c.held.Load()
+	if conn == nil {
+		// Its turn may be on the way to one: it looks when it has it.
+		if busy := c.busy.Load(); busy&1 == 1 {
+			c.cancelled.Store(busy)
+			if conn = c.held.Load(); conn != nil && !c.cancelled.CompareAndSwap(busy, 0) {
+				conn = nil // it has looked
+			}
+		}
+	}
 	if conn == nil || !conn.BeginCancel(c.owner) {
 		s.abortWait(c)
 		if c.awaiting.CompareAndSwap(awaitsCatalog, awaitCancelled) {

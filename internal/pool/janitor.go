@@ -64,6 +64,9 @@ func (c *Conn) goodbye() {
 // suspect says whether the connection should be looked at before use.
 func (p *Pool) suspect(c *Conn) bool {
 	delay := time.Duration(p.checkDelay.Load())
+	if c.Loop != nil && c.Loop.Heard() {
+		return true // as when the server has ended it
+	}
 	return c.failed || delay > 0 && !c.idleSince.IsZero() && time.Since(c.idleSince) > delay
 }
 
