@@ -46,56 +46,79 @@ var builtBinary = sync.OnceValues(func() (string, error) {
 // address to listen on, until the end of the test.
 func startGateway(t *testing.T, config string) (pid int, addr string) {
 	t.Helper()
+	l := launch(t, config)
+	return l.cmd.Process.Pid, l.addr
+}
+
+// launched is a program that runs until stop or the end of the test.
+type launched struct {
+	addr  string
+	cmd   *exec.Cmd
+	said  strings.Builder // complete once it has ended
+	ended chan error
+	over  bool
+}
+
+// stop ends the program and returns what it said.
+func (l *launched) stop(t *testing.T) string {
+	t.Helper()
+	if l.over {
+		return l.said.String()
+	}
+	l.over = true
+	_ = l.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case err := <-l.ended:
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			t.Errorf("the gateway ended with %v:\n%s", err, l.said.String())
+		}
+	case <-time.After(10 * time.Second):
+		_ = l.cmd.Process.Kill()
+		<-l.ended
+		t.Errorf("the gateway did not end within 10 s of SIGTERM:\n%s", l.said.String())
+	}
+	return l.said.String()
+}
+
+// launch runs the program as startGateway does.
+func launch(t *testing.T, config string) *launched {
+	t.Helper()
 	path, err := builtBinary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	n, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr = l.Addr().String()
-	_ = l.Close()
+	l := &launched{addr: n.Addr().String(), ended: make(chan error, 1)}
+	_ = n.Close()
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "config.yaml"), fmt.Appendf(nil, config, addr), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "config.yaml"), fmt.Appendf(nil, config, l.addr), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var said strings.Builder
-	cmd := exec.Command(path, "serve")
-	cmd.Dir = dir
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir}
-	cmd.Stdout, cmd.Stderr = &said, &said
-	if err := cmd.Start(); err != nil {
+	l.cmd = exec.Command(path, "serve")
+	l.cmd.Dir = dir
+	l.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir}
+	l.cmd.Stdout, l.cmd.Stderr = &l.said, &l.said
+	if err := l.cmd.Start(); err != nil {
 		t.Fatalf("cannot start %s: %v", path, err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case err := <-ended:
-			var exit *exec.ExitError
-			if errors.As(err, &exit) {
-				t.Errorf("the gateway ended with %v:\n%s", err, said.String())
-			}
-		case <-time.After(10 * time.Second):
-			_ = cmd.Process.Kill()
-			<-ended
-			t.Errorf("the gateway did not end within 10 s of SIGTERM:\n%s", said.String())
-		}
-	})
+	go func() { l.ended <- l.cmd.Wait() }()
+	t.Cleanup(func() { l.stop(t) })
 	for limit := time.Now().Add(10 * time.Second); time.Now().Before(limit); time.Sleep(10 * time.Millisecond) {
-		if n, err := net.Dial("tcp", addr); err == nil {
+		if n, err := net.Dial("tcp", l.addr); err == nil {
 			_ = n.Close()
-			return cmd.Process.Pid, addr
+			return l
 		}
 		select {
-		case err := <-ended:
-			ended <- nil
-			t.Fatalf("cannot start the gateway, it ended with %v:\n%s", err, said.String())
+		case err := <-l.ended:
+			l.over = true
+			t.Fatalf("cannot start the gateway, it ended with %v:\n%s", err, l.said.String())
 		default:
 		}
 	}
 	t.Fatal("cannot reach the gateway within 10 s")
-	return 0, ""
+	return nil
 }
