@@ -93,6 +93,15 @@ schema: {migrate: false}
 			}
 		}
 	}
+	function := readPage(t, filepath.Join(repository, "docs", "authentication.md")).blocks("sql")
+	run(t, connect(t, cluster.DSN("postgres")), "ALTER ROLE postgres RESET search_path")
+	run(t, connect(t, cluster.DSN("postgres")), "CREATE ROLE looker LOGIN; "+function[0].text+"; GRANT EXECUTE ON FUNCTION qvpgw_secret(name) TO looker")
+	_, looked := startGateway(t, strings.Replace(text(`auth: {query_text: "SELECT * FROM public.qvpgw_secret($1)"}`), "user: "+pgtest.Superuser, "user: looker", 1))
+	for password, want := range map[string]string{"right": in, "wrong": "28P01"} {
+		if got := tryLogin(t, looked, "asked", password, ""); got != want {
+			t.Errorf("by a function of one's own: %s got %s, want %s", password, got, want)
+		}
+	}
 	_, none := startGateway(t, text(`auth: {query: false, users: [{name: other, password: x}]}`))
 	if got := tryLogin(t, none, "asked", "right", ""); got != "28P01" {
 		t.Errorf("auth.query is false, and the server was asked: %s", got)
