@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -9,6 +10,7 @@ import (
 
 	"qvpgw/internal/admin"
 	"qvpgw/internal/catalog"
+	"qvpgw/internal/config"
 	"qvpgw/internal/gateway"
 	"qvpgw/internal/metrics"
 	"qvpgw/internal/wire"
@@ -63,13 +65,14 @@ func (p *program) newConsole() *admin.Console {
 		Pins:    p.pinRows,
 		Servers: p.serverRows,
 		Stats:   p.statRows,
+		Do:      p.do,
 		Users:   p.userRows,
 		Reload:  p.readAgain,
 
 		Databases: p.databaseRows,
 		Config: func() (rows []admin.ConfigRow) {
 			for _, i := range p.cfg().Items() {
-				rows = append(rows, admin.ConfigRow{Key: i.Key, Value: i.Value, Default: i.Default, Where: i.Where})
+				rows = append(rows, admin.ConfigRow{Key: i.Key, Value: i.Value, Default: i.Default, Where: i.Where, Changeable: config.Reloadable(i.Key)})
 			}
 			return rows
 		},
@@ -77,8 +80,8 @@ func (p *program) newConsole() *admin.Console {
 }
 
 // answer is the console's answer as rows on the wire.
-func (p *program) answer(text string) (gateway.Table, error) {
-	t, err := p.console.Answer(text)
+func (p *program) answer(ctx context.Context, text string) (gateway.Table, error) {
+	t, err := p.console.Answer(ctx, text)
 	if err != nil {
 		var e *admin.Error
 		if errors.As(err, &e) {
@@ -86,10 +89,7 @@ func (p *program) answer(text string) (gateway.Table, error) {
 		}
 		return gateway.Table{}, err
 	}
-	out := gateway.Table{Rows: t.Rows, Tag: "SHOW"}
-	if len(t.Columns) == 0 {
-		out.Tag = "RELOAD"
-	}
+	out := gateway.Table{Rows: t.Rows, Tag: t.Tag}
 	for _, c := range t.Columns {
 		out.Columns = append(out.Columns, wire.Field{Name: c.Name, TypeOID: c.Type, TypeSize: -1, TypMod: -1})
 	}
@@ -103,7 +103,9 @@ func (p *program) poolRows() (rows []admin.PoolRow) {
 			Database: x.Database, User: x.User, Mode: x.Mode.String(), ClientsWaiting: x.Waiting,
 			ServersActive: x.Active(), ServersIdle: x.Idle, ServersResting: x.Resting,
 			Size: x.Size, Overflow: x.Overflow, OldestWait: x.OldestWait, Handovers: x.Handovers,
-			Resets: x.Resets, LastError: x.LastDialError,
+			Resets: x.Resets, LastError: x.LastDialError, Paused: x.Paused,
+			Reserve: x.Reserve, ReserveUsed: x.ReserveUsed, ReservePeak: x.ReservePeak, ReserveOpened: x.ReserveOpened,
+			Balance: string(p.policyOf(x.Database, x.User).Backend.LoadBalanceHosts),
 		}
 		for _, c := range clients {
 			if c.Database != x.Database || c.Login != x.User {
@@ -147,7 +149,7 @@ func (p *program) serverRows() (rows []admin.ServerRow) {
 	for _, x := range p.gateway.Servers() {
 		r := admin.ServerRow{
 			ID: uint64(x.PID), User: x.User, Database: x.Database, State: "tested", Connected: x.Connected,
-			Requested: x.Connected, PID: x.PID, ClientID: uint64(x.Client), App: x.App, Pinned: x.Pinned,
+			Requested: x.Connected, PID: x.PID, ClientID: uint64(x.Client), App: x.App, Pinned: x.Pinned, CloseNeeded: x.Retired,
 		}
 		switch {
 		case x.Idle:
@@ -162,52 +164,52 @@ func (p *program) serverRows() (rows []admin.ServerRow) {
 	return rows
 }
 
-// statRows gives the figures of the process under the name of the backend's
-// database; they are not kept apart for each.
-func (p *program) statRows() []admin.StatsRow {
-	m := p.metrics
-	r := admin.StatsRow{
-		Database: p.cfg().Backend.Database,
-		Received: int64(metrics.Value(m.Received)), Sent: int64(metrics.Value(m.Sent)),
-		SharedXacts: int64(metrics.Value(m.Transactions[metrics.Shared])),
-		Routed:      int64(metrics.Value(m.Rewrites[metrics.Routed])),
-		Cached:      int64(metrics.Value(m.CacheHits)),
-		Refused:     int64(metrics.Value(m.Queries[metrics.Refused])),
+// statRows gives the figures of each database.
+func (p *program) statRows() (rows []admin.StatsRow) {
+	pools := p.gateway.Pools()
+	for _, d := range p.gateway.Databases() {
+		f := d.Figures
+		r := admin.StatsRow{
+			Database: d.Name, Xacts: f.SharedXacts + f.PinnedXacts, SharedXacts: f.SharedXacts, Queries: f.Queries,
+			Received: f.Received, Sent: f.Sent, XactTime: f.XactTime, QueryTime: f.QueryTime,
+			ClientParses: f.ClientParses, ServerParses: f.ServerParses, Binds: f.Binds,
+			Routed: f.Routed, Cached: f.Cached, Refused: f.Refused,
+		}
+		for _, x := range pools {
+			if x.Database == d.Name {
+				r.Assignments += x.Acquires
+				r.WaitTime += time.Duration(x.Waited)
+			}
+		}
+		rows = append(rows, r)
 	}
-	r.Xacts = r.SharedXacts + int64(metrics.Value(m.Transactions[metrics.Pinned]))
-	for _, q := range m.Queries {
-		r.Queries += int64(metrics.Value(q))
+	return rows
+}
+
+// policyOf is what the configuration says of a database and user; without an entry
+// for them what holds for all.
+func (p *program) policyOf(database, user string) config.Policy {
+	c, err := served(p.cfg(), database, user)
+	if err != nil {
+		return config.Policy{Database: database, Backend: p.cfg().Backend, Pool: p.cfg().Pool}
 	}
-	for _, x := range p.gateway.Pools() {
-		r.Assignments += x.Acquires
-		r.WaitTime += time.Duration(x.Waited)
-	}
-	return []admin.StatsRow{r}
+	return c
 }
 
 func (p *program) databaseRows() (rows []admin.DatabaseRow) {
-	index := map[string]int{}
-	for _, x := range p.gateway.Pools() {
-		i, ok := index[x.Database]
-		if !ok {
-			i = len(rows)
-			index[x.Database] = i
-			state := "not read"
-			if p.gateway.Catalog(x.Database) != nil {
-				state = "read"
-			}
-			rows = append(rows, admin.DatabaseRow{
-				Name: x.Database, Host: p.cfg().Backend.Host, Port: p.cfg().Backend.Port, Database: x.Database,
-				Size: p.cfg().Pool.Size, Overflow: p.cfg().Pool.Overflow, Lifetime: p.cfg().Pool.ServerLifetime,
-				Mode: x.Mode.String(), Catalog: state,
-			})
+	for _, d := range p.gateway.Databases() {
+		c := p.policyOf(d.Name, "")
+		r := admin.DatabaseRow{
+			Name: d.Name, Host: c.Backend.Host, Port: c.Backend.Port, Database: c.Database,
+			Size: c.Pool.Size, Overflow: c.Pool.Overflow, Min: c.Pool.Min, Reserve: c.Pool.Reserve,
+			Lifetime: c.Pool.ServerLifetime, Mode: string(c.Pool.Mode), Balance: string(c.Backend.LoadBalanceHosts),
+			Servers: d.Servers, Clients: d.Clients, MaxServers: c.DatabaseServers, MaxClients: c.DatabaseClients,
+			Paused: d.Paused, Disabled: d.Disabled, Catalog: "not read",
 		}
-		rows[i].Servers += x.Open
-	}
-	for _, c := range p.gateway.Clients() {
-		if i, ok := index[c.Database]; ok {
-			rows[i].Clients++
+		if p.gateway.Catalog(d.Name) != nil {
+			r.Catalog = "read"
 		}
+		rows = append(rows, r)
 	}
 	return rows
 }
@@ -219,7 +221,17 @@ func (p *program) userRows() (rows []admin.UserRow) {
 		if !ok {
 			i = len(rows)
 			index[name] = i
-			rows = append(rows, admin.UserRow{Name: name, Mode: string(p.cfg().Users[name].Mode)})
+			own, listed := p.cfg().Users[name]
+			if !listed {
+				own = p.cfg().Users[config.Everything]
+			}
+			all := *p.cfg()
+			all.Databases = nil
+			c, _ := all.Policy("", name)
+			rows = append(rows, admin.UserRow{
+				Name: name, Mode: string(own.Mode), Size: optional(own.Size), Reserve: optional(own.Reserve),
+				MaxServers: c.UserServers, MaxClients: c.UserClients,
+			})
 		}
 		return &rows[i]
 	}
@@ -227,9 +239,19 @@ func (p *program) userRows() (rows []admin.UserRow) {
 		row(x.User).Servers += x.Open
 	}
 	for _, c := range p.gateway.Clients() {
-		row(c.User).Clients++
+		if c.Login != "" { // the console's clients do not count
+			row(c.User).Clients++
+		}
 	}
 	return rows
+}
+
+// optional is a number that may be left out, "" without.
+func optional(n *int) string {
+	if n == nil {
+		return ""
+	}
+	return strconv.Itoa(*n)
 }
 
 func hostPort(a net.Addr) (string, int) {

@@ -8,15 +8,22 @@ import (
 
 // Command is one statement of the console.
 type Command struct {
-	Topic string // what to SHOW: "POOLS"; "" for RELOAD
+	Verb  string // "SHOW", or what is to be done: "PAUSE"
+	Topic string // what to SHOW: "POOLS"
+	Name  string // of the database or the client's id; "": all
 }
 
-// Tag is the command's tag for CommandComplete.
-func (c Command) Tag() string {
-	if c.Topic == "" {
-		return "RELOAD"
-	}
-	return "SHOW"
+// verbs are the commands that do something, with what they take and do.
+var verbs = []struct{ name, takes, does string }{
+	{"DISABLE", "database", "refuses new clients"},
+	{"ENABLE", "database", "admits them again"},
+	{"KILL", "[database]", "drops clients and server connections at once; clients wait until RESUME"},
+	{"KILL_CLIENT", "id", "drops the client with that id (SHOW CLIENTS)"},
+	{"PAUSE", "[database]", "closes server connections as they become free and returns when none is left; clients wait until RESUME"},
+	{"RECONNECT", "[database]", "replaces each server connection as it becomes free"},
+	{"RELOAD", "", "reads the configuration again; what is wrong with it changes nothing"},
+	{"RESUME", "[database]", "ends PAUSE and KILL"},
+	{"WAIT_CLOSE", "[database]", "returns when RECONNECT and RELOAD have no connection left to close"},
 }
 
 // Error is what the console answers to a statement that it does not have.
@@ -45,7 +52,7 @@ var topics = []struct{ name, answers string }{
 
 // elsewhere are commands of PgBouncer's console that this one has not.
 var elsewhere = []string{
-	"PAUSE", "RESUME", "SHUTDOWN", "SUSPEND", "DISABLE", "ENABLE", "RECONNECT", "KILL", "KILL_CLIENT", "WAIT_CLOSE", "SET",
+	"SHUTDOWN", "SUSPEND", "SET",
 }
 
 // ParseCommand reads one statement of the console, whose words are in any case and
@@ -53,24 +60,43 @@ var elsewhere = []string{
 // table of PgBouncer that is not here, 42601 for anything else; its hint names what
 // is here.
 func ParseCommand(text string) (Command, error) {
-	words := strings.Fields(strings.ToUpper(strings.TrimRight(strings.TrimSpace(text), "; \t\r\n")))
-	hint := "This is the gateway's console: SHOW " + strings.Join(topicNames(), ", SHOW ") + ", RELOAD."
+	given := strings.Fields(strings.TrimRight(strings.TrimSpace(text), "; \t\r\n"))
+	words := strings.Fields(strings.ToUpper(strings.Join(given, " ")))
+	hint := "This is the gateway's console: SHOW " + strings.Join(topicNames(), ", SHOW ") + "; SHOW HELP lists what else there is."
 	if len(words) == 0 {
 		return Command{}, &Error{"42601", "the console got an empty statement", hint}
 	}
-	if len(words) == 1 && words[0] == "RELOAD" {
-		return Command{}, nil
+	for _, v := range verbs {
+		if v.name != words[0] {
+			continue
+		}
+		c := Command{Verb: v.name}
+		switch {
+		case len(words) == 2 && v.takes != "":
+			c.Name = unquote(given[1])
+		case len(words) > 1 || v.takes != "" && v.takes[0] != '[':
+			return Command{}, &Error{"42601", strings.TrimSpace("write " + v.name + " " + v.takes), "It " + v.does + "."}
+		}
+		return c, nil
 	}
-	if words[0] != "SHOW" && words[0] != "RELOAD" {
+	if words[0] != "SHOW" {
 		if slices.Contains(elsewhere, words[0]) {
 			return Command{}, &Error{"0A000", words[0] + " is not supported by this console", hint}
 		}
 		return Command{}, &Error{"42601", fmt.Sprintf("the console does not know %q", clip(text)), hint}
 	}
 	if len(words) == 2 && slices.Contains(topicNames(), words[1]) {
-		return Command{Topic: words[1]}, nil
+		return Command{Verb: "SHOW", Topic: words[1]}, nil
 	}
 	return Command{}, &Error{"0A000", fmt.Sprintf("the console cannot %q", clip(text)), hint}
+}
+
+// unquote takes the double quotes off a name.
+func unquote(name string) string {
+	if n := len(name); n >= 2 && name[0] == '"' && name[n-1] == '"' {
+		return strings.ReplaceAll(name[1:n-1], `""`, `"`)
+	}
+	return name
 }
 
 func topicNames() []string {

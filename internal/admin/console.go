@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 )
@@ -20,6 +21,9 @@ type Console struct {
 	Pins      func() []PinRow
 	Login     func() int   // clients that are logging in
 	Reload    func() error // reads the configuration again
+	// Do carries out what is neither SHOW nor RELOAD; it returns when it is done or ctx ends. Its
+	// error is an *Error. Nil: there is no more than these.
+	Do func(ctx context.Context, c Command) error
 
 	// mu protects the samples that averages are counted from.
 	mu         sync.Mutex
@@ -63,15 +67,29 @@ func (c *Console) sample(now time.Time) {
 	}
 }
 
-// Answer returns the table for one statement. The error is an *Error.
-func (c *Console) Answer(text string) (Table, error) {
+// Answer returns the table for one statement, or carries it out. The error is an
+// *Error.
+func (c *Console) Answer(ctx context.Context, text string) (Table, error) {
 	cmd, err := ParseCommand(text)
 	if err != nil {
 		return Table{}, err
 	}
+	switch {
+	case cmd.Verb == "RELOAD":
+		return Table{Tag: cmd.Verb}, c.reload()
+	case cmd.Verb != "SHOW":
+		if c.Do == nil {
+			return Table{}, &Error{"0A000", cmd.Verb + " is not supported by this console", ""}
+		}
+		return Table{Tag: cmd.Verb}, c.Do(ctx, cmd)
+	}
+	t, err := c.show(cmd)
+	t.Tag = cmd.Verb
+	return t, err
+}
+
+func (c *Console) show(cmd Command) (Table, error) {
 	switch cmd.Topic {
-	case "":
-		return Table{}, c.reload()
 	case "POOLS":
 		return poolTable(rowsOf(c.Pools)), nil
 	case "CLIENTS":
@@ -91,13 +109,15 @@ func (c *Console) Answer(text string) (Table, error) {
 	case "PINS":
 		return pinTable(rowsOf(c.Pins)), nil
 	case "VERSION":
-		return Table{versionColumns, [][]string{{"qvpgw " + c.Version + " (console of PgBouncer 1.24)"}}}, nil
+		return Table{Columns: versionColumns, Rows: [][]string{{"qvpgw " + c.Version + " (console of PgBouncer 1.24)"}}}, nil
 	case "HELP":
 		t := Table{Columns: helpColumns}
 		for _, topic := range topics {
 			t.Rows = append(t.Rows, []string{"SHOW " + topic.name, topic.answers})
 		}
-		t.Rows = append(t.Rows, []string{"RELOAD", "reads the configuration again; what is wrong with it changes nothing"})
+		for _, v := range verbs {
+			t.Rows = append(t.Rows, []string{strings.TrimSpace(v.name + " " + v.takes), v.does})
+		}
 		return t, nil
 	}
 	panic("BUG: ParseCommand gave the topic " + cmd.Topic)

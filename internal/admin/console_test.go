@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"reflect"
@@ -20,7 +21,7 @@ func filled() *Console {
 				{
 					Database: "m", User: "a", Mode: "transaction", ClientsActive: 1, ClientsWaiting: 2, ClientsPinned: 3,
 					Cancels: 4, ServersActive: 5, ServersIdle: 6, ServersResting: 7, ServersLogin: 8, Size: 9, Overflow: 10,
-					OldestWait: 1500001 * time.Microsecond, Handovers: 11, Resets: 12, LastError: "no",
+					OldestWait: 1500001 * time.Microsecond, Handovers: 11, Resets: 12, LastError: "no", Reserve: 13, ReserveUsed: 14, ReservePeak: 15, ReserveOpened: 16, Paused: true, Balance: "disable",
 				},
 			}
 		},
@@ -35,13 +36,17 @@ func filled() *Console {
 			}
 		},
 		Servers: func() []ServerRow {
-			return []ServerRow{{ID: 1, PID: 99, User: "a", Database: "m", State: "active", Addr: "10.0.0.3", Port: 5432, ClientID: 7, Pinned: true}}
+			return []ServerRow{{ID: 1, PID: 99, User: "a", Database: "m", State: "active", Addr: "10.0.0.3", Port: 5432, ClientID: 7, Pinned: true, CloseNeeded: true}}
 		},
 		Databases: func() []DatabaseRow {
-			return []DatabaseRow{{Name: "m", Host: "db", Port: 5432, Database: "market", Size: 20, Overflow: 10, Lifetime: time.Hour, Mode: "transaction", Servers: 3, Clients: 4, Catalog: "read"}}
+			return []DatabaseRow{{Name: "m", Host: "db", Port: 5432, Database: "market", Size: 20, Overflow: 10, Lifetime: time.Hour, Mode: "transaction", Servers: 3, Clients: 4, Catalog: "read", Min: 1, Reserve: 2, MaxServers: 30, MaxClients: 40, Balance: "random", Paused: true}}
 		},
-		Users:  func() []UserRow { return []UserRow{{"b", "session", 1, 2}, {"a", "transaction", 3, 4}} },
-		Config: func() []ConfigRow { return []ConfigRow{{"pool.size", "3", "20", "config.yaml:5"}} },
+		Users: func() []UserRow {
+			return []UserRow{{Name: "b", Mode: "session", Servers: 1, Clients: 2}, {Name: "a", Servers: 3, Clients: 4, Size: "5", Reserve: "6", MaxServers: 7, MaxClients: 8}}
+		},
+		Config: func() []ConfigRow {
+			return []ConfigRow{{"pool.size", "3", "20", "config.yaml:5", true}, {"listen", ":1", ":6432", "config.yaml:1", false}}
+		},
 		Pins: func() []PinRow {
 			return []PinRow{{7, "a", "m", "temp", "CREATE TABLE", 99, start}, {7, "a", "m", "listen", "LISTEN", 99, start}}
 		},
@@ -51,7 +56,7 @@ func filled() *Console {
 
 func answerOf(t *testing.T, c *Console, text string) Table {
 	t.Helper()
-	table, err := c.Answer(text)
+	table, err := c.Answer(t.Context(), text)
 	if err != nil {
 		t.Fatalf("%s: %v", text, err)
 	}
@@ -98,19 +103,19 @@ func TestEachTableHasItsRowsInOrder(t *testing.T) {
 			t.Errorf("SHOW %s\ngot:\n%s\nwant:\n%s", topic, strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
 	}
-	f("POOLS", "m|a|1|2|4|0|5|4|0|6|0|7|8|1|500001|transaction||3|9|10|11|12|no", "z|b|0|0|0|0|0|0|0|0|0|0|0|0|0|||0|0|0|0|0|")
+	f("POOLS", "m|a|1|2|4|0|5|4|0|6|0|7|8|1|500001|transaction|disable|3|9|10|11|12|no|13|14|15|16|1", "z|b|0|0|0|0|0|0|0|0|0|0|0|0|0|||0|0|0|0|0||0|0|0|0|0")
 	f("CLIENTS",
 		"C|a|m|none|active|10.0.0.1|1234|10.0.0.2|6432|2026-05-04 03:02:01 UTC|2026-05-04 03:02:02 UTC|2|0|0|C7|S99|0|TLSv1.3|psql|4|7|listen,temp|ROUTED",
 		"C|b||none|||0||0|||0|0|0|C12||0|||0|12||")
-	f("SERVERS", "S|a|m|none|active|10.0.0.3|5432||0|||0|0|0|S99|C7|99|||0|1|pinned|")
-	f("DATABASES", "m|db|5432|market||20|0|10|3600|transaction||30|3|0|4|0|0|read")
-	f("USERS", "a|||transaction|0|3|0|4", "b|||session|0|1|0|2")
-	f("CONFIG", "pool.size|3|20|no|config.yaml:5")
+	f("SERVERS", "S|a|m|none|active|10.0.0.3|5432||0|||0|0|1|S99|C7|99|||0|1|pinned|")
+	f("DATABASES", "m|db|5432|market||20|1|2|3600|transaction|random|30|3|40|4|1|0|read|10")
+	f("USERS", "a|5|6||7|3|8|4", "b|||session|0|1|0|2")
+	f("CONFIG", "pool.size|3|20|yes|config.yaml:5", "listen|:1|:6432|no|config.yaml:1")
 	f("PINS", "7|a|m|listen|LISTEN|99|2026-05-04 03:02:01 UTC", "7|a|m|temp|CREATE TABLE|99|2026-05-04 03:02:01 UTC")
 	f("VERSION", "qvpgw 1.2.3 (console of PgBouncer 1.24)")
 	f("LISTS", "databases|1", "users|2", "peers|0", "pools|2", "peer_pools|0", "free_clients|0", "used_clients|2", "login_clients|5",
 		"free_servers|0", "used_servers|1", "dns_names|0", "dns_zones|0", "dns_queries|0", "dns_pending|0")
-	if n := len(answerOf(t, filled(), "SHOW HELP").Rows); n != len(topics)+1 {
+	if n := len(answerOf(t, filled(), "SHOW HELP").Rows); n != len(topics)+len(verbs) {
 		t.Errorf("help has %d rows", n)
 	}
 }
@@ -153,7 +158,7 @@ func TestAveragesAreOfThePeriodsBefore(t *testing.T) {
 func TestCommandsAreReadInAnyCaseAndOthersRefused(t *testing.T) {
 	ok := func(text, topic string) {
 		t.Helper()
-		if cmd, err := ParseCommand(text); err != nil || cmd.Topic != topic || cmd.Tag() != "SHOW" {
+		if cmd, err := ParseCommand(text); err != nil || cmd != (Command{Verb: "SHOW", Topic: topic}) {
 			t.Errorf("%q: %v, %v", text, cmd, err)
 		}
 	}
@@ -169,9 +174,6 @@ func TestCommandsAreReadInAnyCaseAndOthersRefused(t *testing.T) {
 			t.Errorf("%q: %#v", text, err)
 		}
 	}
-	bad("PAUSE;", "0A000", "PAUSE is not supported by this console")
-	bad("resume market", "0A000", "RESUME is not supported by this console")
-	bad("RELOAD now", "0A000", `the console cannot "RELOAD now"`)
 	bad("SHUTDOWN", "0A000", "SHUTDOWN is not supported by this console")
 	bad("SHOW MEM", "0A000", `the console cannot "SHOW MEM"`)
 	bad("SHOW", "0A000", `the console cannot "SHOW"`)
@@ -191,7 +193,7 @@ func TestEveryTopicHasAnAnswer(t *testing.T) {
 func TestReloadSaysWhatIsWrongAndThatNothingChanged(t *testing.T) {
 	var fails error
 	c := &Console{Reload: func() error { return fails }}
-	if cmd, err := ParseCommand("reload;"); err != nil || cmd.Tag() != "RELOAD" {
+	if cmd, err := ParseCommand("reload;"); err != nil || cmd.Verb != "RELOAD" {
 		t.Errorf("%v, %v", cmd, err)
 	}
 	if table := answerOf(t, c, "RELOAD"); len(table.Columns) != 0 || len(table.Rows) != 0 {
@@ -199,10 +201,44 @@ func TestReloadSaysWhatIsWrongAndThatNothingChanged(t *testing.T) {
 	}
 	fails = errors.New("config.yaml:3: bad")
 	var e *Error
-	if _, err := c.Answer("RELOAD"); !errors.As(err, &e) || e.Code != "F0000" || e.Message != fails.Error() || e.Hint == "" {
+	if _, err := c.Answer(t.Context(), "RELOAD"); !errors.As(err, &e) || e.Code != "F0000" || e.Message != fails.Error() || e.Hint == "" {
 		t.Errorf("%#v", e)
 	}
-	if _, err := (&Console{}).Answer("RELOAD"); !errors.As(err, &e) || e.Code != "0A000" {
+	if _, err := (&Console{}).Answer(t.Context(), "RELOAD"); !errors.As(err, &e) || e.Code != "0A000" {
 		t.Errorf("%#v", e)
+	}
+}
+
+func TestCommandsAreCarriedOutWithTheirName(t *testing.T) {
+	var did []Command
+	c := &Console{Do: func(_ context.Context, c Command) error {
+		did = append(did, c)
+		if c.Name == "none" {
+			return &Error{Code: "3D000", Message: "no such database: none"}
+		}
+		return nil
+	}}
+	for _, text := range []string{"pause", "PAUSE Market;", `kill "a""b"`, "KILL_CLIENT 7", "Wait_Close"} {
+		if table := answerOf(t, c, text); len(table.Columns) != 0 || table.Tag != did[len(did)-1].Verb {
+			t.Errorf("%s gave %+v", text, table)
+		}
+	}
+	want := []Command{{"PAUSE", "", ""}, {"PAUSE", "", "Market"}, {"KILL", "", `a"b`}, {"KILL_CLIENT", "", "7"}, {"WAIT_CLOSE", "", ""}}
+	if !reflect.DeepEqual(did, want) {
+		t.Errorf("done: %v", did)
+	}
+	for text, code := range map[string]string{
+		"RESUME none": "3D000", "DISABLE": "42601", "ENABLE a b": "42601", "KILL_CLIENT": "42601", "PAUSE a b": "42601", "RELOAD now": "42601",
+	} {
+		_, err := c.Answer(t.Context(), text)
+		var e *Error
+		if !errors.As(err, &e) || e.Code != code {
+			t.Errorf("%s gave %v", text, err)
+		}
+	}
+	_, err := (&Console{}).Answer(t.Context(), "PAUSE")
+	var e *Error
+	if !errors.As(err, &e) || e.Code != "0A000" {
+		t.Errorf("without Do PAUSE gave %v", err)
 	}
 }

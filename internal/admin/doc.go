@@ -5,8 +5,8 @@
 //	SHOW POOLS -> ParseCommand -> Console.Answer -> Table -> the gateway's wire rows
 //	GET /      -> web's files; GET /api/status -> Options.Status -> JSON
 //
-// It only shows: it gets plain rows from functions that it is given and changes
-// nothing. It must never know the protocol, the pool or the router. Secrets never
+// It gets plain rows from functions that it is given, and hands the commands that
+// change something (PAUSE, KILL, …) on to one. It must never know the protocol, the pool or the router. Secrets never
 // come here: config masks them before.
 //
 // Rows and Status values belong to the caller of a function after it returned; a

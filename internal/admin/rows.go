@@ -21,6 +21,12 @@ type PoolRow struct {
 	Handovers      int64         `json:"handovers"`
 	Resets         int64         `json:"resets"`
 	LastError      string        `json:"last_error"` // of the last login to the server, "" when it went well
+	Reserve        int           `json:"reserve"`
+	ReserveUsed    int           `json:"reserve_used"`   // connections open beyond size and overflow
+	ReservePeak    int           `json:"reserve_peak"`   // at most since the start
+	ReserveOpened  int64         `json:"reserve_opened"` // how many of them were opened
+	Balance        string        `json:"-"`              // load_balance_hosts
+	Paused         bool          `json:"paused"`
 }
 
 // ClientRow is one client.
@@ -62,6 +68,8 @@ type ServerRow struct {
 	App       string
 	Prepared  int
 	Pinned    bool
+
+	CloseNeeded bool // it is closed when it is free
 }
 
 // StatsRow are the figures of one database since the start.
@@ -97,13 +105,21 @@ type DatabaseRow struct {
 	Servers  int // connections now
 	Clients  int
 	Catalog  string // state of the catalog: "read 3s ago", "not read: …"
+
+	Min, Reserve           int
+	MaxServers, MaxClients int    // of all users together, 0: no limit
+	Balance                string // load_balance_hosts
+	Paused, Disabled       bool
 }
 
 // UserRow is one user that clients have logged in as.
 type UserRow struct {
 	Name             string
-	Mode             string
+	Mode             string // "" where the database's holds, as for Size and Reserve
 	Servers, Clients int
+
+	Size, Reserve          string
+	MaxServers, MaxClients int // in all databases together, 0: no limit
 }
 
 // PinRow is one client that keeps its server connection, and one reason why.
@@ -118,4 +134,7 @@ type PinRow struct {
 }
 
 // ConfigRow is one configuration key; secrets are masked already.
-type ConfigRow struct{ Key, Value, Default, Where string }
+type ConfigRow struct {
+	Key, Value, Default, Where string
+	Changeable                 bool // without a restart
+}

@@ -22,8 +22,9 @@ type Column struct {
 }
 
 // Table is an answer of the console. All values are in text form; there are no
-// nulls.
+// nulls. One without columns has no rows either.
 type Table struct {
+	Tag     string // of CommandComplete
 	Columns []Column
 	Rows    [][]string
 }
@@ -43,7 +44,8 @@ var (
 	poolColumns = columns(`database user cl_active:i cl_waiting:i cl_active_cancel_req:i cl_waiting_cancel_req:i
 		sv_active:i sv_active_cancel:i sv_being_canceled:i sv_idle:i sv_used:i sv_tested:i sv_login:i maxwait:i
 		maxwait_us:i pool_mode load_balance_hosts
-		cl_pinned:i pool_size:i max_overflow:i handovers:n resets:n last_error`)
+		cl_pinned:i pool_size:i max_overflow:i handovers:n resets:n last_error
+		reserve:i reserve_used:i reserve_peak:i reserve_opened:n paused:i`)
 	socketColumns = columns(`type user database replication state addr port:i local_addr local_port:i
 		connect_time request_time wait:i wait_us:i close_needed:i ptr link remote_pid:i tls application_name
 		prepared_statements:i id:i
@@ -57,7 +59,7 @@ var (
 	databaseColumns = columns(`name host port:i database force_user pool_size:i min_pool_size:i reserve_pool_size:i
 		server_lifetime:i pool_mode load_balance_hosts max_connections:i current_connections:i
 		max_client_connections:i current_client_connections:i paused:i disabled:i
-		catalog`)
+		catalog max_overflow:i`)
 	userColumns = columns(`name pool_size reserve_pool_size pool_mode max_user_connections:i current_connections:i
 		max_user_client_connections:i current_client_connections:i`)
 	listColumns    = columns(`list items:i`)
@@ -68,6 +70,13 @@ var (
 )
 
 func num[T int | int64 | uint32 | uint64](n T) string { return strconv.FormatInt(int64(n), 10) }
+
+func bit(b bool) string {
+	if b {
+		return "1"
+	}
+	return "0"
+}
 
 // moment formats as PgBouncer does; "" for the zero time.
 func moment(t time.Time) string {
@@ -92,8 +101,9 @@ func poolTable(rows []PoolRow) Table {
 		t.Rows = append(t.Rows, []string{
 			r.Database, r.User, num(r.ClientsActive), num(r.ClientsWaiting), num(r.Cancels), "0",
 			num(r.ServersActive), num(r.Cancels), "0", num(r.ServersIdle), "0", num(r.ServersResting), num(r.ServersLogin),
-			wait, waitUS, r.Mode, "",
+			wait, waitUS, r.Mode, r.Balance,
 			num(r.ClientsPinned), num(r.Size), num(r.Overflow), num(r.Handovers), num(r.Resets), r.LastError,
+			num(r.Reserve), num(r.ReserveUsed), num(r.ReservePeak), num(r.ReserveOpened), bit(r.Paused),
 		})
 	}
 	return t
@@ -131,7 +141,7 @@ func serverTable(rows []ServerRow) Table {
 		}
 		t.Rows = append(t.Rows, []string{
 			"S", r.User, r.Database, "none", r.State, r.Addr, num(r.Port), r.LocalAddr, num(r.LocalPort),
-			moment(r.Connected), moment(r.Requested), "0", "0", "0", "S" + num(r.PID), link, num(r.PID), r.TLS, r.App,
+			moment(r.Connected), moment(r.Requested), "0", "0", bit(r.CloseNeeded), "S" + num(r.PID), link, num(r.PID), r.TLS, r.App,
 			num(r.Prepared), num(r.ID),
 			pins, "",
 		})
@@ -178,9 +188,10 @@ func databaseTable(rows []DatabaseRow) Table {
 	t := Table{Columns: databaseColumns}
 	for _, r := range rows {
 		t.Rows = append(t.Rows, []string{
-			r.Name, r.Host, num(r.Port), r.Database, "", num(r.Size), "0", num(r.Overflow),
-			num(int64(r.Lifetime / time.Second)), r.Mode, "", num(r.Size + r.Overflow), num(r.Servers), "0", num(r.Clients), "0", "0",
-			r.Catalog,
+			r.Name, r.Host, num(r.Port), r.Database, "", num(r.Size), num(r.Min), num(r.Reserve),
+			num(int64(r.Lifetime / time.Second)), r.Mode, r.Balance, num(r.MaxServers), num(r.Servers),
+			num(r.MaxClients), num(r.Clients), bit(r.Paused), bit(r.Disabled),
+			r.Catalog, num(r.Overflow),
 		})
 	}
 	return t
@@ -190,7 +201,7 @@ func userTable(rows []UserRow) Table {
 	slices.SortFunc(rows, func(a, b UserRow) int { return cmp.Compare(a.Name, b.Name) })
 	t := Table{Columns: userColumns}
 	for _, r := range rows {
-		t.Rows = append(t.Rows, []string{r.Name, "", "", r.Mode, "0", num(r.Servers), "0", num(r.Clients)})
+		t.Rows = append(t.Rows, []string{r.Name, r.Size, r.Reserve, r.Mode, num(r.MaxServers), num(r.Servers), num(r.MaxClients), num(r.Clients)})
 	}
 	return t
 }
@@ -226,7 +237,7 @@ func listTable(databases, users, pools, clients, login, servers int) Table {
 func configTable(rows []ConfigRow) Table {
 	t := Table{Columns: configColumns}
 	for _, r := range rows {
-		t.Rows = append(t.Rows, []string{r.Key, r.Value, r.Default, "no", r.Where})
+		t.Rows = append(t.Rows, []string{r.Key, r.Value, r.Default, map[bool]string{true: "yes", false: "no"}[r.Changeable], r.Where})
 	}
 	return t
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -73,8 +74,30 @@ func (s *session) beginConsole() error {
 	}
 }
 
+// watchConsole ends a command that waits when its client hangs up or the gateway
+// shuts down.
+func (s *session) watchConsole(ctx context.Context, stop context.CancelFunc) {
+	t := time.NewTicker(sweepEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.srv.done:
+			stop()
+		case <-t.C:
+			if peerClosed(s.raw) {
+				stop()
+			}
+		}
+	}
+}
+
 func (s *session) consoleReply(b []byte, sql string) []byte {
-	t, err := s.srv.opt.Console(sql)
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	go s.watchConsole(ctx, stop)
+	t, err := s.srv.opt.Console(ctx, sql)
 	if err != nil {
 		var e *Error
 		if !errors.As(err, &e) {

@@ -23,6 +23,9 @@ type database struct {
 	listener listener
 	router   *router.Router
 	clients  int // under Server.mu
+	figures  figures
+	paused   atomic.Bool // see Server.Pause
+	disabled atomic.Bool // see Server.Disable
 	stop     context.CancelFunc
 	ctx      context.Context
 	wake     chan struct{} // read the catalog now
@@ -57,6 +60,7 @@ func (s *Server) database(name string) *database {
 		wake: make(chan struct{}, 1), loaded: make(chan struct{}),
 	}
 	d.listener.db = d
+	d.paused.Store(s.paused.Load())
 	d.texts, _ = simplelru.NewLRU[string, *description](maxDescriptions, nil)
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	d.router = router.New(router.Options{Catalog: &d.catalog, Rules: s.live.Load().Rules, NoAggregates: s.opt.NoRoute})
@@ -77,6 +81,9 @@ func (d *database) pool(user string) (*pool.Pool, error) {
 	}
 	p := pool.New(opt)
 	d.pools[user] = p
+	if d.paused.Load() {
+		p.Pause()
+	}
 	d.readLocked(p, mode)
 	return p, nil
 }

@@ -21,6 +21,7 @@ func (s *session) onBind(m *message) error {
 	if err != nil {
 		return s.clientError(err)
 	}
+	s.tally().binds.Add(1)
 	portal, name, n, err := wire.BindNames(head)
 	if err != nil {
 		return violation("%v", err)

@@ -45,6 +45,10 @@ func (r *lastRoute) String() string {
 func (s *session) note(plan *router.Plan) {
 	s.srv.m.Queries[metrics.Action(plan.Action)].Inc()
 	s.began = time.Now()
+	if s.opened.IsZero() {
+		s.opened = s.began
+	}
+	s.tally().queries.Add(1)
 	if c := s.srv.reasons[plan.Reason]; c != nil {
 		c.Inc()
 	}

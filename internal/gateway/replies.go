@@ -307,9 +307,11 @@ func (s *session) settle() error {
 		}
 		if s.pins.Load() == 0 && s.mode != Session {
 			s.srv.m.Transactions[metrics.Shared].Inc()
+			s.ended(false)
 			s.detach()
 		} else {
 			s.srv.m.Transactions[metrics.Pinned].Inc()
+			s.ended(true)
 			if s.mode != Session {
 				s.pool.Hold(s.conn)
 			}
@@ -337,14 +339,21 @@ func (s *session) account() {
 	m := s.srv.m
 	read, _ := s.client.Counts()
 	m.Received.Add(float64(read - s.readBefore))
+	t := s.tally()
+	t.received.Add(read - s.readBefore)
 	s.readBefore = read
 	if s.conn != nil {
 		_, sent := s.conn.Stream.Counts()
 		m.Sent.Add(float64(sent - s.sentBefore))
+		t.sent.Add(sent - s.sentBefore)
 		s.sentBefore = sent
+	} else {
+		s.opened = time.Time{}
 	}
 	if !s.began.IsZero() && s.cv.idle() {
-		m.Duration[s.route.action()].Observe(time.Since(s.began).Seconds())
+		took := time.Since(s.began)
+		m.Duration[s.route.action()].Observe(took.Seconds())
+		t.answered(s.route.action(), took)
 		s.began = time.Time{}
 	}
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -67,8 +68,8 @@ type Options struct {
 	// carry out the cancels for clients of another one; nil: there is none.
 	Generation int
 	Elsewhere  func(generation int, pid uint32, key []byte)
-	Console    func(text string) (Table, error) // nil: there is no console
-	Admins     []string                         // users that may use it
+	Console    func(ctx context.Context, text string) (Table, error) // nil: there is no console; ctx ends when its client hangs up
+	Admins     []string                                              // users that may use it
 	Metrics    *metrics.Metrics
 	Version    string
 	Log        *slog.Logger
@@ -107,7 +108,8 @@ type Server struct {
 	draining  bool
 	refusing  bool // new logins, too
 
-	usersMu sync.Mutex // protects users; may be taken under any other lock
+	paused  atomic.Bool // all databases, see Pause
+	usersMu sync.Mutex  // protects users; may be taken under any other lock
 	users   map[string]*userLimits
 
 	nextOwner atomic.Uint64

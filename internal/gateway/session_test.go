@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"context"
 	"errors"
 	"net"
 	"slices"
@@ -111,7 +112,7 @@ func TestTheConsoleIsADatabase(t *testing.T) {
 	dsn := nativeDatabase(t, "")
 	_, addr := serve(t, dsn, gateway.Options{
 		Version: "test",
-		Console: func(text string) (gateway.Table, error) {
+		Console: func(_ context.Context, text string) (gateway.Table, error) {
 			switch text {
 			case "SHOW VERSION;":
 				return gateway.Table{Columns: []wire.Field{{Name: "version", TypeOID: 25, TypeSize: -1, TypMod: -1}}, Rows: [][]string{{"one"}}, Tag: "SHOW"}, nil

@@ -127,6 +127,7 @@ func (s *session) onParse(m *message) error {
 	if err != nil {
 		return s.clientError(err)
 	}
+	s.tally().parses.Add(1)
 	name, sql, oids, err := wire.ParseParse(body)
 	if err != nil {
 		return violation("%v", err)

@@ -30,6 +30,7 @@ type work struct {
 	interrupted *wire.ErrorFields // a cancel that met a statement of ours
 
 	began      time.Time // of the turn's first statement
+	opened     time.Time // when the transaction's first statement came
 	sentBefore int64     // the Streams' counts at the last account
 	readBefore int64
 	scratch    []byte // for messages of our own, used up at once
