@@ -71,7 +71,9 @@ func TestACancelNeedsTheClientsWholeKey(t *testing.T) {
 
 // Npgsql and pgjdbc pools reset their connections before they hand them on.
 func TestDiscardAllFreesTheServerConnection(t *testing.T) {
-	dsn := nativeDatabase(t, stateSchema)
+	dsn := nativeDatabase(t, stateSchema+`
+CREATE FUNCTION dynamic(text) RETURNS text LANGUAGE plpgsql AS
+	$$ BEGIN PERFORM set_config('app.' || $1, $1, false); RETURN $1; END $$;`)
 	_, a, b := handOver(t, dsn)
 	for _, sql := range []string{
 		"SELECT tenant('x'), pg_advisory_lock(2)", "LISTEN news", "CREATE TEMP TABLE scratch (x int)", "PREPARE q AS SELECT 1; SELECT 2", "SELECT pg_advisory_lock(1)",

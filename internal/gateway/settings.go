@@ -61,8 +61,18 @@ func (s *session) onComplete(r *reply, tag []byte) {
 			s.ddl = false
 		}
 		s.settleSettings() // what follows in the same text may fail without them
+		s.marks = s.marks[:0]
+	case sqltext.Savepoint:
+		s.marks = append(s.marks, savepoint{st.Name, len(s.pending)})
+	case sqltext.Release:
+		if i := s.savepoint(st.Name); i >= 0 {
+			s.marks = s.marks[:i]
+		}
 	case sqltext.RollbackTo:
-		if len(s.pending) > 0 {
+		if i := s.savepoint(st.Name); i >= 0 {
+			s.pending = s.pending[:min(len(s.pending), s.marks[i].pending)]
+			s.marks = s.marks[:i+1]
+		} else if len(s.pending) > 0 {
 			s.pin(router.PinSetting) // which of them are gone is not followed
 			s.kept |= router.PinSetting
 		}
@@ -94,6 +104,22 @@ func (s *session) onComplete(r *reply, tag []byte) {
 		}
 		s.pending = append(s.pending, c)
 	}
+}
+
+// savepoint is one of the open transaction, and how many pending changes are older.
+type savepoint struct {
+	name    string
+	pending int
+}
+
+// savepoint returns the index of the newest savepoint of that name, -1 without one.
+func (s *session) savepoint(name string) int {
+	for i := len(s.marks) - 1; i >= 0; i-- {
+		if s.marks[i].name == name {
+			return i
+		}
+	}
+	return -1
 }
 
 // discarded is what DISCARD ALL means: the connection is as new, the client has
@@ -138,6 +164,7 @@ func (s *session) settingsReady() {
 			s.pending = s.pending[:0]
 		}
 		s.settleSettings()
+		s.marks = s.marks[:0]
 		s.settleDateStyle()
 		if s.due&readBack == 0 {
 			s.local, s.literals = false, false

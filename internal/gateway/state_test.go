@@ -26,8 +26,6 @@ CREATE FUNCTION mark_user() RETURNS trigger LANGUAGE plpgsql AS
 CREATE TRIGGER mark BEFORE INSERT ON watched FOR EACH ROW EXECUTE FUNCTION mark_user();
 CREATE FUNCTION tenant(text) RETURNS text LANGUAGE plpgsql AS
 	$$ BEGIN PERFORM set_config('app.tenant', $1, false); RETURN $1; END $$;
-CREATE FUNCTION dynamic(text) RETURNS text LANGUAGE plpgsql AS
-	$$ BEGIN PERFORM set_config('app.' || $1, $1, false); RETURN $1; END $$;
 CREATE SCHEMA side;
 CREATE TABLE twin (id int);
 CREATE TABLE side.twin (id int);

@@ -21,6 +21,7 @@ type work struct {
 	due     sqltext.State // may have been left behind since the last check
 	names   []string      // the settings among it
 	pending []change      // settings of the open transaction
+	marks   []savepoint   // of the open transaction
 
 	unnamed     statement
 	portal      *statement            // of the unnamed portal

@@ -285,7 +285,7 @@ func (s *survey) define(n *pg_query.Node, st *Statement) {
 		s.function(x.CreateFunctionStmt)
 	case *pg_query.Node_DropStmt:
 		s.ends = sqltext.LeavesTemp
-		s.drop(x.DropStmt)
+		st.DDL = s.drop(x.DropStmt)
 	case *pg_query.Node_IndexStmt, *pg_query.Node_AlterTableStmt, *pg_query.Node_CreateStatsStmt,
 		*pg_query.Node_CreateSchemaStmt, *pg_query.Node_AlterDomainStmt, *pg_query.Node_CreateDomainStmt,
 		*pg_query.Node_AlterSeqStmt, *pg_query.Node_RenameStmt, *pg_query.Node_AlterObjectSchemaStmt,
@@ -381,18 +381,21 @@ func (s *survey) temporaryName(names []*pg_query.Node) {
 	}
 }
 
-// drop keeps facts about the tables that DROP TABLE names.
-func (s *survey) drop(n *pg_query.DropStmt) {
+// drop keeps facts about the tables that DROP TABLE names, and says whether it may
+// change the catalog: tables that this has not are temporary, as a rule.
+func (s *survey) drop(n *pg_query.DropStmt) (known bool) {
 	if n.RemoveType != pg_query.ObjectType_OBJECT_TABLE {
-		return
+		return true
 	}
 	for _, o := range n.Objects {
 		schema, name, _ := qualified(o.GetList().GetItems())
 		f := rules.Facts{Kind: sqltext.DDL, Drop: true, Table: catalog.Name{Schema: schema, Name: name}}
-		found, _ := s.view.relations(s.c, s.sure, schema, name)
+		found, system := s.view.relations(s.c, s.sure, schema, name)
+		known = known || len(found) > 0 || system
 		for _, r := range found {
 			f.Table, f.Hypertable = r.Name, f.Hypertable || s.view.hypertable(r) != nil
 		}
 		s.facts = append(s.facts, f)
 	}
+	return known || s.view.snap == nil || n.Behavior == pg_query.DropBehavior_DROP_CASCADE
 }

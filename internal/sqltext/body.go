@@ -178,7 +178,12 @@ func (s *bodyScan) statement(i int, w string) {
 		s.State |= LeavesPrepared
 	case "discard":
 		s.State |= LeavesAnything
-	case "create", "alter", "drop", "comment", "grant", "revoke", "reassign", "security", "import":
+	case "create":
+		for s.word(i+1) == "or" || s.word(i+1) == "replace" || s.word(i+1) == "local" || s.word(i+1) == "global" {
+			i++
+		}
+		s.DDL = s.DDL || s.word(i+1) != "temp" && s.word(i+1) != "temporary"
+	case "alter", "drop", "comment", "grant", "revoke", "reassign", "security", "import":
 		s.DDL = true
 	}
 }
