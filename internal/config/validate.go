@@ -137,7 +137,7 @@ func (v *validator) pool() {
 	v.duration("pool.server_idle_timeout", p.ServerIdleTimeout, 0)
 	v.duration("pool.server_check_delay", p.ServerCheckDelay, 0)
 	v.duration("pool.login_backoff", p.LoginBackoff, time.Millisecond)
-	v.duration("pool.login_backoff_max", p.LoginBackoffMax, p.LoginBackoff)
+	v.duration("pool.login_backoff_max", p.LoginBackoffMax, time.Millisecond)
 	v.duration("pool.query_wait_notify", p.QueryWaitNotify, 0)
 	v.duration("pool.reserve_timeout", p.ReserveTimeout, 0)
 	v.between("pool.reserve", p.Reserve, 0, 10000)
