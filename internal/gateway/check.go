@@ -13,11 +13,11 @@ import (
 
 // leaves takes note of what a text that is about to be sent may leave behind in
 // the session: it is looked for when the transaction has ended (trap T7).
-func (s *session) leaves(plan *router.Plan) {
+func (s *session) leaves(plan *router.Plan, sure bool) {
 	if plan.Leaves|plan.Ends == 0 {
 		return
 	}
-	if plan.Leaves&sqltext.LeavesAnything != 0 {
+	if sure && plan.Leaves&sqltext.LeavesAnything != 0 {
 		s.kept |= plan.Pins & found
 	}
 	s.due |= plan.Leaves | plan.Ends&statesOf(router.Pins(s.pins.Load()))
@@ -75,7 +75,7 @@ func (s *session) check() error {
 		s.srv.m.Pinned(uint32(p &^ s.counted))
 		s.counted = p
 	}()
-	if s.due == 0 || s.srv.unchecked.Load() || s.mode == Session {
+	if s.due == 0 || s.srv.unchecked.Load() || s.mode == Session || pins&router.PinCatalog != 0 && !s.lasting {
 		return nil
 	}
 	if s.kept != 0 || pins&router.PinProcess != 0 {

@@ -206,7 +206,7 @@ func (d *database) readOnce(load loadFunc, query QueryFunc, whole bool) {
 	close(d.loaded)
 	d.loaded = make(chan struct{})
 	d.mu.Unlock()
-	if d.fresh.Load() {
+	if err == nil {
 		d.certain()
 	}
 }

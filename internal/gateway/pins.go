@@ -25,14 +25,18 @@ func (s *session) pin(p router.Pins) {
 // pinFor is pin for the message that is being handled: should it not run, its pins
 // are taken back.
 func (s *session) pinFor(plan *router.Plan, p router.Pins, sql []byte) {
-	s.leaves(plan)
+	sure := p&router.PinCatalog == 0
+	s.leaves(plan, sure)
+	if !sure {
+		p &^= router.PinFunction | router.PinRelation // resolve says whether they are true
+	}
 	if p == 0 {
 		return
 	}
 	s.cv.pins |= p &^ router.Pins(s.pins.Load())
 	s.pin(p)
 	if p&router.PinCatalog != 0 {
-		s.doubt(sql)
+		s.doubt(plan, sql)
 	}
 }
 
@@ -53,35 +57,54 @@ func beforeRunning(code string, pins router.Pins) bool {
 // Texts kept for resolve, in number and bytes each; beyond them a doubt is
 // settled by the end of the session.
 const (
-	maxDoubts    = 16
-	maxDoubtText = 4 << 10
+	maxDoubts    = 64
+	maxDoubtText = 16 << 10
 )
 
 // doubt is a text that was sent with PinCatalog, and what it meant.
 type doubt struct {
+	plan    *router.Plan // the one that was in doubt
 	context *router.Context
 	sql     []byte
 }
 
 // doubt keeps a text that is sent with PinCatalog.
-func (s *session) doubt(sql []byte) {
+func (s *session) doubt(plan *router.Plan, sql []byte) {
+	c := s.context()
+	s.asOf = 0
+	for i := range s.doubts {
+		if d := &s.doubts[i]; d.context == c && (d.plan == plan || bytes.Equal(d.sql, sql)) {
+			return // equal plans are of texts that differ in literals without a say
+		}
+	}
 	if len(s.doubts) == maxDoubts || len(sql) > maxDoubtText {
 		s.lasting = true
 		return
 	}
-	s.doubts = append(s.doubts, doubt{s.context(), bytes.Clone(sql)})
+	s.doubts = append(s.doubts, doubt{plan, c, bytes.Clone(sql)})
+}
+
+// known says whether the catalog was read since the transaction of the last doubt
+// ended: what others have changed meanwhile is no part of that doubt.
+func (s *session) known() bool {
+	s.db.mu.Lock()
+	defer s.db.mu.Unlock()
+	if s.asOf == 0 {
+		s.asOf = s.db.wanted + 1
+	}
+	return s.db.fresh.Load() || s.db.have+1 >= s.asOf && s.db.catalog.Load() != nil
 }
 
 // resolve ends PinCatalog once the catalog is known again and has nothing against
 // the texts that were sent without knowing it. Called between two transactions.
 func (s *session) resolve() {
-	if router.Pins(s.pins.Load())&router.PinCatalog == 0 || s.lasting || !s.db.fresh.Load() {
+	if router.Pins(s.pins.Load())&router.PinCatalog == 0 || s.lasting || !s.known() {
 		return
 	}
 	s.unpin(router.PinCatalog)
 	for _, d := range s.doubts {
 		plan := s.db.router.Plan(d.context, d.sql)
-		if s.leaves(plan); plan.Pins != 0 {
+		if s.leaves(plan, true); plan.Pins != 0 {
 			s.pin(plan.Pins)
 		}
 	}
@@ -139,7 +162,7 @@ func (s *session) lend(idle time.Duration) error {
 		return nil
 	}
 	used := false
-	for wait := time.Now(); !s.db.fresh.Load() && time.Since(wait) < idle; time.Sleep(time.Millisecond) {
+	for wait := time.Now(); !s.known() && time.Since(wait) < idle; time.Sleep(time.Millisecond) {
 		lent, ok := s.pool.Lend(s.conn)
 		if !ok {
 			return s.serverGone(errors.New("the connection ended while the catalog was read on it"))
@@ -148,13 +171,12 @@ func (s *session) lend(idle time.Duration) error {
 			used, wait = true, time.Now()
 		}
 	}
-	if !used {
-		return nil
+	if used {
+		if err := s.conn.Switch(s.bucket, switchTimeout); err != nil {
+			return s.serverGone(err)
+		}
+		s.conn.Stream.SetDst(s.net)
 	}
-	if err := s.conn.Switch(s.bucket, switchTimeout); err != nil {
-		return s.serverGone(err)
-	}
-	s.conn.Stream.SetDst(s.net)
 	s.resolve()
 	return nil
 }

@@ -20,7 +20,8 @@ func (s *session) needs(plan *router.Plan) {
 
 // loginTriggers says whether logins to the database run code of a user: then each
 // client has a login of its own. It waits for the catalog only when that may say
-// something else than the one before, and for half of the time that a login has.
+// something else than the one before, and for half of the time that a login has; if
+// it is not known then, there may be some.
 func (s *session) loginTriggers() bool {
 	if s.db.catalog.Load() == nil || s.db.logins.Load() {
 		limit := catalogWait
@@ -30,7 +31,7 @@ func (s *session) loginTriggers() bool {
 		s.db.wait(limit, nil)
 	}
 	snap := s.db.catalog.Load()
-	return snap != nil && snap.LoginTriggers
+	return s.db.logins.Load() || snap != nil && snap.LoginTriggers
 }
 
 // appendNotices appends what a server said while the gateway logged in for a client.

@@ -293,7 +293,7 @@ func (s *session) settle() error {
 			s.db.suspect()
 		}
 		s.resolve()
-		if err := s.lend(lendFor); err != nil {
+		if err := s.lend(catalogWait); err != nil {
 			return err
 		}
 		if err := s.check(); err != nil {

@@ -74,6 +74,7 @@ type session struct {
 	hungUp    atomic.Bool
 
 	pins     atomic.Uint32 // router.Pins
+	asOf     uint64        // the reading of the catalog, less one, that settles them; 0: not known yet
 	lasting  bool          // PinCatalog stays: not all of them are there
 	kept     router.Pins   // of what no check finds out
 	counted  router.Pins   // in the metrics
