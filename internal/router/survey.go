@@ -1,7 +1,9 @@
 package router
 
 import (
+	"regexp"
 	"slices"
+	"strings"
 
 	pg_query "github.com/pganalyze/pg_query_go/v6"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -372,6 +374,14 @@ func (s *survey) special(schema, name string, n *pg_query.FuncCall) bool {
 	case "set_config":
 		s.configure(n.Args)
 		return true
+	case "pg_input_is_valid", "pg_input_error_info":
+		if len(n.Args) == 2 {
+			if text, ok := settingValue(n.Args[1]); ok && plainType.MatchString(text) {
+				name, _, _ := strings.Cut(text, "(")
+				s.doubtful(s.view.typeName("", name), "type "+name)
+				return true
+			}
+		}
 	case "pg_import_system_collations":
 		s.changes = true
 	case "pg_advisory_unlock", "pg_advisory_unlock_shared", "pg_advisory_unlock_all":
@@ -385,6 +395,10 @@ func (s *survey) special(schema, name string, n *pg_query.FuncCall) bool {
 	}
 	return true
 }
+
+// plainType are names of types that mean themselves: lower case, without a schema,
+// with or without a modifier.
+var plainType = regexp.MustCompile(`^[a-z][a-z0-9_]*(\([0-9, ]+\))?$`)
 
 // attribute looks at a.b or (a).b, which may be a call of the function b: a's
 // columns are not known here, so any name of a function that counts will do.
