@@ -32,6 +32,7 @@ type reply struct {
 	pins   router.Pins // taken for this message
 	began  bool        // of a simple query: a part of it was answered
 
+	ahead    bool // settings sent ahead of a statement
 	restored bool // a RESET, behind which the startup packet's settings were set again
 }
 
@@ -55,6 +56,7 @@ type verdict struct {
 	mode  mode        // of the reply it belongs to
 	bytes []byte      // likewise
 	pins  router.Pins // likewise, of a simple query that failed before anything of it ran
+	ahead bool        // likewise
 	reply *reply      // likewise, valid until the next expect or pop; nil after failed
 }
 
@@ -136,7 +138,7 @@ func (v *conversation) fromServer(typ byte) (d verdict, ends bool) {
 		}
 		return verdict{event: broken}, false
 	}
-	d = verdict{drop: h.mode == drop, mode: h.mode, bytes: h.bytes, reply: h}
+	d = verdict{drop: h.mode == drop, mode: h.mode, bytes: h.bytes, ahead: h.ahead, reply: h}
 	whole := h.msg == wire.Query || h.msg == wire.FunctionCall // up to ReadyForQuery
 	switch typ {
 	case wire.ReadyForQuery:

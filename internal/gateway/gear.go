@@ -262,7 +262,7 @@ func (s *session) poolReady() progress {
 // acquired goes on with what Begin or Granted returned.
 func (s *session) acquired(c *pool.Conn, ok bool) progress {
 	switch {
-	case c != nil && c.Loop != nil && pool.Same(c.Bucket, s.bucket):
+	case c != nil && c.Loop != nil && !s.renew && pool.Same(c.Bucket, s.bucket):
 		c.Bucket = s.bucket
 		s.take(c)
 		if s.cancelled.Load() == s.busy.Load() {
@@ -270,6 +270,9 @@ func (s *session) acquired(c *pool.Conn, ok bool) progress {
 			s.phase = atClient
 			return mustBlock // attach answers it
 		}
+		return s.sendFirst()
+	case c != nil && c.Loop != nil && s.switchAhead(c):
+		s.take(c)
 		return s.sendFirst()
 	case c != nil:
 		s.pool.Keep(&s.waiter, c)
@@ -369,6 +372,7 @@ func (s *session) easy() ease {
 	if len(b) < 5 {
 		return incomplete
 	}
+	s.reads = true
 	if b[0] == wire.Query {
 		m, _, e := cutEasy(b)
 		if e != easyTurn {
@@ -443,7 +447,7 @@ func (s *session) easyText(sql []byte, group bool) bool {
 		return false
 	}
 	p := s.db.router.Known(s.context(), sql)
-	if p == nil || !easyPlan(p, group) {
+	if p == nil || !s.easyPlan(p, group) {
 		return false
 	}
 	s.foreseen, s.foreseenFor = p, unsafe.SliceData(sql)
@@ -456,20 +460,23 @@ func (s *session) easyStatement(st *statement) bool {
 		return false
 	}
 	if p := st.now.Load(); p != nil && p.context == s.context() && p.generation == s.db.router.Generation() {
-		return easyPlan(p.plan, true)
+		return s.easyPlan(p.plan, true)
 	}
 	p := s.db.router.Known(s.context(), st.sql)
-	return p != nil && easyPlan(p, true)
+	return p != nil && s.easyPlan(p, true)
 }
 
 // easyPlan says whether what passes under a plan can neither block nor needs an
 // answer before the messages behind it.
-func easyPlan(p *router.Plan, group bool) bool {
+func (s *session) easyPlan(p *router.Plan, group bool) bool {
 	if n := &p.Names; n.Notifies || n.Listening || n.Prepared || len(n.Executes) > 0 {
 		return false
 	}
 	if p.Action != router.Pass || p.Pins != 0 || len(p.Warnings) > 0 || p.Moving {
 		return false
+	}
+	for i := range p.Statements {
+		s.reads = s.reads && !p.Effects && p.Statements[i].Kind == sqltext.Select
 	}
 	if !p.Effects {
 		return true

@@ -83,10 +83,17 @@ func (s *session) onEvent(v verdict, body []byte) error {
 	case notified:
 		return s.onNotification(body)
 	case failed:
+		if v.ahead {
+			return s.aheadFailed(body)
+		}
 		return s.onError(v, body)
 	case completed:
 		s.onComplete(v.reply, body)
 	case ready:
+		if v.ahead {
+			s.inForce()
+			break
+		}
 		status, err := wire.ParseReadyForQuery(body)
 		if err != nil {
 			return s.serverGone(err)

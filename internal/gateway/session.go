@@ -178,6 +178,9 @@ func (s *session) end(err error) {
 // attach gets a server connection with the session's settings.
 func (s *session) attach() error {
 	if s.conn != nil {
+		if s.ahead != nil {
+			return s.sendAhead()
+		}
 		return nil
 	}
 	s.busy.Store(s.busy.Load() | 1)
@@ -269,7 +272,7 @@ const switchTimeout = 30 * time.Second
 func (s *session) detach() {
 	c := s.conn
 	s.held.Store(nil)
-	s.conn, s.last = nil, c
+	s.conn, s.last, s.ahead = nil, c, nil
 	s.client.SetDst(nil)
 	s.pool.Release(c)
 }

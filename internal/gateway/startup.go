@@ -407,6 +407,7 @@ func (s *Server) Cancel(pid uint32, key []byte) {
 	}
 	if conn == nil || !conn.BeginCancel(c.owner) {
 		s.abortWait(c)
+		c.awaiting.CompareAndSwap(awaitsSettings, awaitCancelled)
 		if c.awaiting.CompareAndSwap(awaitsCatalog, awaitCancelled) {
 			c.db.poke()
 		}

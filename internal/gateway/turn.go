@@ -326,6 +326,7 @@ func (s *session) plan(sql []byte) *router.Plan {
 // States of session.awaiting.
 const (
 	awaitsCatalog = iota + 1
+	awaitsSettings
 	awaitCancelled
 )
 

@@ -16,6 +16,8 @@ type work struct {
 	out    []byte      // answers of our own while no server connection is held
 	cv     conversation
 	up     serverWriter
+	ahead  []byte // settings to send before the turn's first message
+	reads  bool   // the turn that easy found has statements that read alone
 
 	doubts  []doubt       // texts sent with PinCatalog
 	due     sqltext.State // may have been left behind since the last check

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"qvpgw/internal/wire"
 )
 
 // Setting is one session setting that differs from the server's default: its
@@ -22,6 +24,7 @@ type Bucket struct {
 	Settings []Setting // sorted by name
 	key      string
 	restless bool // the server ends an idle session with these settings
+	plain    bool // all of them are in plainSettings
 	learned  atomic.Pointer[Learned]
 }
 
@@ -63,10 +66,13 @@ type buckets struct {
 	mu    sync.Mutex
 	known map[string]*Bucket
 	empty *Bucket
+
+	messages sync.Map // of switchPair: []byte
+	kept     atomic.Int32
 }
 
 func newBuckets() *buckets {
-	e := &Bucket{}
+	e := &Bucket{plain: true}
 	return &buckets{known: map[string]*Bucket{"": e}, empty: e}
 }
 
@@ -93,8 +99,45 @@ func (t *buckets) intern(settings []Setting) *Bucket {
 	}
 	b := &Bucket{Settings: settings, key: key}
 	b.restless = b.Get("idle_session_timeout") != ""
+	b.plain = !slices.ContainsFunc(settings, func(x Setting) bool { return !slices.Contains(plainSettings, x.Name) })
 	t.known[key] = b
 	return b
+}
+
+// plainSettings are those that anybody may set and that, with a value which the
+// server has taken once, cannot fail, and that do not bear on the statements that
+// set the others: they are set ahead of a statement without waiting.
+var plainSettings = []string{
+	"application_name", "bytea_output", "client_min_messages", "datestyle", "extra_float_digits",
+	"intervalstyle", "search_path", "timezone",
+}
+
+// switchPair is from which settings to which.
+type switchPair struct{ from, to *Bucket }
+
+// maxMessages bounds the messages kept of a pool.
+const maxMessages = 1 << 14
+
+// SwitchMessage returns the Query message that turns a session with c's settings
+// into one with to's, if that can be sent ahead of a statement without waiting for
+// its outcome: each of the settings is a plain one that the server has taken before.
+func (c *Conn) SwitchMessage(to *Bucket) ([]byte, bool) {
+	from := c.Bucket
+	if from == nil || !from.plain || !to.plain || to.Learned() == nil {
+		return nil, false
+	}
+	t := c.pool.buckets
+	pair := switchPair{from, to}
+	if m, ok := t.messages.Load(pair); ok {
+		return m.([]byte), true
+	}
+	m := wire.AppendQuery(nil, strings.Join(Switch(from, to), ";"))
+	if t.kept.Add(1) > maxMessages {
+		t.messages.Clear()
+		t.kept.Store(0)
+	}
+	t.messages.Store(pair, m)
+	return m, true
 }
 
 // Same says whether two buckets hold the same settings.
@@ -159,6 +202,10 @@ func quoteSetting(name string) string {
 // SetStatement returns the statement that sets name to a value given as text, as
 // a startup packet gives it.
 func SetStatement(name, value string) string {
+	switch name {
+	case "application_name", "timezone", "client_min_messages", "bytea_output", "extra_float_digits", "intervalstyle":
+		return "SET " + name + " TO " + Literal(value) // no list: the same, for less of the server's time
+	}
 	return "SELECT pg_catalog.set_config(" + Literal(name) + ", " + Literal(value) + ", false)"
 }
 
