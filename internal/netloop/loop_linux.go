@@ -2,10 +2,12 @@ package netloop
 
 import (
 	"fmt"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -39,6 +41,9 @@ type loop struct {
 	set  *Loops
 	epfd int
 	stop int // an eventfd that ends it
+
+	events  [256]unix.EpollEvent
+	yielded time.Time // when other goroutines had their turn last
 }
 
 // maxDescriptors bounds the descriptors of connections; the process's limit is
@@ -73,6 +78,10 @@ func New(n int) (*Loops, error) {
 func newLoop(s *Loops) (*loop, error) {
 	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
+		return nil, fmt.Errorf("cannot make an epoll set: %w", err)
+	}
+	if err := unix.SetNonblock(epfd, true); err != nil {
+		_ = unix.Close(epfd)
 		return nil, fmt.Errorf("cannot make an epoll set: %w", err)
 	}
 	stop, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
@@ -113,32 +122,45 @@ func (s *Loops) Close() {
 	})
 }
 
-// run waits for events and calls handlers until Close.
+// run waits for events and calls handlers until Close. Go's own poller waits for
+// the epoll set, which is a file like any other, so that the goroutine never sits in
+// a system call: one that blocks there costs hand-overs of its processor, futexes
+// and the attention of the runtime's monitor for each wait.
 func (l *loop) run() {
 	defer l.set.done.Done()
-	defer unix.Close(l.epfd)
 	defer unix.Close(l.stop)
-	events := make([]unix.EpollEvent, 256)
-	yielded := time.Now()
+	f := os.NewFile(uintptr(l.epfd), "epoll set") // owns epfd from here on
+	defer f.Close()
+	raw, err := f.SyscallConn()
+	if err == nil {
+		l.yielded = time.Now()
+		err = raw.Read(func(uintptr) bool { return l.drain() })
+	}
+	if err != nil {
+		panic("BUG: cannot wait for an epoll set: " + err.Error())
+	}
+}
+
+// drain calls the handlers of what is ready; true: the loop is to end.
+func (l *loop) drain() bool {
 	for {
-		n, err := unix.EpollWait(l.epfd, events, -1)
-		if err == unix.EINTR {
-			continue
+		n, err := epollPoll(l.epfd, l.events[:])
+		if err != 0 {
+			panic("BUG: cannot read an epoll set: " + err.Error())
 		}
-		if err != nil {
-			panic("BUG: cannot wait for an epoll set: " + err.Error())
+		if n == 0 {
+			return false
 		}
 		began := time.Now()
-		if began.Sub(yielded) > maxTurn {
+		if began.Sub(l.yielded) > maxTurn {
 			// The scheduler preempts by a signal what it has not seen for 10 ms.
-			runtime.Gosched()
-			began = time.Now()
-			yielded = began
+			l.yield()
+			began = l.yielded
 		}
 		for i := range n {
-			ev := &events[i]
+			ev := &l.events[i]
 			if ev.Fd == -1 {
-				return
+				return true
 			}
 			// A descriptor that was closed in this very batch may be in use again:
 			// its events carry the older generation.
@@ -146,10 +168,30 @@ func (l *loop) run() {
 				c.event(ev.Events)
 			}
 			if i&15 == 15 && time.Since(began) > maxRun {
-				runtime.Gosched()
-				began = time.Now()
-				yielded = began
+				l.yield()
+				began = l.yielded
 			}
+		}
+		if n < repoll {
+			return false
+		}
+	}
+}
+
+// repoll is from how many events at once on more are looked for without a wait.
+const repoll = 4
+
+func (l *loop) yield() {
+	runtime.Gosched()
+	l.yielded = time.Now()
+}
+
+// epollPoll is epoll_wait without a wait.
+func epollPoll(epfd int, events []unix.EpollEvent) (int, unix.Errno) {
+	for {
+		n, _, e := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epfd), uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), 0, 0, 0)
+		if e != unix.EINTR {
+			return int(n), e
 		}
 	}
 }
