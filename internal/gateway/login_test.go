@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -72,9 +73,9 @@ func openDoor(t *testing.T, rules ...string) *door {
 	if g.Users["hash"], err = auth.StoredSecret(wire.MD5Secret("hash", "secret")); err != nil {
 		t.Fatal(err)
 	}
-	var gw *gateway.Server
+	var gw atomic.Pointer[gateway.Server] // served before startGateway returns
 	g.Lookup = auth.NewLookup(func(user string) (string, bool, error) {
-		rows, err := gw.Ask(d.database, pgtest.Superuser, "SELECT rolpassword FROM pg_authid WHERE rolname = $1 AND rolpassword IS NOT NULL", user)
+		rows, err := gw.Load().Ask(d.database, pgtest.Superuser, "SELECT rolpassword FROM pg_authid WHERE rolname = $1 AND rolpassword IS NOT NULL", user)
 		if err != nil || len(rows) == 0 {
 			return "", false, err
 		}
@@ -84,7 +85,7 @@ func openDoor(t *testing.T, rules ...string) *door {
 	if err != nil {
 		t.Fatal(err)
 	}
-	gw, d.addr = startGateway(t, dsn, gateway.Options{
+	served, addr := startGateway(t, dsn, gateway.Options{
 		Guard: g, Pool: pool.Options{Size: 2}, NewLoader: noCatalog,
 		Backend: func(database, user string) (*pgconn.Config, error) {
 			c := to.Copy()
@@ -95,6 +96,8 @@ func openDoor(t *testing.T, rules ...string) *door {
 			return c, nil
 		},
 	})
+	gw.Store(served)
+	d.addr = addr
 	return d
 }
 

@@ -37,6 +37,7 @@ type session struct {
 	db          *database
 	pool        *pool.Pool
 
+	// guest and binding are nil once it is logged in.
 	guest   *guest
 	bounded *boundedConn // under TLS, nil without
 	binding []byte       // of the certificate shown to it

@@ -35,6 +35,7 @@ func (s *session) begin() error {
 		return s.refused(err)
 	}
 	s.srv.gate.leave(s.guest)
+	s.guest, s.binding = nil, nil // of the login alone
 	if s.bounded != nil {
 		s.bounded.left = -1
 	}

@@ -216,3 +216,31 @@ func TestAuthenticationMessagesAreReadAsWritten(t *testing.T) {
 		t.Error("a password without an end is taken")
 	}
 }
+
+// FuzzScramClient is a server that sends anything.
+func FuzzScramClient(f *testing.F) {
+	f.Add([]byte("SCRAM-SHA-256\x00\x00"), "x,s=MDEyMw==,i=10", "v=MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTI=")
+	f.Add([]byte("SCRAM-SHA-256-PLUS\x00SCRAM-SHA-256\x00\x00"), "", "e=other-error")
+	keys, err := NewScramKeys("geheim", []byte("0123"), 10)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, offered []byte, first, final string) {
+		list, err := ParseMechanisms(offered)
+		if err != nil {
+			return
+		}
+		for _, binding := range [][]byte{nil, []byte("certificate")} {
+			c, err := NewScramClient(list, binding, BindPrefer, func([]byte, int) (ScramKeys, error) { return keys, nil })
+			if err != nil {
+				continue
+			}
+			if _, err := c.Final([]byte("r=" + c.nonce + first)); err != nil {
+				continue
+			}
+			if c.Verify([]byte(final)) == nil {
+				t.Error("a server that knows nothing was believed")
+			}
+		}
+	})
+}
