@@ -106,6 +106,7 @@ type session struct {
 func (s *Server) serveConn(n net.Conn) {
 	guest := s.gate.enter(n)
 	if guest == nil {
+		defer s.wg.Done()
 		s.m.LoginFailures[metrics.LoginLimit].Inc()
 		turnAway(n)
 		return
