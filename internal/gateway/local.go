@@ -137,6 +137,9 @@ func (s *Server) Routes() []Route {
 // localQuery answers a statement of our own by the simple protocol.
 func (s *session) localQuery(plan *router.Plan) error {
 	s.note(plan)
+	if s.cv.tx == wire.FailedTx {
+		return s.refuse(&Error{Code: "25P02", Message: "current transaction is aborted, commands ignored until end of transaction block"}, true)
+	}
 	b := s.describeLocal(plan.Local, false)
 	if plan.Local.Kind == router.LocalSet {
 		b = b[:0] // a simple query without rows has no NoData
@@ -214,12 +217,21 @@ func (s *session) applyLocal(l *router.LocalAnswer) {
 	if l.Kind != router.LocalSet || !ok {
 		return
 	}
+	if s.cv.tx == wire.InTx && s.before == nil {
+		s.before = &switches{s.noRoute, s.noCache}
+	}
 	switch l.Name {
 	case "route":
 		s.noRoute = !auto
 	case "cache":
 		s.noCache = !auto
 	}
+}
+
+// switches are the gateway's own settings of a session.
+type switches struct {
+	noRoute bool // SET qvpgw.route = off
+	noCache bool
 }
 
 func (s *session) showLocal(name string) (string, bool) {

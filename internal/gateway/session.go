@@ -90,9 +90,9 @@ type session struct {
 	logins   bool          // and perhaps what a login runs
 
 	perhapsDDL bool // code that it ran may have
-	noRoute    bool // SET qvpgw.route = off
-	noCache    bool
-	answered   bool // the client was passed a FATAL error, or a message that will not end: it can be told nothing more
+	switches
+	before   *switches // what the open transaction goes back to
+	answered bool      // the client was passed a FATAL error, or a message that will not end: it can be told nothing more
 
 	named    map[string]*statement // the client's prepared statements
 	chans    *channels             // nil before the first LISTEN

@@ -59,11 +59,15 @@ func (s *session) onComplete(r *reply, tag []byte) {
 		if bytes.Equal(tag, []byte("ROLLBACK")) {
 			s.pending = s.pending[:0]
 			s.ddl = false
+			if s.before != nil {
+				s.switches = *s.before
+			}
 		}
+		s.before = nil
 		s.settleSettings() // what follows in the same text may fail without them
 		s.marks = s.marks[:0]
 	case sqltext.Savepoint:
-		s.marks = append(s.marks, savepoint{st.Name, len(s.pending)})
+		s.marks = append(s.marks, savepoint{st.Name, len(s.pending), s.switches})
 	case sqltext.Release:
 		if i := s.savepoint(st.Name); i >= 0 {
 			s.marks = s.marks[:i]
@@ -71,6 +75,7 @@ func (s *session) onComplete(r *reply, tag []byte) {
 	case sqltext.RollbackTo:
 		if i := s.savepoint(st.Name); i >= 0 {
 			s.pending = s.pending[:min(len(s.pending), s.marks[i].pending)]
+			s.switches = s.marks[i].switches
 			s.marks = s.marks[:i+1]
 		} else if len(s.pending) > 0 {
 			s.pin(router.PinSetting) // which of them are gone is not followed
@@ -110,6 +115,7 @@ func (s *session) onComplete(r *reply, tag []byte) {
 type savepoint struct {
 	name    string
 	pending int
+	switches
 }
 
 // savepoint returns the index of the newest savepoint of that name, -1 without one.

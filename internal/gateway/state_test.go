@@ -341,3 +341,32 @@ func TestSequenceValuesAreNeverAnothersOrOld(t *testing.T) {
 		}
 	})
 }
+
+func TestTheGatewaysOwnSettingsAreUndoneByRollback(t *testing.T) {
+	dsn := nativeDatabase(t, "")
+	_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 2}})
+	p := dial(t, addr, dsn)
+	for _, step := range []struct{ sql, route string }{
+		{"BEGIN", "auto"},
+		{"SET qvpgw.route = off", "off"},
+		{"ROLLBACK", "auto"},
+		{"BEGIN", "auto"},
+		{"SET qvpgw.route = off", "off"},
+		{"COMMIT", "off"},
+		{"BEGIN", "off"},
+		{"SAVEPOINT a", "off"},
+		{"SET qvpgw.route = auto", "auto"},
+		{"ROLLBACK TO a", "off"},
+		{"COMMIT", "off"},
+		{"BEGIN", "off"},
+		{"SET qvpgw.route = auto", "auto"},
+		{"SELECT 1/0", "25P02"},
+		{"SET qvpgw.route = off", "25P02"},
+		{"COMMIT", "off"},
+	} {
+		p.query(step.sql)
+		if got := p.rows("SHOW qvpgw.route"); got != step.route {
+			t.Errorf("after %s: %s, wanted %s", step.sql, got, step.route)
+		}
+	}
+}
