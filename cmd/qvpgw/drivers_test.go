@@ -239,13 +239,15 @@ func driverDiff(want, got string) (int, string) {
 		}
 		// The nearest line that both have again.
 		i, j := resume(a, b)
-		n += max(i, j)
-		if n <= maxDriverDiff {
-			for _, line := range a[:i] {
-				fmt.Fprintf(&text, "  server:  %s", short(line))
+		for k := range max(i, j) {
+			if n++; n > maxDriverDiff {
+				continue
 			}
-			for _, line := range b[:j] {
-				fmt.Fprintf(&text, "  gateway: %s", short(line))
+			if k < i {
+				fmt.Fprintf(&text, "  server:  %s", short(a[k]))
+			}
+			if k < j {
+				fmt.Fprintf(&text, "  gateway: %s", short(b[k]))
 			}
 		}
 		a, b = a[i:], b[j:]

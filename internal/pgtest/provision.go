@@ -78,7 +78,8 @@ func built(base, want string, build func(root string) error) (root string, err e
 	root = filepath.Join(base, "root")
 	complete := func() bool {
 		have, err := os.ReadFile(stamp)
-		return err == nil && string(have) == want
+		_, gone := os.Stat(root)
+		return err == nil && gone == nil && string(have) == want
 	}
 	if complete() {
 		return root, nil
