@@ -1,7 +1,7 @@
 \set VERBOSITY verbose
 \set SHOW_CONTEXT always
 \pset null '(null)'
-\echo "# encoding: "
+\echo '# encoding: '
 \encoding
-\echo "# server: "
+\echo '# server: '
 \echo :SERVER_VERSION_NUM
