@@ -37,9 +37,9 @@ sub check {
 	@notices = ();
 	my $value = eval { show($run->()) };
 	if (my $said = $@) {
-		my $state = $db->state // '';
-		my $fields = join '|', map { $db->pg_error_field($_) // '' } qw(severity state primary detail hint position schema table column constraint type context);
-		$value = $db->err ? "ERROR $state " . show($fields) : 'ERROR ' . show($said =~ s/ at \S+ line \d+\.?\n?//r);
+		my ($failed, $state) = ($db->err, $db->state // '');
+		my $fields = join '|', map { eval { $db->pg_error_field($_) } // '' } qw(severity state primary detail hint statement_position schema table column constraint datatype context);
+		$value = $failed ? "ERROR $state " . show($fields) : 'ERROR ' . show($said =~ s/ at \S+ line \d+\.?\n?//r);
 	}
 	print "$name: $value", (map { ' NOTICE ' . show(s/ at \S+ line \d+\.?\n?//r) } @notices), "\n";
 }

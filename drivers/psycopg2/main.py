@@ -57,6 +57,7 @@ def check(name, run):
 def result(cur):
     names = [(c.name, c.type_code if c.type_code < 16384 else "own") for c in cur.description or []]
     rows = cur.fetchall() if cur.description is not None else []
+    rows = [tuple(bytes(v) if isinstance(v, memoryview) else v for v in r) for r in rows]
     return f"{cur.statusmessage} {cur.rowcount} {names} {rows!r}"
 
 
@@ -315,19 +316,6 @@ def large_object():
 check("large_object", large_object)
 
 
-def large():
-    b, s = bytes(range(256)) * (8 << 10), "é漢" * (1 << 20)
-    execute("INSERT INTO wide VALUES (1, %s, %s)", [b, s])
-    with conn.cursor() as cur:
-        cur.execute("SELECT b, t FROM wide")
-        got = cur.fetchone()
-        return bytes(got[0]) == b, got[1] == s
-
-
-check("large_values", large)
-check("large_rows", lambda: len(execute("SELECT repeat('y', 100) FROM generate_series(1, 30000)")))
-
-
 def small():
     with conn.cursor() as cur:
         total = 0
@@ -337,7 +325,20 @@ def small():
         return total
 
 
+
+
+def large():
+    b, s = bytes(range(256)) * (8 << 10), "é漢" * (1 << 20)
+    execute("INSERT INTO wide VALUES (1, %s, %s)", [b, s])
+    with conn.cursor() as cur:
+        cur.execute("SELECT b, t FROM wide")
+        got = cur.fetchone()
+        return bytes(got[0]) == b, got[1] == s
+
+
 check("many_small", small)
+check("large_values", large)
+check("large_rows", lambda: len(execute("SELECT repeat('y', 100) FROM generate_series(1, 30000)")))
 
 
 def asynchronous():

@@ -219,7 +219,7 @@ func digest(b []byte) string {
 // DriverPrograms is ProvisionDrivers for a test.
 func DriverPrograms(t testing.TB, source string, drivers []Driver) *Programs {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), provisionLimit)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*provisionLimit) // three roots
 	defer cancel()
 	p, remove, err := ProvisionDrivers(ctx, source, drivers, os.Stderr)
 	if err != nil {
