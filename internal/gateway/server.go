@@ -322,9 +322,11 @@ const sweepEvery = 250 * time.Millisecond
 func (s *Server) sweep() {
 	t := time.NewTicker(sweepEvery)
 	defer t.Stop()
+	var tidy tidier
 	for {
 		now := <-t.C
 		sessions := s.all()
+		tidy.look(s.nextOwner.Load(), now)
 		for _, c := range sessions {
 			c.look(now)
 		}

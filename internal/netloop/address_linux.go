@@ -12,13 +12,14 @@ import (
 // address asks the socket for an address of it. It is not kept: a parked client is
 // to be small.
 func (c *Conn) address(ask func(int) (unix.Sockaddr, error)) net.Addr {
+	unknown := &net.TCPAddr{}
 	if !c.enter() {
-		return nil
+		return unknown
 	}
 	defer c.leave()
 	sa, err := ask(c.fd)
 	if err != nil {
-		return nil
+		return unknown
 	}
 	switch a := sa.(type) {
 	case *unix.SockaddrInet4:
@@ -28,7 +29,7 @@ func (c *Conn) address(ask func(int) (unix.Sockaddr, error)) net.Addr {
 	case *unix.SockaddrUnix:
 		return &net.UnixAddr{Name: a.Name, Net: "unix"}
 	}
-	return nil
+	return unknown
 }
 
 func zone(id uint32) string {

@@ -300,11 +300,12 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-// LocalAddr returns the address of this end, nil when the Conn is closed.
+// LocalAddr returns the address of this end, the zero TCPAddr when the Conn is
+// closed.
 func (c *Conn) LocalAddr() net.Addr { return c.address(unix.Getsockname) }
 
-// RemoteAddr returns the address of the peer, nil when the Conn is closed or the
-// peer is gone.
+// RemoteAddr returns the address of the peer, the zero TCPAddr when the Conn is
+// closed or the peer is gone.
 func (c *Conn) RemoteAddr() net.Addr { return c.address(unix.Getpeername) }
 
 // fail gives an error the form that package net's have.
