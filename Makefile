@@ -22,7 +22,7 @@ STATICCHECK := $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FIGURES = export QVPGW_FIGURES=$$(mktemp); trap 'rm -f "$$QVPGW_FIGURES"' EXIT
 TESTSUM = $(GO) run ./internal/testsum
 
-.PHONY: help build static demo test lint fuzz torture rolling conformance bench drivers docker-config clean
+.PHONY: help build static demo test lint fuzz fuzz-preauth torture rolling conformance bench drivers docker-config clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,12 +51,30 @@ lint: ## gofumpt, go vet, staticcheck, nothing over 600 lines or left over
 	if [ -n "$$long" ]; then printf 'longer than 600 lines:\n%s\n' "$$long"; exit 1; fi
 	if git grep -nE '\b(TODO|FIXME)\b' -- '*.go' '*.sql' '*.js' '*.mjs'; then echo 'left over'; exit 1; fi
 
+# fuzz FUNC DIRECTORY: one target for FUZZTIME. Go may report the end of the time as a
+# failure, "context deadline exceeded", when an input runs just then; it is none.
+define FUZZ
+fuzz() {
+	echo "== $$2 $$1"
+	local said; said=$$(mktemp)
+	if $(GO) test -run '^$$' -fuzz "^$$1\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "./$$2" 2>&1 | tee "$$said"; then rm "$$said"; return; fi
+	if grep -q 'context deadline exceeded' "$$said" && ! grep -qE 'Failing input|panic:|_test\.go:' "$$said"; then
+		echo 'the time was over while an input ran: no failure'; rm "$$said"; return
+	fi
+	rm "$$said"; return 1
+}
+endef
+
 fuzz: ## every fuzz target for FUZZTIME (30s)
-	@git grep -oE '^func Fuzz[A-Za-z0-9_]+' -- '*_test.go' | while IFS=: read -r file name; do
-		name=$${name#func }
-		echo "== $$(dirname "$$file") $$name"
-		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "./$$(dirname "$$file")"
+	@$(FUZZ)
+	git grep -oE '^func Fuzz[A-Za-z0-9_]+' -- '*_test.go' | while IFS=: read -r file name; do
+		fuzz "$${name#func }" "$$(dirname "$$file")"
 	done
+
+fuzz-preauth: ## what a client can send before it is logged in, and the framing, FUZZTIME each
+	@$(FUZZ)
+	fuzz FuzzPreauth internal/gateway
+	fuzz FuzzStream internal/wire
 
 torture: ## 64 clients, cancels, hang-ups and killed servers: no row may reach another client
 	@$(FIGURES)

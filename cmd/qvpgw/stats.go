@@ -255,6 +255,9 @@ func optional(n *int) string {
 }
 
 func hostPort(a net.Addr) (string, int) {
+	if a == nil {
+		return "", 0 // its connection has ended
+	}
 	host, port, err := net.SplitHostPort(a.String())
 	if err != nil {
 		return a.String(), 0

@@ -52,18 +52,22 @@ func (s *session) useNames(plan *router.Plan) error {
 	return nil
 }
 
-// claim removes another client's statements from the connection.
+// claim removes from the connection another client's statements, and what the
+// client itself has ended since, or made anew, on another connection.
 func (s *session) claim() error {
 	c := s.conn
-	if c.OwnOf == s.owner || s.cv.tx == wire.FailedTx {
+	if s.cv.tx == wire.FailedTx {
 		return nil
 	}
-	for name := range c.Own {
+	for name, id := range c.Own {
+		if st := s.named[name]; c.OwnOf == s.owner && st != nil && st.id == id {
+			continue
+		}
 		if err := s.inject("DEALLOCATE " + quoteName(name)); err != nil {
 			return err
 		}
+		delete(c.Own, name)
 	}
-	clear(c.Own)
 	c.OwnOf = s.owner
 	return nil
 }

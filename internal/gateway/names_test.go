@@ -74,3 +74,42 @@ func TestManyNamesOfManyClients(t *testing.T) {
 	}
 	a.want("SELECT count(*) FROM pg_prepared_statements", "300")
 }
+
+// TestADeallocatedStatementIsGoneFromEveryConnection has a client whose statement is
+// on both server connections end it on one.
+func TestADeallocatedStatementIsGoneFromEveryConnection(t *testing.T) {
+	dsn := nativeDatabase(t, stateSchema)
+	_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 2}})
+	var peers [3]*peer
+	for i := range peers {
+		p, err := login(t, addr, dsn, pgproto3.ProtocolVersion30)
+		if err != nil {
+			t.Fatal(err)
+		}
+		peers[i] = p
+	}
+	a, x, y := peers[0], peers[1], peers[2]
+	// each calls what with either connection as the only free one.
+	each := func(what func()) {
+		x.must("BEGIN")
+		y.must("BEGIN")
+		for _, p := range []*peer{x, y} {
+			p.must("COMMIT")
+			what()
+			p.must("BEGIN")
+		}
+		x.must("COMMIT")
+		y.must("COMMIT")
+	}
+	a.must("PREPARE q AS SELECT 'old'")
+	each(func() { a.want("EXECUTE q", "old") })
+	a.must("DEALLOCATE q")
+	each(func() { a.want("EXECUTE q", "26000") })
+	a.must("PREPARE q AS SELECT 'older'")
+	each(func() { a.want("EXECUTE q", "older") })
+	a.must("DEALLOCATE q")
+	a.must("PREPARE q AS SELECT 'new'")
+	each(func() { a.want("EXECUTE q", "new") })
+	a.must("DEALLOCATE ALL")
+	each(func() { a.want("EXECUTE q", "26000") })
+}

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -146,16 +147,20 @@ func (c *Conn) BeginCancel(owner uint64) bool {
 // has closed its socket, so that the signal is on its way.
 func (c *Conn) Cancel(ctx context.Context) error {
 	defer c.state.Add(^uint64(0))
-	n, err := dialCancel(ctx, c.server, c.Net.RemoteAddr())
+	addr := c.Net.RemoteAddr()
+	if addr == nil {
+		return errors.New("cannot cancel: the server connection is closed")
+	}
+	n, err := dialCancel(ctx, c.server, addr)
 	if err != nil {
-		return fmt.Errorf("cannot cancel on %s: %w", c.Net.RemoteAddr(), err)
+		return fmt.Errorf("cannot cancel on %s: %w", addr, err)
 	}
 	defer n.Close()
 	if d, ok := ctx.Deadline(); ok {
 		_ = n.SetDeadline(d)
 	}
 	if _, err := n.Write(wire.AppendCancelRequest(nil, c.PID, c.key)); err != nil {
-		return fmt.Errorf("cannot cancel on %s: %w", c.Net.RemoteAddr(), err)
+		return fmt.Errorf("cannot cancel on %s: %w", addr, err)
 	}
 	_, _ = io.Copy(io.Discard, n)
 	return nil
