@@ -87,6 +87,8 @@ func (c *canned) serve(n net.Conn) {
 		case wire.Parse:
 			copies = bytes.Contains(body, []byte("COPY"))
 			err = s.Inject(parseComplete)
+		case wire.Describe:
+			err = s.Inject(wire.AppendNoData(nil))
 		case wire.Bind:
 			err = s.Inject(bindComplete)
 		case wire.Execute:

@@ -25,6 +25,7 @@ type reply struct {
 	plan *router.Plan // whose statements' completions change what we track; or nil
 	stmt *statement   // for Parse: what it prepares, for the client under name
 	name string
+	of   *statement // that a Bind binds, or whose columns a Describe of ours asks for
 	// placed: name is the client's, and the statement is prepared under it besides.
 	placed bool
 	local  *router.LocalAnswer // takes effect when the reply leaves
@@ -57,6 +58,7 @@ type verdict struct {
 	bytes []byte      // likewise
 	pins  router.Pins // likewise, of a simple query that failed before anything of it ran
 	ahead bool        // likewise
+	of    *statement  // likewise
 	reply *reply      // likewise, valid until the next expect or pop; nil after failed
 }
 
@@ -138,7 +140,7 @@ func (v *conversation) fromServer(typ byte) (d verdict, ends bool) {
 		}
 		return verdict{event: broken}, false
 	}
-	d = verdict{drop: h.mode == drop, mode: h.mode, bytes: h.bytes, ahead: h.ahead, reply: h}
+	d = verdict{drop: h.mode == drop, mode: h.mode, bytes: h.bytes, ahead: h.ahead, of: h.of, reply: h}
 	whole := h.msg == wire.Query || h.msg == wire.FunctionCall // up to ReadyForQuery
 	switch typ {
 	case wire.ReadyForQuery:

@@ -79,7 +79,11 @@ func (s *session) onBind(m *message) error {
 			return err
 		}
 		if err := s.prepare(st); err != nil {
-			return err
+			return s.unprepared(m, err)
+		}
+		if s.cv.skip {
+			s.leave(m) // it failed meanwhile
+			return nil
 		}
 		if !s.decided {
 			s.note(plan)
@@ -92,7 +96,7 @@ func (s *session) onBind(m *message) error {
 		}
 	}
 	s.setPortal(portal, st)
-	s.cv.expect(reply{msg: wire.Bind})
+	s.cv.expect(reply{msg: wire.Bind, of: shared(st)})
 	if st == nil || st.own || st.name == "" {
 		s.forward(m)
 		return nil
@@ -114,6 +118,24 @@ func unknownStatement(name []byte) *Error {
 		return &Error{Code: "26000", Message: "prepared statement \"" + string(name) + "\" does not exist"}
 	}
 	return nil
+}
+
+// shared returns st if it is one that clients share, else nil.
+func shared(st *statement) *statement {
+	if st == nil || st.own || st.bySQL || st.name == "" {
+		return nil
+	}
+	return st
+}
+
+// unprepared answers a message whose statement cannot be prepared.
+func (s *session) unprepared(m *message, err error) error {
+	var e *Error
+	if !errors.As(err, &e) || e.Fatal {
+		return err
+	}
+	s.leave(m)
+	return s.refuse(e, false)
 }
 
 // setPortal notes which statement a portal runs.
@@ -169,7 +191,11 @@ func (s *session) onDescribe(m *message) error {
 	}
 	if kind == 'S' && st != nil {
 		if err := s.prepare(st); err != nil {
-			return err
+			return s.unprepared(m, err)
+		}
+		if s.cv.skip {
+			s.leave(m) // it failed meanwhile
+			return nil
 		}
 		if st.name != "" && !st.own {
 			b := wire.AppendDescribe(s.scratch[:0], 'S', st.name)

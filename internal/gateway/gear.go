@@ -245,6 +245,9 @@ func (s *session) clientReady() progress {
 // beginFirst begins a turn that was found easy.
 func (s *session) beginFirst() progress {
 	s.busy.Store(s.busy.Load() | 1)
+	if s.conn != nil && !s.readyOn(s.conn) {
+		return mustBlock
+	}
 	if s.conn != nil {
 		return s.sendFirst()
 	}
@@ -270,8 +273,12 @@ func (s *session) acquired(c *pool.Conn, ok bool) progress {
 			s.phase = atClient
 			return mustBlock // attach answers it
 		}
+		if !s.readyOn(s.conn) {
+			s.phase = atClient
+			return mustBlock
+		}
 		return s.sendFirst()
-	case c != nil && c.Loop != nil && s.switchAhead(c):
+	case c != nil && c.Loop != nil && s.readyOn(c) && s.switchAhead(c):
 		s.take(c)
 		return s.sendFirst()
 	case c != nil:
@@ -373,6 +380,7 @@ func (s *session) easy() ease {
 		return incomplete
 	}
 	s.reads = true
+	s.binds = s.binds[:0]
 	if b[0] == wire.Query {
 		m, _, e := cutEasy(b)
 		if e != easyTurn {
@@ -390,8 +398,12 @@ func (s *session) easy() ease {
 func (s *session) easyGroup(b []byte) ease {
 	var parsed []byte // the statement that the group prepares, if any
 	prepares := false
+	synced := false
 	for range maxEasyMessages {
 		m, rest, e := cutEasy(b)
+		if e == incomplete && synced {
+			return hardTurn // an answer is awaited already
+		}
 		if e != easyTurn {
 			return e
 		}
@@ -410,14 +422,17 @@ func (s *session) easyGroup(b []byte) ease {
 			if prepares && string(name) == string(parsed) {
 				break
 			}
-			if st := s.lookup(name); st == nil || !s.easyStatement(st) {
+			st := s.lookup(name)
+			if st == nil || !s.easyStatement(st) {
 				return hardTurn
 			}
+			s.binds = append(s.binds, st)
 		case wire.Describe, wire.Execute, wire.Close:
 		case wire.Sync:
 			if len(rest) == 0 {
 				return easyTurn
 			}
+			synced = true
 		default:
 			return hardTurn
 		}

@@ -46,7 +46,17 @@ func (s *session) step() error {
 		return s.serverError(err)
 	}
 	var body []byte
+	head := s.cv.queue.head()
 	switch h.Type {
+	case wire.RowDescription, wire.NoData:
+		if head.of != nil && head.msg == wire.Describe {
+			if body, err = st.Body(wire.MaxMessage); err != nil {
+				return s.serverError(err)
+			}
+			if err := s.learnShape(head.of, head.name, h.Type, body); err != nil {
+				return err
+			}
+		}
 	case wire.DataRow:
 		if s.cv.queue.head().mode == drop {
 			st.Drop()
@@ -171,6 +181,9 @@ func (s *session) onError(v verdict, body []byte) error {
 			renamed = wire.AppendErrorResponse(nil, f)
 		}
 		s.srv.m.Error(f.Code)
+		if v.of != nil && f.Code == "0A000" && f.Routine == "RevalidateCachedQuery" {
+			s.srv.stmts.retire(v.of)
+		}
 		if f.Code == "25006" {
 			s.conn.Doubt()
 		}

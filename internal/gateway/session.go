@@ -95,6 +95,7 @@ type session struct {
 	answered bool      // the client was passed a FATAL error, or a message that will not end: it can be told nothing more
 
 	named    map[string]*statement // the client's prepared statements
+	binds    []*statement          // of the turn that easy looked at
 	chans    *channels             // nil before the first LISTEN
 	notifies bool                  // the open transaction may send notifications
 	shown    bool                  // the connection was told of chans in this turn

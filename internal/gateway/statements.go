@@ -17,17 +17,19 @@ import (
 // clients whose Parse meant the same (trap T5): same text, parameter types, pool
 // and settings. On a server connection it is prepared once, under its own name.
 type statement struct {
-	id     uint64 // unique; also of each Parse of the unnamed statement
-	name   string // on the server: "_qvpgw_<id>"; "" unnamed
-	sql    []byte
-	oids   wire.OIDs
-	bucket *pool.Bucket
-	plan   *router.Plan // as of the Parse; see planOf
-	now    atomic.Pointer[planned]
-	key    string // in statements; "" for one that is not shared
-	refs   int    // sessions that know it; under statements.mu
-	bySQL  bool   // made by SQL's PREPARE, which is sql; name is the client's
-	own    bool   // prepared by the client under its own name on its pinned connection
+	id      uint64 // unique; also of each Parse of the unnamed statement
+	name    string // on the server: "_qvpgw_<id>"; "" unnamed
+	sql     []byte
+	oids    wire.OIDs
+	bucket  *pool.Bucket
+	plan    *router.Plan // as of the Parse; see planOf
+	now     atomic.Pointer[planned]
+	key     string                 // in statements; "" for one that is not shared
+	refs    int                    // sessions that know it; under statements.mu
+	bySQL   bool                   // made by SQL's PREPARE, which is sql; name is the client's
+	shape   atomic.Pointer[string] // its result columns, nil: not known yet
+	retired atomic.Bool            // they have changed: it is refused
+	own     bool                   // prepared by the client under its own name on its pinned connection
 }
 
 // planned is a plan with what it was made for.
@@ -179,8 +181,12 @@ func (s *session) onParse(m *message) error {
 	}
 	if have := s.named[string(name)]; have != nil && !have.own {
 		// The name is taken. The server says so, of the name it knows.
+		if have.retired.Load() {
+			s.leave(m)
+			return s.refuse(&Error{Code: "42P05", Message: "prepared statement \"" + string(name) + "\" already exists"}, false)
+		}
 		if err := s.prepare(have); err != nil {
-			return err
+			return s.unprepared(m, err)
 		}
 		s.rename(m, len(name), have.name)
 		s.cv.expect(reply{msg: wire.Parse})
@@ -201,7 +207,7 @@ func (s *session) onParse(m *message) error {
 	}
 	s.rename(m, len(name), st.name)
 	s.cv.expect(reply{msg: wire.Parse, stmt: st, name: n})
-	return nil
+	return s.describeShape(st, n)
 }
 
 var (
@@ -323,6 +329,8 @@ func (s *session) prepare(st *statement) error {
 	switch {
 	case st.own:
 		return nil
+	case st.retired.Load() && s.cv.tx != wire.FailedTx:
+		return errShape()
 	case st.bySQL:
 		return s.place(st.name)
 	case st.name == "":
@@ -337,15 +345,22 @@ func (s *session) prepare(st *statement) error {
 			return err
 		}
 	}
-	return s.asParsed(st, s.injectAll, func() error {
+	err := s.asParsed(st, s.injectAll, func() error {
 		b := wire.AppendParse(s.scratch[:0], st.name, st.sql, st.oids)
 		s.scratch = b[:0]
 		s.cv.expect(reply{msg: wire.Parse, mode: drop, stmt: st, name: st.name})
 		if err := s.client.Inject(b); err != nil {
 			return s.clientError(err)
 		}
-		return nil
+		if st.name == "" {
+			return nil
+		}
+		return s.describeShape(st, "")
 	})
+	if err != nil || st.name == "" {
+		return err
+	}
+	return s.sameShape(st)
 }
 
 // asParsed has parse, which injects st's text, happen under the settings that the
