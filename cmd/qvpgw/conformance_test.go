@@ -31,8 +31,7 @@ const (
 // conformanceFew are files whose subject a pooler can get wrong, with what they need:
 // the reduced run that is part of the tests.
 var conformanceFew = []string{
-	"test_setup", "copy", "create_misc", "transactions", "portals", "prepared_xacts", "async", "guc", "advisory_lock",
-	"plancache", "plpgsql", "copy2", "temp", "prepare", "sequence", "largeobject", "with", "lock", "xid", "txid",
+	"test_setup", "transactions", "prepared_xacts", "async", "guc", "advisory_lock", "temp", "prepare", "sequence",
 }
 
 // conformanceMode is one way to the server and what came of it.

@@ -158,7 +158,7 @@ func (r clientReader) Read(b []byte) (int, error) {
 // catalog is not known: if all are, nobody else's will become free. The connection
 // waits at most idle for each query of such a read.
 func (s *session) lend(idle time.Duration) error {
-	if router.Pins(s.pins.Load()) != router.PinCatalog || s.lasting {
+	if router.Pins(s.pins.Load()) != router.PinCatalog || s.lasting || s.mode == Session {
 		return nil
 	}
 	used := false
