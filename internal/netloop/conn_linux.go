@@ -20,7 +20,8 @@ type Conn struct {
 	set *Loops
 	// users counts who is in a system call on fd, and is above closed once the
 	// Conn is closed; the last one out gives the descriptor back.
-	users   atomic.Int64
+	users    atomic.Int64
+	released atomic.Bool // it was given back, once
 	rd, wr  side
 	ended   atomic.Bool // the peer will send nothing more, or the socket failed
 	handler atomic.Pointer[Handler]
@@ -113,6 +114,9 @@ func (c *Conn) leave() {
 
 // release gives the descriptor back; epoll forgets it with that.
 func (c *Conn) release() {
+	if c.released.Swap(true) {
+		return // whoever found the Conn closed was in and out again
+	}
 	c.set.at(c.fd).CompareAndSwap(c, nil)
 	_ = unix.Close(c.fd)
 }

@@ -139,6 +139,28 @@ func TestCloseEndsAReadAndAWriteThatBlock(t *testing.T) {
 	}
 }
 
+func TestAClosedConnectionNeverTouchesItsDescriptorAgain(t *testing.T) {
+	s := loops(t, 1)
+	a, _ := pair(t, s)
+	_ = a.Close()
+	b, c := pair(t, s) // one of them has the descriptor now
+	for range 3 {
+		if _, err := a.Write([]byte("X")); !errors.Is(err, net.ErrClosed) {
+			t.Fatalf("a write to a closed connection gave %v", err)
+		}
+		_, _ = a.Read(make([]byte, 1))
+		_ = a.RemoteAddr()
+		_ = a.Quiet()
+	}
+	if _, err := b.Write([]byte("y")); err != nil {
+		t.Fatal(err)
+	}
+	var x [1]byte
+	if _, err := c.Read(x[:]); err != nil || x[0] != 'y' {
+		t.Fatalf("its successor got %q, %v", x, err)
+	}
+}
+
 func TestWithoutBlockingNothingIsLostWhenTheSocketIsFull(t *testing.T) {
 	s := loops(t, 1)
 	a, b := pair(t, s)
