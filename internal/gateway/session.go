@@ -159,6 +159,9 @@ func (s *session) end(err error) {
 	if s.conn != nil {
 		s.abandon()
 	}
+	if s.pool != nil {
+		s.pool.Forgo(&s.waiter) // granted for a turn that did not come to it
+	}
 	s.dropStatements()
 	s.unlistenAll()
 	var e *Error

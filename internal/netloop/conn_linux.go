@@ -22,10 +22,10 @@ type Conn struct {
 	// Conn is closed; the last one out gives the descriptor back.
 	users    atomic.Int64
 	released atomic.Bool // it was given back, once
-	rd, wr  side
-	ended   atomic.Bool // the peer will send nothing more, or the socket failed
-	handler atomic.Pointer[Handler]
-	mu      sync.Mutex // protects the sides' timers
+	rd, wr   side
+	ended    atomic.Bool // the peer will send nothing more, or the socket failed
+	handler  atomic.Pointer[Handler]
+	mu       sync.Mutex // protects the sides' timers
 
 	nonblocking bool
 	drained     bool   // the last read took all that was there; the reader's

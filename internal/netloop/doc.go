@@ -7,7 +7,8 @@
 // connection stays with the loop that it was registered at; its handler runs on
 // that loop's goroutine, wherever the work that it belongs to ran before, so
 // connections never have to move. Reads and writes are raw non-blocking system
-// calls, and so is epoll_wait: Go's own poller waits for the epoll set. A handler must not wait: whatever might belongs in a goroutine.
+// calls; only epoll_wait itself waits, as a system call that the scheduler knows
+// of. A handler must not wait: whatever might belongs in a goroutine.
 //
 // The package knows nothing of what the bytes mean. A Conn belongs to one reader
 // and one writer at a time; Close, SetDeadline and Watch may be called by anybody.

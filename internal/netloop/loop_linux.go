@@ -2,12 +2,10 @@ package netloop
 
 import (
 	"fmt"
-	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -41,9 +39,6 @@ type loop struct {
 	set  *Loops
 	epfd int
 	stop int // an eventfd that ends it
-
-	events  [256]unix.EpollEvent
-	yielded time.Time // when other goroutines had their turn last
 }
 
 // maxDescriptors bounds the descriptors of connections; the process's limit is
@@ -56,7 +51,8 @@ const maxDescriptors = 1 << 20
 const maxRun = 200 * time.Microsecond
 
 // maxTurn is how long a loop that has little to do goes on without a scheduling
-// point.
+// point. What the runtime has not seen at one for 10 ms it takes its processor from
+// at every wait, and watches at its shortest interval.
 const maxTurn = 4 * time.Millisecond
 
 // New starts n loops.
@@ -78,10 +74,6 @@ func New(n int) (*Loops, error) {
 func newLoop(s *Loops) (*loop, error) {
 	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
-		return nil, fmt.Errorf("cannot make an epoll set: %w", err)
-	}
-	if err := unix.SetNonblock(epfd, true); err != nil {
-		_ = unix.Close(epfd)
 		return nil, fmt.Errorf("cannot make an epoll set: %w", err)
 	}
 	stop, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
@@ -122,45 +114,31 @@ func (s *Loops) Close() {
 	})
 }
 
-// run waits for events and calls handlers until Close. Go's own poller waits for
-// the epoll set, which is a file like any other, so that the goroutine never sits in
-// a system call: one that blocks there costs hand-overs of its processor, futexes
-// and the attention of the runtime's monitor for each wait.
+// run waits for events and calls handlers until Close.
 func (l *loop) run() {
 	defer l.set.done.Done()
+	defer unix.Close(l.epfd)
 	defer unix.Close(l.stop)
-	f := os.NewFile(uintptr(l.epfd), "epoll set") // owns epfd from here on
-	defer f.Close()
-	raw, err := f.SyscallConn()
-	if err == nil {
-		l.yielded = time.Now()
-		err = raw.Read(func(uintptr) bool { return l.drain() })
-	}
-	if err != nil {
-		panic("BUG: cannot wait for an epoll set: " + err.Error())
-	}
-}
-
-// drain calls the handlers of what is ready; true: the loop is to end.
-func (l *loop) drain() bool {
+	events := make([]unix.EpollEvent, 256)
+	yielded := time.Now()
 	for {
-		n, err := epollPoll(l.epfd, l.events[:])
-		if err != 0 {
-			panic("BUG: cannot read an epoll set: " + err.Error())
+		n, err := unix.EpollWait(l.epfd, events, -1)
+		if err == unix.EINTR {
+			continue
 		}
-		if n == 0 {
-			return false
+		if err != nil {
+			panic("BUG: cannot wait for an epoll set: " + err.Error())
 		}
 		began := time.Now()
-		if began.Sub(l.yielded) > maxTurn {
-			// The scheduler preempts by a signal what it has not seen for 10 ms.
-			l.yield()
-			began = l.yielded
+		if began.Sub(yielded) > maxTurn {
+			runtime.Gosched()
+			began = time.Now()
+			yielded = began
 		}
 		for i := range n {
-			ev := &l.events[i]
+			ev := &events[i]
 			if ev.Fd == -1 {
-				return true
+				return
 			}
 			// A descriptor that was closed in this very batch may be in use again:
 			// its events carry the older generation.
@@ -168,30 +146,10 @@ func (l *loop) drain() bool {
 				c.event(ev.Events)
 			}
 			if i&15 == 15 && time.Since(began) > maxRun {
-				l.yield()
-				began = l.yielded
+				runtime.Gosched()
+				began = time.Now()
+				yielded = began
 			}
-		}
-		if n < repoll {
-			return false
-		}
-	}
-}
-
-// repoll is from how many events at once on more are looked for without a wait.
-const repoll = 4
-
-func (l *loop) yield() {
-	runtime.Gosched()
-	l.yielded = time.Now()
-}
-
-// epollPoll is epoll_wait without a wait.
-func epollPoll(epfd int, events []unix.EpollEvent) (int, unix.Errno) {
-	for {
-		n, _, e := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epfd), uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), 0, 0, 0)
-		if e != unix.EINTR {
-			return int(n), e
 		}
 	}
 }
