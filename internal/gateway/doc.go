@@ -5,9 +5,11 @@
 //	a turn: client half (read messages, decide, send) -> server half (pass the
 //	replies) -> settle (track, release the server connection)
 //
-// A turn is half-duplex and runs in the client's goroutine, so a server
-// connection belongs to exactly one goroutine from Acquire to Release. Two things
-// step out of that: a write that the server does not take lets the replies flow
+// A turn is half-duplex. It runs in one of two gears (gear.go): on an event loop,
+// where nothing may block, or in a goroutine. Between turns a client is parked:
+// nobody runs it, and it keeps no more than it must (work.go). Whoever runs a
+// session has it, and the server connection that it holds, alone. Two things step
+// out of that: a write that the server does not take lets the replies flow
 // meanwhile, and a sweeper looks at clients whose turn takes long and cancels for
 // those that have hung up.
 //
