@@ -266,6 +266,23 @@ func TestTheQueryOfAClientThatVanishedIsCancelled(t *testing.T) {
 	wantWhole(t, g)
 }
 
+// A cancel ends one statement; the client has sent three and is gone.
+func TestEveryStatementOfAClientThatVanishedIsCancelled(t *testing.T) {
+	dsn := nativeDatabase(t, "")
+	_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 1}})
+	p := dial(t, addr, dsn)
+	p.want("SELECT 1", "1")
+	p.send(simple("SELECT pg_sleep(60)"), simple("SELECT pg_sleep(61)"), simple("SELECT pg_sleep(62)"))
+	time.Sleep(100 * time.Millisecond)
+	_ = p.conn.Close()
+	began := time.Now()
+	next := dial(t, addr, dsn) // it needs the only server connection
+	next.want("SELECT 2", "2")
+	if d := time.Since(began); d > 30*time.Second {
+		t.Errorf("the next client waited %s", d)
+	}
+}
+
 func TestAKilledServerConnectionEndsItsClientAlone(t *testing.T) {
 	dsn := pgtest.Database(t)
 	g, addr := startGateway(t, dsn, gateway.Options{Pool: pool.Options{Size: 3}})

@@ -9,6 +9,10 @@ import (
 	"qvpgw/internal/netloop"
 )
 
+// cancelAgain is when a statement of a client that has hung up is cancelled once
+// more: a cancel that comes between two statements does nothing.
+const cancelAgain = time.Second
+
 // look is the sweeper's look at a session. A client whose turn is the one that
 // ran at the last look and who has hung up stops waiting, and its query is
 // cancelled; nothing is read from the client, so nothing needs handing back, and
@@ -16,23 +20,23 @@ import (
 func (s *session) look(now time.Time) {
 	busy := s.busy.Load()
 	if busy != s.looked || s.since.IsZero() {
-		s.looked, s.since = busy, now
+		s.looked, s.since, s.again = busy, now, time.Time{}
 		return
 	}
 	if busy&1 == 0 {
 		s.lookIdle(now.Sub(s.since))
 		return
 	}
-	if s.pool == nil || s.hungUp.Load() {
+	if s.pool == nil {
 		return
 	}
 	s.pool.Expire(&s.waiter, s.srv.live.Load().QueueTimeout)
-	if !peerClosed(s.raw) {
+	if now.Before(s.again) || !peerClosed(s.raw) {
 		return
 	}
-	s.hungUp.Store(true)
 	s.pool.Abort(&s.waiter, errHungUp)
 	if c := s.held.Load(); c != nil && c.BeginCancel(s.owner) {
+		s.again = now.Add(cancelAgain)
 		go func() { _ = c.Cancel(s.cancelContext()) }()
 	}
 }

@@ -72,7 +72,7 @@ type session struct {
 	awaiting  atomic.Uint32 // awaitsCatalog, awaitCancelled, or 0
 	inTx      atomic.Bool   // a transaction is open between two turns
 	evicted   atomic.Pointer[Error]
-	hungUp    atomic.Bool
+	again     time.Time // when a hung-up client's statement is cancelled next; likewise
 
 	pins     atomic.Uint32 // router.Pins
 	asOf     uint64        // the reading of the catalog, less one, that settles them; 0: not known yet
