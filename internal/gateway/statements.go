@@ -57,7 +57,7 @@ func (s *session) planOf(st *statement) *router.Plan {
 }
 
 // serverPrefix begins the names of shared statements. A client cannot use it.
-const serverPrefix = injected + "_"
+const serverPrefix = pool.StatementPrefix
 
 // nextStatement numbers statements for the whole process.
 var nextStatement atomic.Uint64

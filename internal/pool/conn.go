@@ -60,6 +60,7 @@ type Conn struct {
 	host       string         // of Options.Server, host:port
 	address    string         // of the server, "" over a Unix socket
 	standby    bool           // what the server was at the login
+	temp       string         // oid of its temporary schema as the last reset found it
 	doubtful   bool           // see Doubt
 	kept       bool           // see Hold; under the pool's mu
 	retired    bool           // to be closed when it is free; under the pool's mu
@@ -279,21 +280,5 @@ func (c *Conn) Switch(to *Bucket, timeout time.Duration) error {
 		}
 	}
 	c.Bucket = to
-	return nil
-}
-
-// reset makes the session as new. DISCARD ALL cannot run inside a transaction, so
-// one that was left open is ended first.
-func (c *Conn) reset(timeout time.Duration) error {
-	if _, err := c.Query("ROLLBACK", timeout); err != nil {
-		return fmt.Errorf("cannot reset server connection %d: %w", c.PID, err)
-	}
-	if _, err := c.Query("DISCARD ALL", timeout); err != nil {
-		return fmt.Errorf("cannot reset server connection %d: %w", c.PID, err)
-	}
-	c.ForgetAll()
-	c.Bucket = c.pool.buckets.empty
-	c.Dirty = false
-	c.SequenceOwner = 0
 	return nil
 }
