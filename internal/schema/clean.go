@@ -29,7 +29,7 @@ func (v *node) taint(mode, what string) {
 // edge leads to a relation that is touched along.
 type edge struct {
 	to   *node
-	kind string // "reads", "holds", "cascades"
+	kind string // "reads", "holds", "cascades", "rules"
 }
 
 // graph is the snapshot being made.
@@ -40,8 +40,11 @@ type graph struct {
 	functions *functions
 }
 
-// hidden stands in codeSQL for code whose text is in no function.
-const hidden = 1
+// Stand in codeSQL for a function's oid; 0 is any function of the database.
+const (
+	hidden  = 1 // code whose text is in no function
+	nothing = 2 // runs no function: it touches other relations
+)
 
 // does notes what the function of an oid does that stands against the relation.
 func (g *graph) does(v *node, oid catalog.OID) {
@@ -52,6 +55,7 @@ func (g *graph) does(v *node, oid catalog.OID) {
 	switch {
 	case oid == hidden:
 		adds(&v.code, &catalog.Code{State: uint16(sqltext.LeavesAnything)})
+	case oid == nothing:
 	case c != nil:
 		adds(&v.code, c)
 	default:
@@ -95,7 +99,7 @@ func (g *graph) code(rows [][]string) error {
 				a.taint(row[0][len("taint-"):], what+" of "+a.relation.Name.Name)
 				g.does(a, n.oid(row[2]))
 			}
-		case "reads":
+		case "reads", "rules":
 			switch {
 			case a != nil && b != nil:
 				a.needs = append(a.needs, edge{b, row[0]})
@@ -153,7 +157,13 @@ func (v *node) carry(e edge) bool {
 	if len(e.to.write) > 0 && len(v.write) == 0 {
 		v.write, moved = e.to.write[:1], true
 	}
-	if e.kind == "cascades" {
+	switch e.kind {
+	case "rules":
+		if e.to.relation.Nextval && !v.numbers {
+			v.numbers, moved = true, true
+		}
+		return moved
+	case "cascades":
 		return moved
 	}
 	if len(e.to.read) > 0 && len(v.read) == 0 {

@@ -79,6 +79,8 @@ func TestARelationIsCleanOnlyWhenNothingOfAUserRunsWithIt(t *testing.T) {
 		{"user_operator", "CREATE TABLE user_operator (i int CHECK (i === 3))", readOnly},
 		{"generated", "CREATE TABLE generated (i int, j int GENERATED ALWAYS AS (twice(i)) STORED)", readOnly},
 		{"ruled", "CREATE TABLE ruled (i int); CREATE RULE r AS ON INSERT TO ruled DO ALSO SELECT spy()", readOnly},
+		{"rule_writes", "CREATE TABLE rule_writes (s text); CREATE RULE r AS ON INSERT TO rule_writes DO ALSO INSERT INTO triggered VALUES (1)", readOnly},
+		{"rule_numbers", "CREATE TABLE rule_numbers (s text); CREATE RULE r AS ON INSERT TO rule_numbers DO ALSO INSERT INTO journal (what) VALUES (NEW.s)", readOnly},
 		{"partition_trigger", `CREATE TABLE partition_trigger (i int) PARTITION BY RANGE (i); CREATE TABLE pt_1 PARTITION OF partition_trigger FOR VALUES FROM (0) TO (9);
 			CREATE TRIGGER z BEFORE INSERT ON pt_1 FOR EACH ROW EXECUTE FUNCTION spy_trigger()`, readOnly},
 		{"cascading", `CREATE TABLE cascading (i int PRIMARY KEY); CREATE TABLE cascaded (i int REFERENCES cascading ON DELETE CASCADE);
@@ -159,6 +161,17 @@ func TestARelationIsCleanOnlyWhenNothingOfAUserRunsWithIt(t *testing.T) {
 	}
 	if r := s.Relations[catalog.Name{Schema: "public", Name: "triggered"}]; r.Code == nil || !slices.Equal(r.Code.Settings, []string{"app.user"}) {
 		t.Errorf("the trigger of triggered sets %+v", r.Code)
+	}
+	for _, name := range []string{
+		"defaulted", "ruled", "rule_writes", "checked", "generated", "user_view", "view_of_view", "user_materialized", "guarded", "guarded_deep", "guarded_view", "indexed",
+		"partial", "partition_key", "when_user", "partition_trigger",
+	} {
+		if r := s.Relations[catalog.Name{Schema: "public", Name: name}]; r.Code == nil || r.Code.State != uint16(sqltext.LeavesSettings) || len(r.Code.Settings) != 1 {
+			t.Errorf("what runs with %s does %+v, not one setting", name, r.Code)
+		}
+	}
+	if r := s.Relations[catalog.Name{Schema: "public", Name: "rule_numbers"}]; !r.WriteNextval || r.Code == nil || r.Code.State != 0 {
+		t.Errorf("the rule of rule_numbers does %+v, nextval %t", r.Code, r.WriteNextval)
 	}
 	if r := s.Relations[catalog.Name{Schema: "public", Name: "journaled"}]; !r.WriteNextval {
 		t.Error("writing to journaled calls no nextval")

@@ -132,11 +132,12 @@ ORDER BY a.attrelid, a.attnum`
 const knownOnly = `badoperator (oid) AS (SELECT 0::oid WHERE false),
 badclass (oid, opcdefault, native) AS (SELECT 0::oid, false, false WHERE false),
 badtype (oid) AS (SELECT 0::oid WHERE false),
-bad (classid, objid, objsubid) AS (SELECT 0::oid, 0::oid, 0 WHERE false),
+bad (classid, objid, objsubid, code) AS (SELECT 0::oid, 0::oid, 0, 0::oid WHERE false),
 `
 
 // badCTE finds what runs code: operators, operator classes and types, and then
-// everything that pg_depend says stands on them.
+// everything that pg_depend says stands on them, with the function, or 0 where it is
+// an operator's, a class's or a type's.
 const badCTE = `badoperator (oid) AS MATERIALIZED (
   SELECT o.oid FROM pg_operator o
   WHERE o.oid >= 16384
@@ -148,8 +149,8 @@ badclass (oid, opcdefault, native) AS MATERIALIZED (
         UNION ALL
         SELECT a.amopfamily, false FROM pg_amop a JOIN badoperator b ON b.oid = a.amopopr) f ON f.family = c.opcfamily
   GROUP BY c.oid, c.opcdefault),
-direct (classid, objid, objsubid) AS MATERIALIZED (
-  SELECT DISTINCT d.classid, d.objid, d.objsubid
+direct (classid, objid, objsubid, code) AS MATERIALIZED (
+  SELECT DISTINCT d.classid, d.objid, d.objsubid, CASE WHEN d.refclassid = 'pg_proc'::regclass THEN d.refobjid ELSE 0 END
   FROM pg_depend d
   JOIN (SELECT 'pg_proc'::regclass::oid, oid FROM code
         UNION ALL SELECT 'pg_operator'::regclass, oid FROM badoperator
@@ -180,10 +181,10 @@ badtype (oid) AS (
         UNION ALL SELECT c.reltype, a.atttypid FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
                   WHERE a.atttypid >= 16384 AND a.attnum > 0 AND c.reltype <> 0) e (oid, inner_)
     ON e.inner_ = b.oid),
-bad (classid, objid, objsubid) AS MATERIALIZED (
-  SELECT classid, objid, objsubid FROM direct
+bad (classid, objid, objsubid, code) AS MATERIALIZED (
+  SELECT classid, objid, objsubid, code FROM direct
   UNION
-  SELECT d.classid, d.objid, d.objsubid FROM pg_depend d JOIN badtype b ON b.oid = d.refobjid
+  SELECT d.classid, d.objid, d.objsubid, 0 FROM pg_depend d JOIN badtype b ON b.oid = d.refobjid
   WHERE d.refclassid = 'pg_type'::regclass),
 `
 
@@ -221,37 +222,36 @@ pattern (defaults, all_) AS MATERIALIZED (
     AND c.oid NOT IN (SELECT objid FROM owned WHERE classid = 'pg_class'::regclass AND known)
     AND c.relnamespace <> coalesce((SELECT oid FROM pg_namespace WHERE nspname = '_timescaledb_internal'), 0)),
 taint (relid, mode, what, code) AS (
-  SELECT t.tgrelid, 'w', 'trigger ' || t.tgname, CASE WHEN t.tgqual IS NULL THEN t.tgfoid ELSE 1 END FROM pg_trigger t
-  WHERE t.tgenabled <> 'D'
-    AND (t.oid IN (SELECT objid FROM bad WHERE classid = 'pg_trigger'::regclass)
-         OR t.tgqual IS NOT NULL AND t.tgqual::text ~ (SELECT all_ FROM pattern))
+  SELECT t.tgrelid, 'w', 'trigger ' || t.tgname, CASE WHEN t.tgqual::text ~ (SELECT all_ FROM pattern) THEN 1 ELSE b.code END
+  FROM pg_trigger t LEFT JOIN bad b ON b.classid = 'pg_trigger'::regclass AND b.objid = t.oid
+  WHERE t.tgenabled <> 'D' AND (b.objid IS NOT NULL OR t.tgqual::text ~ (SELECT all_ FROM pattern))
   UNION ALL
-  SELECT r.ev_class, 'w', 'rule ' || r.rulename, CASE WHEN r.ev_action::text ~ (SELECT all_ FROM pattern) THEN 1 ELSE 0 END FROM pg_rewrite r WHERE r.rulename <> '_RETURN' AND r.ev_enabled <> 'D'
+  SELECT r.ev_class, 'w', 'rule ' || r.rulename, CASE WHEN r.ev_qual::text || r.ev_action::text ~ (SELECT all_ FROM pattern) THEN 1 ELSE coalesce(b.code, 2) END
+  FROM pg_rewrite r LEFT JOIN bad b ON b.classid = 'pg_rewrite'::regclass AND b.objid = r.oid
+  WHERE r.rulename <> '_RETURN' AND r.ev_enabled <> 'D'
   UNION ALL
-  SELECT v.oid, 'rw', 'its definition', CASE WHEN v.action::text ~ (SELECT all_ FROM pattern) THEN 1 ELSE 0 END FROM views v
-  WHERE v.rule IN (SELECT objid FROM bad WHERE classid = 'pg_rewrite'::regclass)
-     OR v.action::text ~ (SELECT all_ FROM pattern)
+  SELECT v.oid, 'rw', 'its definition', CASE WHEN v.action::text ~ (SELECT all_ FROM pattern) THEN 1 ELSE b.code END
+  FROM views v LEFT JOIN bad b ON b.classid = 'pg_rewrite'::regclass AND b.objid = v.rule
+  WHERE b.objid IS NOT NULL OR v.action::text ~ (SELECT all_ FROM pattern)
   UNION ALL
-  SELECT l.polrelid, 'rw', 'policy ' || l.polname, CASE WHEN concat(l.polqual, l.polwithcheck) ~ (SELECT all_ FROM pattern) THEN 1 ELSE 0 END
-  FROM pg_policy l
-  WHERE l.oid IN (SELECT objid FROM bad WHERE classid = 'pg_policy'::regclass)
-     OR concat(l.polqual, l.polwithcheck) ~ (SELECT all_ FROM pattern)
+  SELECT l.polrelid, 'rw', 'policy ' || l.polname, CASE WHEN concat(l.polqual, l.polwithcheck) ~ (SELECT all_ FROM pattern) THEN 1 ELSE b.code END
+  FROM pg_policy l LEFT JOIN bad b ON b.classid = 'pg_policy'::regclass AND b.objid = l.oid
+  WHERE b.objid IS NOT NULL OR concat(l.polqual, l.polwithcheck) ~ (SELECT all_ FROM pattern)
   UNION ALL
-  SELECT f.adrelid, 'w', 'default of column ' || a.attname, CASE WHEN f.adbin::text ~ (SELECT defaults FROM pattern) THEN 1 ELSE 0 END
+  SELECT f.adrelid, 'w', 'default of column ' || a.attname, CASE WHEN f.adbin::text ~ (SELECT defaults FROM pattern) THEN 1 ELSE b.code END
   FROM pg_attrdef f JOIN pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum
-  WHERE f.adbin::text ~ (SELECT defaults FROM pattern)
-     OR f.oid IN (SELECT objid FROM bad WHERE classid = 'pg_attrdef'::regclass)
+  LEFT JOIN bad b ON b.classid = 'pg_attrdef'::regclass AND b.objid = f.oid
+  WHERE b.objid IS NOT NULL OR f.adbin::text ~ (SELECT defaults FROM pattern)
   UNION ALL
-  SELECT c.conrelid, 'w', 'constraint ' || c.conname, CASE WHEN c.conbin::text ~ (SELECT all_ FROM pattern) THEN 1 ELSE 0 END FROM pg_constraint c
-  WHERE c.conrelid >= 16384
-    AND (c.contype = 'c' AND c.conbin::text ~ (SELECT all_ FROM pattern)
-         OR c.oid IN (SELECT objid FROM bad WHERE classid = 'pg_constraint'::regclass))
+  SELECT c.conrelid, 'w', 'constraint ' || c.conname, CASE WHEN c.conbin::text ~ (SELECT all_ FROM pattern) THEN 1 ELSE b.code END
+  FROM pg_constraint c LEFT JOIN bad b ON b.classid = 'pg_constraint'::regclass AND b.objid = c.oid
+  WHERE c.conrelid >= 16384 AND (b.objid IS NOT NULL OR c.contype = 'c' AND c.conbin::text ~ (SELECT all_ FROM pattern))
   UNION ALL
-  SELECT i.indrelid, 'rw', 'index ' || c.relname, 0
+  SELECT i.indrelid, 'rw', 'index ' || c.relname, b.code
   FROM bad b JOIN pg_index i ON i.indexrelid = b.objid JOIN pg_class c ON c.oid = b.objid
   WHERE b.classid = 'pg_class'::regclass
   UNION ALL
-  SELECT b.objid, 'rw', coalesce('column ' || a.attname, 'partition key'), 0
+  SELECT b.objid, 'rw', coalesce('column ' || a.attname, 'partition key'), b.code
   FROM bad b LEFT JOIN pg_attribute a ON a.attrelid = b.objid AND a.attnum = b.objsubid AND b.objsubid > 0
   WHERE b.classid = 'pg_class'::regclass
   UNION ALL
@@ -297,6 +297,12 @@ SELECT DISTINCT 'reads', v.oid, d.refobjid, ''
 FROM views v
 JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = v.rule AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> v.oid
 JOIN pg_class c ON c.oid = d.refobjid AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+UNION ALL
+SELECT DISTINCT 'rules', r.ev_class, d.refobjid, ''
+FROM pg_rewrite r
+JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> r.ev_class
+JOIN pg_class c ON c.oid = d.refobjid AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+WHERE r.rulename <> '_RETURN' AND r.ev_enabled <> 'D'
 UNION ALL
 SELECT 'holds', inhparent, inhrelid, '' FROM pg_inherits i WHERE i.inhrelid NOT IN (SELECT oid FROM chunks)
 UNION ALL
