@@ -288,6 +288,7 @@ func (s *session) serverGone(err error) error {
 // settle ends a turn: what the transaction changed counts from here on, and the
 // server connection is free for others unless the client must keep it.
 func (s *session) settle() error {
+	s.srv.m.Turns[1-bit(s.first)].Inc()
 	s.account()
 	s.pool.Forgo(&s.waiter)
 	s.decided = false

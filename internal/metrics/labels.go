@@ -50,6 +50,21 @@ var txModeNames = [txModes]string{"shared", "pinned"}
 
 func (m TxMode) String() string { return txModeNames[m] }
 
+// Gear is how a turn was driven.
+type Gear uint8
+
+// FirstGear: on an event loop. SecondGear: in a goroutine, from its beginning or
+// from where it could not go on without blocking.
+const (
+	FirstGear Gear = iota
+	SecondGear
+	gears
+)
+
+var gearNames = [gears]string{"first", "second"}
+
+func (g Gear) String() string { return gearNames[g] }
+
 // Pin is why a client keeps its server connection; the value is the number of the
 // bit in router.Pins.
 type Pin uint8

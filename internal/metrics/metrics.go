@@ -32,6 +32,7 @@ type Metrics struct {
 	Queries      [actions]prometheus.Counter // by Action
 	Duration     [actions]prometheus.Observer
 	Transactions [txModes]prometheus.Counter // by TxMode
+	Turns        [gears]prometheus.Counter   // by Gear
 	Pins         [Pins]prometheus.Counter    // pins taken, by Pin
 	PoolWait     prometheus.Observer         // seconds in the queue for a server connection
 
@@ -89,6 +90,10 @@ func New() *Metrics {
 	for i := range m.Queries {
 		m.Queries[i] = vec.WithLabelValues(actionNames[i])
 		m.Duration[i] = duration.WithLabelValues(actionNames[i])
+	}
+	vec = m.vec("turns_total", "Turns of clients, by the gear in which they ended.", "gear")
+	for i := range m.Turns {
+		m.Turns[i] = vec.WithLabelValues(gearNames[i])
 	}
 	vec = m.vec("transactions_total", "Transactions, by whether their server connection was free for others afterwards.", "mode")
 	for i := range m.Transactions {
