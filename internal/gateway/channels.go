@@ -104,16 +104,28 @@ func (s *session) passMail() error {
 
 // shares says whether a LISTEN or UNLISTEN is the database's listener's business
 // and none of the client's server connection: not where there is but one (trap
-// T16), nor for a client that listens on its own connection already.
+// T16), nor for a client that listens on its own connection already, but for the
+// channels that it had before.
 func (s *session) shares(plan *router.Plan) bool {
-	if plan.Names.Channel == nil || s.mode == Session || router.Pins(s.pins.Load())&router.PinListen != 0 {
+	if plan.Names.Channel == nil || s.mode == Session {
 		return false
+	}
+	if router.Pins(s.pins.Load())&router.PinListen != 0 {
+		if !s.listens() {
+			return false
+		}
+		if plan.Names.Channel.Off && plan.Names.Channel.Name == "" {
+			s.channelStep(plan.Names.Channel) // on both
+			return false
+		}
+		_, on := s.chans.on[plan.Names.Channel.Name]
+		return on
 	}
 	if st := s.pool.Stat(); st.Size+st.Overflow < 2 {
 		return false
 	}
 	// Notifications come in the listener's encoding.
-	return plan.Names.Channel.Off || s.db.listener.start(s.pool, s.params.value("client_encoding")) == nil
+	return plan.Names.Channel.Off || s.db.listener.start(s, s.listenWait(false)) == nil
 }
 
 // channelTag is what completes a LISTEN or UNLISTEN.
@@ -137,7 +149,7 @@ func (s *session) channelQuery(m *message, plan *router.Plan) (bool, error) {
 		return true, s.refuse(errAborted(), true)
 	}
 	s.channelStep(plan.Names.Channel)
-	if s.cv.tx == wire.Idle && !s.applyChannels() {
+	if s.cv.tx == wire.Idle && !s.applyChannels(false) {
 		return false, nil
 	}
 	s.leave(m)
@@ -190,7 +202,7 @@ func (s *session) channelsDid(st *router.Statement, tag string) {
 			c.pending = c.pending[:0]
 			s.db.listener.unused()
 		} else {
-			s.applyChannels()
+			s.applyChannels(true)
 		}
 	}
 }
@@ -207,14 +219,14 @@ func (s *session) channelsReady() {
 		s.db.listener.unused()
 		return
 	}
-	s.applyChannels()
+	s.applyChannels(true)
 }
 
-// applyChannels makes the pending steps count. A client for which no connection
-// can be had to listen on is told that its session ends: its LISTEN was answered
-// already. False says so, or, for a LISTEN that was not, that the client's own
-// connection must do it.
-func (s *session) applyChannels() bool {
+// applyChannels makes the pending steps count. A client whose LISTEN was answered
+// waits until there is a connection to listen on, and if none can be had is told
+// that its session ends. False says so, or, for a LISTEN that was not answered, that
+// the client's own connection must do it.
+func (s *session) applyChannels(answered bool) bool {
 	c := s.chans
 	steps := c.pending
 	c.pending = nil
@@ -230,8 +242,8 @@ func (s *session) applyChannels() bool {
 			if _, on := c.on[x.Name]; on {
 				continue
 			}
-			if err := s.db.listener.subscribe(s, x.Name); err != nil {
-				if s.conn != nil || len(steps) > 1 {
+			if err := s.db.listener.subscribe(s, x.Name, s.listenWait(answered)); err != nil {
+				if answered {
 					s.evicted.CompareAndSwap(nil, &Error{
 						Code: "53300", Message: "cannot LISTEN: " + err.Error(), Fatal: true, Err: err,
 						Hint: "Raise pool.size, or LISTEN outside of transactions.",
@@ -255,6 +267,7 @@ func (s *session) unlistenAll() {
 		s.db.listener.unsubscribe(s, name)
 	}
 	clear(s.chans.on)
+	s.db.listener.unused()
 }
 
 // listens says whether the client listens by way of the listener.

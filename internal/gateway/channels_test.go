@@ -262,3 +262,71 @@ func TestAListenerThatDoesNotReadIsEndedAndNobodyElseWaits(t *testing.T) {
 		}
 	}
 }
+
+// TestAListenWithoutAConnectionToListenOn: the client's own does it when all others
+// are taken and it was not answered yet; one that was answered waits for another.
+func TestAListenWithoutAConnectionToListenOn(t *testing.T) {
+	dsn := nativeDatabase(t, "")
+	_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 2}, QueueTimeout: patience})
+	client, busy, sender := dial(t, addr, dsn), dial(t, addr, dsn), direct(t, dsn)
+	heard := func(p *peer, what string) {
+		t.Helper()
+		sender.must("NOTIFY news, '" + what + "'")
+		if got := p.next(); got != "notification news "+what+" of another's" {
+			t.Errorf("%s: got %q", what, got)
+		}
+	}
+	busy.must("BEGIN")
+	client.must("BEGIN")
+	client.must("LISTEN news")
+	client.must("COMMIT")
+	if got := client.pins(); got != "listen" {
+		t.Errorf("with all connections taken: pinned by %q, want listen", got)
+	}
+	heard(client, "pinned")
+	client.must("UNLISTEN *")
+	client.must("DISCARD ALL")
+	client.want("SELECT 1", "1")
+	busy.must("COMMIT")
+	time.Sleep(2 * time.Second) // for so long nobody tries again
+
+	client.must("BEGIN")
+	client.must("LISTEN news")
+	run(t, dsn, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND state = 'idle' AND application_name NOT LIKE '%direct%' AND datname = current_database() AND backend_type = 'client backend' AND pid <> "+fmt.Sprint(sender.pid))
+	busy.must("BEGIN")
+	time.AfterFunc(3*time.Second, func() { busy.must("COMMIT") })
+	client.must("COMMIT") // waits for the connection of the busy one
+	if got := client.pins(); got != "" {
+		t.Errorf("answered before: pinned by %q", got)
+	}
+	heard(client, "shared")
+}
+
+// TestAListenerWithChannelsOnItsOwnConnectionToo ends all of them.
+func TestAListenerWithChannelsOnItsOwnConnectionToo(t *testing.T) {
+	dsn := nativeDatabase(t, "")
+	_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 3}})
+	p, sender := dial(t, addr, dsn), direct(t, dsn)
+	p.must("LISTEN shared")
+	p.must("LISTEN own; LISTEN other") // looked at after it: pins
+	if got := p.pins(); got != "listen" {
+		t.Fatalf("pinned by %q, want listen", got)
+	}
+	p.must("LISTEN shared") // not twice
+	for _, channel := range []string{"shared", "own", "other"} {
+		sender.must("NOTIFY " + channel + ", 'x'")
+		if got := p.next(); got != "notification "+channel+" x of another's" {
+			t.Errorf("%s: got %q", channel, got)
+		}
+	}
+	p.want("SELECT 1", "1")
+	p.must("UNLISTEN shared")
+	sender.must("NOTIFY shared, 'unheard'")
+	p.must("LISTEN other")
+	p.must("UNLISTEN *")
+	for _, channel := range []string{"shared", "own", "other"} {
+		sender.must("NOTIFY " + channel + ", 'unheard'")
+	}
+	p.want("SELECT 2", "2")
+	p.want("SELECT 3", "3")
+}

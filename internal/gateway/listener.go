@@ -24,36 +24,88 @@ type listener struct {
 	encoding string
 	starting chan struct{} // closed when the connection is there or was not to be had
 	channels map[string]map[*session]struct{}
+	wanted   int     // who waits for starting
 	calls    []*call // sent, unanswered
 	lastFail time.Time
 }
 
-// call is one query of a listener. done gets its error.
+// call is one query of a listener. done gets its error, unless the client gave up.
 type call struct {
 	done func(err error)
+	gone bool
 }
 
-// listenTimeout bounds the wait for the listening connection, and each call of it.
+// listenTimeout bounds the wait for the listening connection of a client that holds
+// another meanwhile, and each call of it. For so long after no connection could be
+// had, nobody waits for one who can do without (trap T16).
 const listenTimeout = 2 * time.Second
 
-// errNoListener says that no connection could be had to listen on.
-var errNoListener = errors.New("no server connection to listen on")
+// listenRetry is the pause of a client that cannot do without.
+const listenRetry = 100 * time.Millisecond
+
+var (
+	// errNoListener says that no connection could be had to listen on.
+	errNoListener = errors.New("no server connection to listen on")
+	// errListenRefused says that the server does not let us.
+	errListenRefused = errors.New("the server refuses to listen")
+	// errListenEncoding says that notifications would come in another encoding.
+	errListenEncoding = errors.New("other clients of the database listen in another client_encoding")
+)
+
+// listenWait is how long a client waits for the listener: until a time, zero for
+// ever; must: its LISTEN was answered already, so that there is no other way.
+type listenWait struct {
+	until time.Time
+	must  bool
+}
+
+// listenWait says how long the client waits. One that holds no connection, or was
+// answered, waits as long as it would for a connection of its own.
+func (s *session) listenWait(answered bool) listenWait {
+	limit := s.srv.live.Load().QueueTimeout
+	if s.conn != nil && !answered {
+		limit = listenTimeout
+	}
+	w := listenWait{must: answered}
+	if limit > 0 {
+		w.until = time.Now().Add(limit)
+	}
+	return w
+}
+
+func (w listenWait) over() bool { return !w.until.IsZero() && time.Now().After(w.until) }
+
+// leaving says whether a session that waits is to end, or was cancelled.
+func (s *session) leaving() bool {
+	busy := s.busy.Load()
+	return s.hungUp.Load() || s.evicted.Load() != nil || busy&1 == 1 && s.cancelled.Load() == busy
+}
 
 // subscribe has s hear what is sent to a channel from now on. Until it returns
-// nothing is promised, afterwards everything that commits.
-func (l *listener) subscribe(s *session, channel string) error {
-	if err := l.start(s.pool, s.params.value("client_encoding")); err != nil {
-		return err
+// nothing is promised, afterwards everything that commits. A connection that is
+// lost meanwhile is exchanged for another.
+func (l *listener) subscribe(s *session, channel string, w listenWait) error {
+	for {
+		err := l.start(s, w)
+		if err == nil {
+			err = l.do("LISTEN "+quoteName(channel), listenTimeout, func() {
+				if l.channels == nil {
+					l.channels = map[string]map[*session]struct{}{}
+				}
+				if l.channels[channel] == nil {
+					l.channels[channel] = map[*session]struct{}{}
+				}
+				l.channels[channel][s] = struct{}{}
+			})
+			if err != nil {
+				l.unused()
+			}
+		}
+		if err != errNoListener || !w.must || w.over() || s.leaving() {
+			return err
+		}
+		time.Sleep(listenRetry)
 	}
-	return l.do("LISTEN "+quoteName(channel), func() {
-		if l.channels == nil {
-			l.channels = map[string]map[*session]struct{}{}
-		}
-		if l.channels[channel] == nil {
-			l.channels[channel] = map[*session]struct{}{}
-		}
-		l.channels[channel][s] = struct{}{}
-	})
 }
 
 // unsubscribe ends that; the last one gives the connection back.
@@ -82,40 +134,58 @@ func (l *listener) barrier() {
 	idle := l.conn == nil
 	l.mu.Unlock()
 	if !idle {
-		_ = l.do("", func() {})
+		_ = l.do("", listenTimeout, func() {})
 	}
 }
 
 // do runs a query and then, before anything that the server says later is
-// delivered, ok under mu.
-func (l *listener) do(sql string, ok func()) error {
+// delivered, ok under mu; not if it returns an error.
+func (l *listener) do(sql string, timeout time.Duration, ok func()) error {
 	done := make(chan error, 1)
 	l.mu.Lock()
 	if l.conn == nil {
 		l.mu.Unlock()
 		return errNoListener
 	}
-	l.sendLocked(sql, func(err error) {
+	x := l.sendLocked(sql, func(err error) {
 		if err == nil {
 			ok()
 		}
 		done <- err
 	})
 	l.mu.Unlock()
+	t := time.NewTimer(timeout)
+	defer t.Stop()
 	select {
 	case err := <-done:
 		return err
-	case <-time.After(listenTimeout):
+	case <-t.C:
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case err := <-done:
+		return err
+	default:
+		x.gone = true
 		return errNoListener
 	}
 }
 
 // sendLocked sends a query. done is called under mu.
-func (l *listener) sendLocked(sql string, done func(error)) {
-	l.calls = append(l.calls, &call{done})
+func (l *listener) sendLocked(sql string, done func(error)) *call {
+	x := &call{done: done}
+	l.calls = append(l.calls, x)
 	_ = l.conn.Net.SetWriteDeadline(time.Now().Add(listenTimeout))
 	if _, err := l.conn.Net.Write(wire.AppendQuery(nil, sql)); err != nil {
 		_ = l.conn.Net.Close() // its reader tells everybody
+	}
+	return x
+}
+
+func (x *call) answer(err error) {
+	if !x.gone {
+		x.done(err)
 	}
 }
 
@@ -128,50 +198,76 @@ func (l *listener) unused() {
 	}
 }
 
-// start takes a connection if there is none. One with another client encoding
-// does not do.
-func (l *listener) start(p *pool.Pool, encoding string) error {
-	for {
-		l.mu.Lock()
-		switch {
-		case l.conn != nil:
-			other := l.encoding != encoding
-			l.mu.Unlock()
-			if other {
+// start waits until there is a connection, which the first who needs one has dialled.
+// One with another client encoding does not do.
+func (l *listener) start(s *session, w listenWait) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conn == nil {
+		if l.starting == nil {
+			if !w.must && time.Since(l.lastFail) < listenTimeout {
 				return errNoListener
 			}
-			return nil
-		case l.starting != nil:
-			wait := l.starting
-			l.mu.Unlock()
-			<-wait
-			continue
-		case time.Since(l.lastFail) < listenTimeout:
-			l.mu.Unlock()
-			return errNoListener
+			l.starting = make(chan struct{})
+			go l.dial(s.pool, l.starting)
 		}
-		l.starting = make(chan struct{})
+		starting := l.starting
+		l.wanted++
 		l.mu.Unlock()
-		var w pool.Waiter
-		w.Init(nil)
-		c, err := p.Acquire(&w, l.db.srv.nextOwner.Add(1), nil, p.Empty(), listenTimeout)
-		if err == nil {
-			c.Dirty = true
-			if err = c.Switch(p.Empty(), listenTimeout); err != nil {
-				p.Lost(c)
-			}
-		}
+		s.busy.Store(s.busy.Load() | 1)
+		s.waitFor(starting, w)
 		l.mu.Lock()
-		close(l.starting)
-		l.starting = nil
-		if err != nil {
-			l.lastFail = time.Now()
-			l.mu.Unlock()
-			return errNoListener
+		l.wanted--
+	}
+	switch {
+	case l.conn == nil:
+		return errNoListener
+	case l.encoding != s.params.value("client_encoding"):
+		return errListenEncoding
+	}
+	return nil
+}
+
+// waitFor waits for done, as long as w and the client let it.
+func (s *session) waitFor(done <-chan struct{}, w listenWait) {
+	t := time.NewTicker(listenRetry)
+	defer t.Stop()
+	for !w.over() && !s.leaving() {
+		select {
+		case <-done:
+			return
+		case <-t.C:
 		}
+	}
+}
+
+// dial takes a connection from the pool and reads it; done is closed when it is
+// there or was not to be had.
+func (l *listener) dial(p *pool.Pool, done chan struct{}) {
+	var w pool.Waiter
+	w.Init(nil)
+	c, err := p.Acquire(&w, l.db.srv.nextOwner.Add(1), nil, p.Empty(), l.db.srv.live.Load().QueueTimeout)
+	if err == nil {
+		c.Dirty = true
+		if err = c.Switch(p.Empty(), listenTimeout); err != nil {
+			p.Lost(c)
+		}
+	}
+	l.mu.Lock()
+	close(done)
+	l.starting = nil
+	switch {
+	case err != nil:
+		l.lastFail = time.Now()
+	case l.wanted == 0:
+		p.Release(c)
+		err = errNoListener
+	default:
 		l.conn, l.encoding = c, c.Params["client_encoding"]
-		l.mu.Unlock()
-		go l.read(c, p)
+	}
+	l.mu.Unlock()
+	if err == nil {
+		l.read(c, p)
 	}
 }
 
@@ -200,11 +296,11 @@ func (l *listener) read(c *pool.Conn, p *pool.Pool) {
 				l.deliver(pid, string(channel), string(payload))
 			}
 		case wire.ErrorResponse:
-			failed = errNoListener
+			failed = errListenRefused
 		case wire.ReadyForQuery:
 			l.mu.Lock()
 			if len(l.calls) > 0 {
-				l.calls[0].done(failed)
+				l.calls[0].answer(failed)
 				l.calls = l.calls[1:]
 			}
 			failed = nil
@@ -235,7 +331,7 @@ func (l *listener) lost(c *pool.Conn, p *pool.Pool) {
 	defer l.mu.Unlock()
 	l.conn = nil
 	for _, x := range l.calls {
-		x.done(errNoListener)
+		x.answer(errNoListener)
 	}
 	l.calls = nil
 	for _, set := range l.channels {
