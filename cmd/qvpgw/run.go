@@ -156,6 +156,7 @@ func (p *program) options(cfg *config.Config) (gateway.Options, error) {
 		CancelTimeout: cfg.Limits.CancelTimeout,
 		IdleTimeout:   cfg.Limits.ClientIdleTimeout,
 		IdleInTx:      cfg.Limits.IdleInTransactionTimeout,
+		SlowReader:    cfg.Limits.SlowReaderTimeout,
 	}, nil
 }
 

@@ -98,6 +98,7 @@ type Limits struct {
 	ClientLoginTimeout       time.Duration `yaml:"client_login_timeout"`
 	ClientIdleTimeout        time.Duration `yaml:"client_idle_timeout"`
 	IdleInTransactionTimeout time.Duration `yaml:"idle_in_transaction_timeout"`
+	SlowReaderTimeout        time.Duration `yaml:"slow_reader_timeout"`
 	CancelTimeout            time.Duration `yaml:"cancel_timeout"`
 	ShutdownTimeout          time.Duration `yaml:"shutdown_timeout"`
 }
@@ -198,6 +199,7 @@ func Default() *Config {
 			MaxLogins:          1000,
 			MaxStatement:       1 << 20,
 			ClientLoginTimeout: time.Minute,
+			SlowReaderTimeout:  30 * time.Second,
 			CancelTimeout:      10 * time.Second,
 			ShutdownTimeout:    30 * time.Second,
 		},

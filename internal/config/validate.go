@@ -159,6 +159,7 @@ func (v *validator) limits() {
 	v.duration("limits.client_login_timeout", l.ClientLoginTimeout, time.Millisecond)
 	v.duration("limits.client_idle_timeout", l.ClientIdleTimeout, 0)
 	v.duration("limits.idle_in_transaction_timeout", l.IdleInTransactionTimeout, 0)
+	v.duration("limits.slow_reader_timeout", l.SlowReaderTimeout, 0)
 	v.duration("limits.cancel_timeout", l.CancelTimeout, time.Millisecond)
 	v.duration("limits.shutdown_timeout", l.ShutdownTimeout, 0)
 }

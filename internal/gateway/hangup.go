@@ -31,6 +31,7 @@ func (s *session) look(now time.Time) {
 		return
 	}
 	s.pool.Expire(&s.waiter, s.srv.live.Load().QueueTimeout)
+	s.lookSlow(now)
 	if now.Before(s.again) || !peerClosed(s.raw) {
 		return
 	}
@@ -39,6 +40,38 @@ func (s *session) look(now time.Time) {
 		s.again = now.Add(cancelAgain)
 		go func() { _ = c.Cancel(s.cancelContext()) }()
 	}
+}
+
+// lookSlow ends a client that does not read the answer which it keeps a server
+// connection for, when others wait for one (trap T14). What it was sent may end
+// inside a message, so it cannot be told.
+func (s *session) lookSlow(now time.Time) {
+	limit, c := s.srv.live.Load().SlowReader, s.held.Load()
+	queued, stuck := 0, false
+	if limit > 0 && c != nil {
+		queued, stuck = unread(s.raw)
+	}
+	if !stuck || s.stuck.IsZero() || queued != s.queued {
+		s.queued, s.stuck = queued, time.Time{}
+		if stuck {
+			s.stuck = now
+		}
+		return
+	}
+	if now.Sub(s.stuck) < limit || s.pool.Stat().Waiting == 0 {
+		return
+	}
+	e := fatal("53400", "terminating connection because the client does not read", "limits.slow_reader_timeout is "+limit.String()+".")
+	if !s.evicted.CompareAndSwap(nil, e) {
+		return
+	}
+	s.srv.m.SlowReaders.Inc()
+	s.srv.m.Error(e.Code)
+	s.srv.log.Info("client ended", "pid", s.pid, "user", s.user, "database", s.database, "error", e.Error())
+	if c.BeginCancel(s.owner) {
+		go func() { _ = c.Cancel(s.cancelContext()) }()
+	}
+	_ = s.raw.SetWriteDeadline(time.Unix(1, 0))
 }
 
 // lookIdle ends a client that has sent nothing for too long.

@@ -78,7 +78,7 @@ func (w listenWait) over() bool { return !w.until.IsZero() && time.Now().After(w
 // leaving says whether a session that waits is to end, or was cancelled.
 func (s *session) leaving() bool {
 	busy := s.busy.Load()
-	return s.hungUp.Load() || s.evicted.Load() != nil || busy&1 == 1 && s.cancelled.Load() == busy
+	return peerClosed(s.raw) || s.evicted.Load() != nil || busy&1 == 1 && s.cancelled.Load() == busy
 }
 
 // subscribe has s hear what is sent to a channel from now on. Until it returns

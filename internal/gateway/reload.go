@@ -4,7 +4,8 @@ import "maps"
 
 // Reload has the server go on with other options; nobody is dropped. What it takes
 // of opt: Guard, Backend, Policy, Mode, Pool, Rules, Admins, MaxClients, LoginTimeout,
-// QueueTimeout, QueueNotify, CancelTimeout, IdleTimeout and IdleInTx. Modes hold for
+// QueueTimeout, QueueNotify, CancelTimeout, IdleTimeout, IdleInTx and
+// SlowReader. Modes hold for
 // clients that log in from now on, all else for everybody; server connections to
 // hosts that are not configured any more are closed when they are free.
 func (s *Server) Reload(opt Options) {
@@ -13,7 +14,7 @@ func (s *Server) Reload(opt Options) {
 	now.Guard = opt.Guard
 	now.MaxClients, now.LoginTimeout = opt.MaxClients, opt.LoginTimeout
 	now.QueueTimeout, now.QueueNotify, now.CancelTimeout = opt.QueueTimeout, opt.QueueNotify, opt.CancelTimeout
-	now.IdleTimeout, now.IdleInTx = opt.IdleTimeout, opt.IdleInTx
+	now.IdleTimeout, now.IdleInTx, now.SlowReader = opt.IdleTimeout, opt.IdleInTx, opt.SlowReader
 	s.live.Store(&now)
 	for _, d := range s.allDatabases() {
 		d.router.SetRules(now.Rules)

@@ -49,6 +49,7 @@ type Options struct {
 	CancelTimeout time.Duration
 	IdleTimeout   time.Duration // a client without transaction that sends nothing for so long is closed
 	IdleInTx      time.Duration // one with an open transaction
+	SlowReader    time.Duration // one that takes no byte of its answer for so long while others wait; 0: none is
 	MaxText       int           // longest statement that is looked into, in bytes; 0: 1 MiB
 	Gear          Gear          // how clients are driven
 	Loops         int           // event loops; 0: one a processor, below: none, so the second gear alone

@@ -68,6 +68,8 @@ type session struct {
 	busy      atomic.Uint64 // odd while a turn runs
 	looked    uint64        // busy at the sweeper's last look, and since when; the sweeper's alone
 	since     time.Time
+	queued    int // bytes that the client does not read, and since when; the sweeper's alone
+	stuck     time.Time
 	cancelled atomic.Uint64 // busy of the turn that was cancelled before it had a server connection
 	awaiting  atomic.Uint32 // awaitsCatalog, awaitCancelled, or 0
 	inTx      atomic.Bool   // a transaction is open between two turns

@@ -24,6 +24,7 @@ type Metrics struct {
 	Received      prometheus.Counter                // bytes from clients
 	Sent          prometheus.Counter                // bytes to clients
 	Cancels       [cancelOutcomes]prometheus.Counter
+	SlowReaders   prometheus.Counter          // ended since they did not read while others waited
 	errors        [36 * 36]prometheus.Counter // by SQLSTATE class, see Error
 
 	reloads [2]prometheus.Counter // of the configuration: refused, applied
@@ -73,6 +74,7 @@ func New() *Metrics {
 	for i := range m.Cancels {
 		m.Cancels[i] = vec.WithLabelValues(cancelOutcomeNames[i])
 	}
+	m.SlowReaders = m.counter("slow_readers_total", "Clients that were ended because they did not read while others waited for their server connection.")
 	vec = m.vec("errors_total", "Errors sent to clients, by SQLSTATE class.", "class")
 	other := vec.WithLabelValues("other")
 	for i := range m.errors {

@@ -80,6 +80,17 @@ func (c *Conn) Quiet() bool {
 	return err == unix.EAGAIN
 }
 
+// Stuck says whether a Write waits for the peer, and how many bytes the socket has
+// that the peer did not take. Anybody may ask.
+func (c *Conn) Stuck() (queued int, stuck bool) {
+	if c.wr.state.Load() != waiting || !c.enter() {
+		return 0, false
+	}
+	defer c.leave()
+	n, err := unix.IoctlGetInt(c.fd, unix.SIOCOUTQ)
+	return n, err == nil
+}
+
 // event is called by the loop.
 func (c *Conn) event(events uint32) {
 	if events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {

@@ -42,6 +42,9 @@ func (*Conn) Pending() int { return 0 }
 // Flush does nothing.
 func (*Conn) Flush() error { return nil }
 
+// Stuck is false.
+func (*Conn) Stuck() (int, bool) { return 0, false }
+
 // PeerClosed is false.
 func (*Conn) PeerClosed() bool { return false }
 
