@@ -31,8 +31,9 @@ type database struct {
 	wake     chan struct{} // read the catalog now
 	fresh    atomic.Bool   // the catalog is as new as the last call of stale
 
-	suspected atomic.Bool // see suspect
-	logins    atomic.Bool // what a login runs may have changed since the catalog was read
+	suspected     atomic.Bool // see suspect
+	sequencesRead atomic.Bool // a client has asked for currval or lastval, or may have
+	logins        atomic.Bool // what a login runs may have changed since the catalog was read
 
 	// mu protects what follows.
 	mu      sync.Mutex

@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -306,6 +307,38 @@ func TestSequenceValuesAreNeverAnothersOrOld(t *testing.T) {
 	}
 	a.send(&pgproto3.Terminate{})
 
+	t.Run("clients that only write", func(t *testing.T) {
+		// What a session has cached of a sequence shows whether it was discarded.
+		dsn := nativeDatabase(t, "CREATE SEQUENCE tens CACHE 10; CREATE TABLE written (id bigint DEFAULT nextval('tens'))")
+		_, a, b := handOver(t, dsn)
+		const insert = "INSERT INTO written DEFAULT VALUES RETURNING id"
+		for i := 1; i < 8; i += 2 {
+			a.want(insert, strconv.Itoa(i))
+			if got := rowsOf(b.extended(group("", insert)...)); got != strconv.Itoa(i+1) {
+				t.Errorf("got %s, not %d", got, i+1)
+			}
+		}
+		b.must("BEGIN")
+		b.want(insert, "11")
+		b.want("SELECT currval('tens')", "11")
+		b.must("COMMIT")
+		a.want("SELECT currval('tens')", undefined)
+		a.want(insert, "21")
+		a.want("SELECT lastval()", "21")
+		b.want(insert, "31")
+		a.want("SELECT lastval()", undefined)
+	})
+	t.Run("the first who asks", func(t *testing.T) {
+		dsn := nativeDatabase(t, "CREATE SEQUENCE one; CREATE SEQUENCE two")
+		_, a, b := handOver(t, dsn)
+		a.must("SELECT nextval('one')")
+		b.must("SELECT nextval('two')")
+		b.want("SELECT currval('one')", undefined)
+		a.must("SELECT nextval('one')")
+		b.want("SELECT lastval()", undefined)
+		b.must("SELECT nextval('two')")
+		b.want("SELECT lastval()", "2")
+	})
 	t.Run("text that is not understood", func(t *testing.T) {
 		_, a, b := handOver(t, dsn)
 		b.must("SELECT nextval('numbers')")

@@ -260,7 +260,7 @@ func (s *session) onFunctionCall(m *message) error {
 	}
 	s.pin(router.PinFunction)
 	s.kept |= router.PinFunction
-	if err := s.useSequences(); err != nil {
+	if err := s.useSequences(true); err != nil {
 		return err
 	}
 	s.cv.expect(reply{msg: wire.FunctionCall})
@@ -351,7 +351,7 @@ func (s *session) mark(plan *router.Plan, sql []byte) error {
 	}
 	if plan.Pins&router.PinUnparsed != 0 {
 		s.perhapsDDL = true // it may hold anything
-		return s.useSequences()
+		return s.useSequences(true)
 	}
 	if !plan.Effects {
 		return nil
@@ -365,7 +365,7 @@ func (s *session) mark(plan *router.Plan, sql []byte) error {
 			s.logins = s.logins || st.Logins
 		}
 		if st.Nextval || st.Currval {
-			if err := s.useSequences(); err != nil {
+			if err := s.useSequences(st.Currval); err != nil {
 				return err
 			}
 		}
@@ -381,24 +381,6 @@ var runsCode = map[sqltext.Kind]bool{
 	sqltext.Do: true, sqltext.Call: true, sqltext.Select: true, sqltext.With: true, sqltext.Insert: true,
 	sqltext.Update: true, sqltext.Delete: true, sqltext.Merge: true, sqltext.Copy: true, sqltext.Explain: true,
 	sqltext.Execute: true, sqltext.Declare: true, sqltext.Fetch: true,
-}
-
-// useSequences has nothing but this client's own and newest values left on the
-// connection before a statement that may use a sequence: another's, or an older
-// one that it got on this connection before it went to another, must not answer
-// its currval.
-func (s *session) useSequences() error {
-	c := s.conn
-	if s.cv.tx == wire.FailedTx {
-		return nil // it will not run
-	}
-	if c.SequenceOwner != 0 && (c.SequenceOwner != s.owner || s.sequences != c) {
-		if err := s.inject("DISCARD SEQUENCES"); err != nil {
-			return err
-		}
-	}
-	c.SequenceOwner, s.sequences = s.owner, c
-	return nil
 }
 
 // unsure returns PinCatalog while the catalog behind the plan may be outdated: it

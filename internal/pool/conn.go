@@ -52,7 +52,7 @@ type Conn struct {
 	// Heard are the notifications, as messages, that came while Collect read.
 	Heard []byte
 
-	// SequenceOwner is the last holder whose statement may have called nextval.
+	// SequenceOwner is the holder whose values of sequences the session has; 0: nobody's.
 	SequenceOwner uint64
 
 	pool       *Pool

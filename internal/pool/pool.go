@@ -458,6 +458,9 @@ func (p *Pool) ours(work func(*Conn) ([][]*string, error), timeout time.Duration
 // ControlOwner is the owner of connections that the gateway uses for itself.
 const ControlOwner = 1<<48 - 1
 
+// SeveralOwners is Conn.SequenceOwner of a session that has values of several holders.
+const SeveralOwners = ControlOwner
+
 // Retire closes idle connections, and from now on each that becomes free while
 // nobody waits: another process needs them. Whoever asks still gets one.
 func (p *Pool) Retire() {
