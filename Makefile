@@ -22,7 +22,7 @@ STATICCHECK := $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FIGURES = export QVPGW_FIGURES=$$(mktemp); trap 'rm -f "$$QVPGW_FIGURES"' EXIT
 TESTSUM = $(GO) run ./internal/testsum
 
-.PHONY: help build static demo test lint fuzz fuzz-preauth torture rolling conformance bench drivers docker-config clean
+.PHONY: help build static demo test lint fuzz fuzz-preauth torture rolling conformance streaming bench drivers docker-config clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -90,6 +90,11 @@ conformance: ## PostgreSQL's regression suite: direct, in session mode, in trans
 	@$(FIGURES)
 	export QVPGW_CONFORMANCE=$${QVPGW_CONFORMANCE:-full}
 	$(GO) test -count=1 -timeout 60m -json -run TestConformance ./cmd/qvpgw | $(TESTSUM) -v
+
+streaming: ## a value of 300 MB to the server and back: the gateway holds none of it
+	@$(FIGURES)
+	export QVPGW_STREAM_MB=$${QVPGW_STREAM_MB:-300}
+	$(GO) test -count=1 -timeout 20m -json -run TestValuesLongerThanMemoryPass ./cmd/qvpgw | $(TESTSUM) -v
 
 bench: ## direct, PgBouncer and qvpgw side by side, 11 minutes; QVPGW_BENCH_ONLY=tls,idle for parts
 	@$(FIGURES)
