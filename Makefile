@@ -37,8 +37,10 @@ static: ## bin/qvpgw without shared libraries, as in the container image
 demo: build ## the gateway with a database, real data and a tour; ONCE=1 ends after the tour
 	@exec ./bin/qvpgw demo $(if $(ONCE),--once)
 
+# Under -race a sync.Pool forgets at random: allocations are counted without it.
 test: ## all tests with -race; TESTFLAGS=-count=1 runs unchanged ones too
 	@$(FIGURES)
+	$(GO) test -json $(TESTFLAGS) -run 'Allocat|TakesNoMemory' ./internal/gateway ./internal/router | $(TESTSUM)
 	$(GO) test -race -timeout 20m -json $(TESTFLAGS) ./... | $(TESTSUM)
 
 lint: ## gofumpt, go vet, staticcheck, nothing over 600 lines or left over

@@ -18,8 +18,8 @@ import (
 	"qvpgw/internal/pgtest"
 )
 
-// driversAtOnce is how many programs run at one time; driversPool is how many
-// server connections they share.
+// driversAtOnce is how many programs run at one time with QVPGW_DRIVERS=full;
+// driversPool is how many server connections they share.
 const (
 	driversAtOnce = 16
 	driversPool   = 4
@@ -36,7 +36,7 @@ type instance struct {
 // TestDrivers has the programs of the folder drivers say what they see of the
 // server itself and then, all at once over few server connections, of the gateway:
 // every line must be the same. QVPGW_DRIVERS=full runs all drivers and gives the
-// figures; a list of names runs these, once each.
+// figures; a list of names runs these once each, and without it the main ones.
 func TestDrivers(t *testing.T) {
 	drivers, full, runs := chosenDrivers(t)
 	programs := pgtest.DriverPrograms(t, "../../drivers", drivers)
@@ -95,8 +95,8 @@ func chosenDrivers(t *testing.T) (chosen []pgtest.Driver, full bool, runs int) {
 	if len(chosen) == 0 {
 		t.Fatalf("QVPGW_DRIVERS=%s names no driver", want)
 	}
-	if want == "" || want == "full" {
-		return chosen, want == "full", driversAtOnce
+	if want == "full" {
+		return chosen, true, driversAtOnce
 	}
 	return chosen, false, len(chosen)
 }

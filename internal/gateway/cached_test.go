@@ -187,7 +187,7 @@ func TestNearestNeighboursAreAnsweredFromMemoryUntilTheDatabaseChanges(t *testin
 		routes(off, "pass knn_cache_off")
 		for sql, want := range map[string]string{
 			"SELECT id, random() < 2 FROM points ORDER BY v <-> '[1,0,0]' LIMIT 1":              "knn_output",
-			"SELECT id FROM secret ORDER BY v <-> '[1,0,0]' LIMIT 1":                            "unclean",
+			"SELECT id FROM secret ORDER BY v <-> '[1,0,0]' LIMIT 1":                            "knn_row_security",
 			"SELECT id FROM points ORDER BY v <-> '[1,0,0]' LIMIT 1 FOR UPDATE":                 "knn_form",
 			"SELECT id FROM points WHERE label <> now()::text ORDER BY v <-> '[1,0,0]' LIMIT 1": "knn_filter",
 		} {
@@ -280,7 +280,12 @@ func TestNoReaderSeesAnOlderVersionThanOneAcknowledgedBefore(t *testing.T) {
 	t.Run("without validation stale answers are seen", func(t *testing.T) {
 		g, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 4}})
 		gateway.Unproven(g)
-		if stale, reads, _ := history(t, g, addr, dsn, 300*time.Millisecond); stale == 0 {
+		var stale, reads int64
+		for round := 0; round < 20 && stale == 0; round++ { // how many answers there are in a round is chance
+			s, r, _ := history(t, g, addr, dsn, 300*time.Millisecond)
+			stale, reads = stale+s, reads+r
+		}
+		if stale == 0 {
 			t.Errorf("none of %d answers was stale: the checker sees nothing", reads)
 		}
 	})
