@@ -66,10 +66,15 @@ func TestValuesLongerThanMemoryPass(t *testing.T) {
 	s.fill(size)
 	s.write([]byte(tail + "\x00"))
 	s.reply(want)
+	s.pins("unparsed")
+	s.write(wire.AppendQuery(nil, "DISCARD ALL"))
+	s.reply("")
+	s.pins("")
 
 	s.write(wire.AppendParse(nil, "", "SELECT pg_catalog.length($1::text)", nil))
 	s.bind(size)
 	s.reply(want)
+	s.pins("")
 
 	s.write(wire.AppendParse(nil, "", "SELECT $1::text", nil))
 	s.bind(size)
@@ -128,6 +133,13 @@ func (s *streaming) bind(size int) {
 	s.write(binary.BigEndian.AppendUint32(b, uint32(size)))
 	s.fill(size)
 	s.write(wire.AppendSync(wire.AppendExecute([]byte{0, 0}, "", 0)))
+}
+
+// pins compares what keeps the client its server connection.
+func (s *streaming) pins(want string) {
+	s.Helper()
+	s.write(wire.AppendQuery(nil, "SHOW qvpgw.pins"))
+	s.reply(want)
 }
 
 // reply reads up to ReadyForQuery, and compares the one row's one value, which is
