@@ -2,10 +2,13 @@ package gateway
 
 import (
 	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	"qvpgw/internal/metrics"
 	"qvpgw/internal/netloop"
+	"qvpgw/internal/pool"
 	"qvpgw/internal/wire"
 )
 
@@ -119,6 +122,7 @@ func (s *session) onEvent(v verdict, body []byte) error {
 			}
 		}
 		s.settingsReady()
+		s.rebased = false
 	}
 	if v.drop {
 		s.conn.Stream.Drop()
@@ -139,17 +143,42 @@ func (s *session) onParameter(v verdict, body []byte) error {
 	if s.conn.Params[string(name)] != string(value) {
 		s.conn.Params[string(name)] = string(value)
 	}
-	if have, ok := s.params.get(string(name)); v.mode == drop || ok && have == string(value) {
+	known := string(value)
+	if own, ok := s.defaultOf(string(name)); ok && s.rebased {
+		known = own
+	}
+	if have, ok := s.params.get(string(name)); v.mode == drop || ok && have == known {
 		st.Drop()
 		return nil
 	}
-	s.params.set(string(name), string(value))
+	s.params.set(string(name), known)
 	if string(name) == "application_name" {
-		app := string(value)
-		s.app.Store(&app)
+		s.app.Store(&known)
 	}
-	st.Forward()
+	if known == string(value) {
+		st.Forward()
+		return nil
+	}
+	b := wire.AppendParameterStatus(nil, string(name), known)
+	st.Drop()
+	if err := st.Inject(b); err != nil {
+		return s.serverError(err)
+	}
 	return nil
+}
+
+// defaultOf returns a reported parameter's value of the startup packet, if that has
+// it: what the client's RESET goes back to, on the way over the server's default.
+func (s *session) defaultOf(name string) (value string, ok bool) {
+	if !slices.ContainsFunc(s.base.Settings, func(x pool.Setting) bool { return strings.EqualFold(x.Name, name) }) {
+		return "", false
+	}
+	for _, p := range s.base.Learned().Params {
+		if p.Name == name {
+			return p.Value, true
+		}
+	}
+	return "", false
 }
 
 // onNotification passes a notification; one that this session's own server

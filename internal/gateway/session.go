@@ -88,6 +88,7 @@ type session struct {
 	dated    bool          // a SET datestyle completed
 	undone   bool          // an error undid pending, unless a savepoint keeps it
 	params   params        // reported ones as the client knows them
+	rebased  bool          // what is reported next is what a RESET or DISCARD ALL went back to
 	ddl      bool          // the open transaction changed the catalog
 	logins   bool          // and perhaps what a login runs
 

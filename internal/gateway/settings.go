@@ -54,6 +54,7 @@ func (s *session) onComplete(r *reply, tag []byte) {
 	}
 	st := &r.plan.Statements[i]
 	s.channelsDid(st, string(tag))
+	s.rebased = r.restored || st.Kind == sqltext.Discard && string(tag) == "DISCARD ALL"
 	switch st.Kind {
 	case sqltext.Rollback, sqltext.Commit, sqltext.PrepareTransaction:
 		if bytes.Equal(tag, []byte("ROLLBACK")) {

@@ -78,9 +78,9 @@ type twin struct{ direct, through *peer }
 func (w twin) statement(sql string, extended bool) string {
 	run := func(p *peer) []string {
 		if extended {
-			return comparable([]string{""}, p.extended(group("", sql)...))
+			return comparable(p.extended(group("", sql)...))
 		}
-		return comparable([]string{""}, p.query(sql))
+		return comparable(p.query(sql))
 	}
 	want, got := run(w.direct), run(w.through)
 	if slices.Equal(want, got) {
@@ -190,7 +190,12 @@ func TestRandomClientsSeeOfTheirSessionsWhatDirectOnesSee(t *testing.T) {
 	if n := randomState(t, 400, seed, gateway.Unchecked, pool.Options{}, quiet); n == 0 {
 		t.Error("without checks nothing differs: the test tests nothing")
 	}
-	if n := randomState(t, 400, seed, nil, pool.Options{BrokenHandOver: true}, quiet); n == 0 {
+	// What a reset clears is seldom looked at by the next who comes.
+	found := 0
+	for i := uint64(0); found == 0 && i < 5; i++ {
+		found = randomState(t, 400, seed+i, nil, pool.Options{BrokenHandOver: true}, quiet)
+	}
+	if found == 0 {
 		t.Error("without resets nothing differs: the test tests nothing")
 	}
 }
