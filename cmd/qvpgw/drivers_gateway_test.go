@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -8,24 +9,18 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
 
+	"qvpgw/internal/admin"
 	"qvpgw/internal/pgtest"
 )
 
-// driversReserve is how many server connections more may be opened, for clients
-// that keep theirs.
-const driversReserve = 40
+// driversReserve is how many server connections stand in, one for one, for those that
+// pinned clients keep.
+const driversReserve = 32
 
-// driversGateway is the gateway that the programs connect to, in transaction mode,
-// and the most server connections that it was seen with.
-type driversGateway struct {
-	addr, http string
-	most       atomic.Int64
-}
+// driversGateway is the gateway that the programs connect to, in transaction mode.
+type driversGateway struct{ addr, http string }
 
 func startDriversGateway(t *testing.T, c *pgtest.Cluster, database string) *driversGateway {
 	t.Helper()
@@ -34,28 +29,10 @@ func startDriversGateway(t *testing.T, c *pgtest.Cluster, database string) *driv
 http: %s
 log: {level: warn}
 backend: {host: 127.0.0.1, port: %d, database: %s, user: %s, sslmode: disable}
-pool: {mode: transaction, size: %d, overflow: %d}
+pool: {mode: transaction, size: %d, overflow: 0, reserve: %d, reserve_timeout: 0s, query_wait_notify: 0s}
 auth: {method: trust}
 schema: {migrate: false}
 `, g.http, c.Port, database, pgtest.Superuser, driversPool, driversReserve))
-	done := make(chan struct{})
-	var watching sync.WaitGroup
-	watching.Go(func() {
-		for {
-			select {
-			case <-done:
-				return
-			case <-time.After(200 * time.Millisecond):
-			}
-			if text, err := g.metrics(); err == nil {
-				g.most.Store(max(g.most.Load(), int64(metricSum(text, "qvpgw_server_connections"))))
-			}
-		}
-	})
-	t.Cleanup(func() {
-		close(done)
-		watching.Wait()
-	})
 	return g
 }
 
@@ -70,36 +47,46 @@ func freeAddr(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func (g *driversGateway) metrics() (string, error) {
-	answer, err := http.Get("http://" + g.http + "/metrics")
+// get reads a page of the gateway's.
+func (g *driversGateway) get(t *testing.T, page string) []byte {
+	t.Helper()
+	answer, err := http.Get("http://" + g.http + page)
 	if err != nil {
-		return "", err
+		t.Fatalf("cannot read the gateway's %s: %v", page, err)
 	}
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
-	return string(text), err
+	if err != nil {
+		t.Fatalf("cannot read the gateway's %s: %v", page, err)
+	}
+	return text
 }
 
-// driversSeen is what the gateway's metrics say after a run.
+// driversSeen is what the gateway says after a run.
 type driversSeen struct {
 	shared, pinned float64 // transactions
-	most           int64   // server connections at one time
+	reserve        int     // the most server connections beyond the pool's size at one time
+	left           int     // server connections that are still open
 	pins           string
 }
 
 func (g *driversGateway) read(t *testing.T) driversSeen {
 	t.Helper()
-	text, err := g.metrics()
-	if err != nil {
-		t.Fatalf("cannot read the gateway's metrics: %v", err)
-	}
+	text := string(g.get(t, "/metrics"))
 	s := driversSeen{
 		shared: metricSum(text, `qvpgw_transactions_total{.*"shared"`),
 		pinned: metricSum(text, `qvpgw_transactions_total{.*"pinned"`),
-		most:   g.most.Load(),
+		left:   int(metricSum(text, "qvpgw_server_connections")),
 	}
 	for _, m := range regexp.MustCompile(`(?m)^qvpgw_pins_total\{.*="([a-z_]+)".*\} ([1-9].*)$`).FindAllStringSubmatch(text, -1) {
 		s.pins += " " + m[1] + " " + m[2]
+	}
+	var status admin.Status
+	if err := json.Unmarshal(g.get(t, "/api/status"), &status); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range status.Pools {
+		s.reserve = max(s.reserve, p.ReservePeak)
 	}
 	return s
 }
@@ -108,8 +95,8 @@ func (g *driversGateway) read(t *testing.T) driversSeen {
 func (s driversSeen) unpinned() float64 { return s.shared / max(1, s.shared+s.pinned) }
 
 func (s driversSeen) String() string {
-	return fmt.Sprintf("transactions: %.0f, of which %.4f left their connection free; server connections: %d, of which %d from the reserve; pins:%s",
-		s.shared+s.pinned, s.unpinned(), s.most, max(0, s.most-driversPool), s.pins)
+	return fmt.Sprintf("transactions: %.0f, of which %.4f left their connection free; server connections: %d and at most %d in place of pinned ones; pins:%s",
+		s.shared+s.pinned, s.unpinned(), driversPool, s.reserve, s.pins)
 }
 
 // metricSum adds up the samples whose line begins with pattern.

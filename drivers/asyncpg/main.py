@@ -134,6 +134,7 @@ async def prepared():
         await conn.execute("DROP TABLE changing")
         return before, after
 
+    await check("prepared_table_changes", changed)
     await check("prepared_reset", lambda: conn.reset())
     await check("prepared_after_reset", lambda: fetch("SELECT $1::int + 1", 1))
     await check("prepared_reload", lambda: conn.reload_schema_state())

@@ -1,10 +1,13 @@
 """What psycopg 3 sees of a server: one line a check, nothing in it that changes from run to run."""
+import logging
 import os
 import threading
 import time
 
 import psycopg
 from psycopg import sql
+
+logging.getLogger("psycopg").setLevel(logging.ERROR)  # its warnings hold addresses
 
 STARTUP = dict(autocommit=True, application_name="psycopg3")
 
@@ -158,20 +161,16 @@ def pipeline():
 
 
 def pipeline_fails():
+    # Which call raises depends on how soon the answer arrives.
     out = []
-    with conn.pipeline() as p:
-        conn.execute("INSERT INTO pair VALUES (2, 'pipeline')")
-        bad = conn.execute("SELECT 1 / %s::int", [0])
-        skipped = conn.execute("SELECT 'skipped'")
-        try:
+    try:
+        with conn.pipeline() as p:
+            conn.execute("INSERT INTO pair VALUES (2, 'pipeline')")
+            conn.execute("SELECT 1 / %s::int", [0])
+            conn.execute("SELECT 'skipped'")
             p.sync()
-        except psycopg.Error as e:
-            out.append(error(e))
-        for c in (bad, skipped):
-            try:
-                out.append(c.fetchone())
-            except psycopg.Error as e:
-                out.append(error(e))
+    except psycopg.Error as e:
+        out.append(error(e))
     out.append(conn.execute("SELECT count(*) FROM pair WHERE b = 'pipeline'").fetchone())
     return out
 

@@ -21,6 +21,8 @@ type Error struct {
 	Message string
 	Detail  string
 	Hint    string
+	File    string // of the server's source, and Routine, where drivers go by them
+	Routine string
 	Fatal   bool // the connection ends with it
 	Err     error
 }
@@ -46,7 +48,7 @@ func (e *Error) fields() *wire.ErrorFields {
 	}
 	f := &wire.ErrorFields{
 		Severity: severity, SeverityV: severity, Code: e.Code,
-		Message: e.Message, Detail: e.Detail, Hint: e.Hint,
+		Message: e.Message, Detail: e.Detail, Hint: e.Hint, File: e.File, Routine: e.Routine,
 	}
 	var pe *pgconn.PgError
 	if errors.As(e.Err, &pe) && pe.Message == e.Message { // the server's own word
@@ -95,7 +97,11 @@ func noServer(err error) *Error {
 	case errors.Is(err, pool.ErrClosed):
 		return errDrain
 	case errors.Is(err, errCancelled):
-		return &Error{Code: "57014", Message: "canceling statement due to user request", Detail: "It was waiting for a server connection.", Err: err}
+		// In the server's words: that it waited is not the client's to know.
+		return &Error{
+			Code: "57014", Message: "canceling statement due to user request",
+			File: "postgres.c", Routine: "ProcessInterrupts", Err: err,
+		}
 	case errors.Is(err, errHungUp):
 		return &Error{Code: "08006", Message: err.Error(), Fatal: true, Err: err}
 	case errors.Is(err, pool.ErrNoPassword):

@@ -360,6 +360,9 @@ func (s *session) settle() error {
 			s.ended(false)
 			s.detach()
 		} else {
+			if err := s.rebase(); err != nil {
+				return err
+			}
 			s.srv.m.Transactions[metrics.Pinned].Inc()
 			s.ended(true)
 			if s.mode != Session {

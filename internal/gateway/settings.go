@@ -220,6 +220,19 @@ func (s *session) settleSettings() {
 	s.pending = s.pending[:0]
 }
 
+// rebase gives a connection that the client keeps the client's own defaults again,
+// which a RESET among other statements, or a DISCARD ALL, took away from it.
+func (s *session) rebase() error {
+	if pool.Same(s.conn.Bucket, s.bucket) {
+		return nil
+	}
+	if err := s.conn.Switch(s.bucket, switchTimeout); err != nil {
+		return s.serverGone(err)
+	}
+	s.conn.Stream.SetDst(s.net)
+	return s.report()
+}
+
 // settleDateStyle has the buckets hold the whole DateStyle that the server reported
 // before its ReadyForQuery: a SET of it may name the style or the order alone and
 // leave the other as it was.

@@ -15,9 +15,12 @@ import (
 // for with each preparation, and one whose columns differ is refused likewise, and
 // no longer shared: a client that prepares its text anew gets a new one.
 
-// errShape is the server's error for such a statement.
+// errShape is the server's error for such a statement. pgjdbc knows it by the routine.
 func errShape() *Error {
-	return &Error{Code: "0A000", Message: "cached plan must not change result type"}
+	return &Error{
+		Code: "0A000", Message: "cached plan must not change result type",
+		File: "plancache.c", Routine: "RevalidateCachedQuery",
+	}
 }
 
 // shapeOf writes the columns of a RowDescription, or of NoData, as the server

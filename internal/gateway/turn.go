@@ -333,7 +333,7 @@ const (
 // cancelledPlan is the plan of a statement that was cancelled before it had one.
 var cancelledPlan = &router.Plan{
 	Action: router.Refused, Reason: router.ReasonPlain,
-	Refusal: &router.Refusal{SQLState: "57014", Message: "canceling statement due to user request", Detail: "It was waiting for the catalog to be read."},
+	Refusal: &router.Refusal{SQLState: "57014", Message: "canceling statement due to user request"},
 }
 
 // catalogWait is how long a client waits for the catalog to be read again after
@@ -522,5 +522,8 @@ func (s *session) answer(err error, query bool) error {
 }
 
 func refusal(r *router.Refusal) *Error {
+	if r == cancelledPlan.Refusal {
+		return noServer(errCancelled)
+	}
 	return &Error{Code: r.SQLState, Message: r.Message, Detail: r.Detail, Hint: r.Hint}
 }
