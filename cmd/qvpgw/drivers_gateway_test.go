@@ -15,8 +15,9 @@ import (
 	"qvpgw/internal/pgtest"
 )
 
-// driversReserve is how many server connections stand in, one for one, for those that
-// pinned clients keep.
+// driversReserve is how many server connections may be opened besides: one for each
+// that a pinned client keeps and, after 2 s of waiting, for programs that hold a
+// transaction open on each connection while they open another.
 const driversReserve = 32
 
 // driversGateway is the gateway that the programs connect to, in transaction mode.
@@ -29,7 +30,7 @@ func startDriversGateway(t *testing.T, c *pgtest.Cluster, database string) *driv
 http: %s
 log: {level: warn}
 backend: {host: 127.0.0.1, port: %d, database: %s, user: %s, sslmode: disable}
-pool: {mode: transaction, size: %d, overflow: 0, reserve: %d, reserve_timeout: 0s, query_wait_notify: 0s}
+pool: {mode: transaction, size: %d, overflow: 0, reserve: %d, reserve_timeout: 2s, query_wait_notify: 0s}
 auth: {method: trust}
 schema: {migrate: false}
 `, g.http, c.Port, database, pgtest.Superuser, driversPool, driversReserve))
@@ -95,7 +96,7 @@ func (g *driversGateway) read(t *testing.T) driversSeen {
 func (s driversSeen) unpinned() float64 { return s.shared / max(1, s.shared+s.pinned) }
 
 func (s driversSeen) String() string {
-	return fmt.Sprintf("transactions: %.0f, of which %.4f left their connection free; server connections: %d and at most %d in place of pinned ones; pins:%s",
+	return fmt.Sprintf("transactions: %.0f, of which %.4f left their connection free; server connections: %d and at most %d of the reserve; pins:%s",
 		s.shared+s.pinned, s.unpinned(), driversPool, s.reserve, s.pins)
 }
 
