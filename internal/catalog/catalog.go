@@ -45,6 +45,9 @@ type Snapshot struct {
 	Code    map[string]*Code
 	AnyCode Code
 
+	// Words are the names that the texts of users' functions mention.
+	Words map[string]bool
+
 	UserCasts bool // a cast with a user function exists: any expression may run it
 
 	EventTriggers bool // a user's DDL event trigger exists

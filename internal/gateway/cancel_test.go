@@ -33,7 +33,7 @@ func TestACancelEndsTheWaitForTheCatalog(t *testing.T) {
 	p, other := dial(t, addr, dsn), dial(t, addr, dsn)
 	p.want("SELECT 1", "1")
 	other.must("CREATE TABLE made (x int)")
-	p.send(simple("SELECT 1"))
+	p.send(simple("SELECT x FROM made"))
 	time.Sleep(50 * time.Millisecond)
 	cancel(t, addr, p.pid, p.key)
 	if got := rowsOf(p.reply(1)); got != "57014" {

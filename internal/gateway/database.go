@@ -42,6 +42,7 @@ type database struct {
 	reading bool          // the catalog's reader runs
 	wanted  uint64        // reads of the catalog asked for
 	have    uint64        // the newest that is done
+	doubts  doubts        // what those that are not done are for
 	loaded  chan struct{} // closed and replaced when one is done
 	texts   *simplelru.LRU[string, *description]
 }
@@ -193,12 +194,13 @@ func (d *database) readOnce(load loadFunc, query QueryFunc, whole bool) {
 			d.srv.m.CatalogFailed()
 		}
 	} else {
-		d.catalog.Store(snap)
 		d.srv.m.CatalogRead()
 	}
 	d.mu.Lock()
 	if err == nil {
+		d.catalog.Store(snap)
 		d.have = max(d.have, goal)
+		d.doubts.read(snap, d.have)
 		d.fresh.Store(d.have >= d.wanted)
 		if d.have >= d.wanted {
 			d.logins.Store(false)
@@ -212,10 +214,12 @@ func (d *database) readOnce(load loadFunc, query QueryFunc, whole bool) {
 	}
 }
 
-// stale says that the catalog changed: it is read again, and wait waits for it.
-func (d *database) stale() {
+// stale says that the catalog changed: it is read again, and until then the plans
+// that the change has a say in are in doubt.
+func (d *database) stale(c router.Change) {
 	d.mu.Lock()
 	d.wanted++
+	d.doubts.add(c, d.wanted)
 	d.fresh.Store(false)
 	d.mu.Unlock()
 	d.refresh()
@@ -238,15 +242,29 @@ func (d *database) refresh() {
 	}
 }
 
-// wait waits until the catalog is as new as the last call of stale, at most
-// timeout, or until poke is called and stop, if there is one, says so; it says whether it is.
-func (d *database) wait(timeout time.Duration, stop func() bool) bool {
+// certainOf says that no change of the catalog that is not read yet has a say in a
+// plan of the newest snapshot.
+func (d *database) certainOf(p *router.Plan) bool {
+	if d.fresh.Load() {
+		return true
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.fresh.Load() || d.catalog.Load() != nil && !d.doubts.about(p)
+}
+
+// isFresh says that the catalog is as new as the last call of stale.
+func (d *database) isFresh() bool { return d.fresh.Load() }
+
+// wait waits until what is said of the catalog holds, at most timeout, or until
+// poke is called and stop, if there is one, says so; it says whether it does.
+func (d *database) wait(timeout time.Duration, holds func() bool, stop func() bool) bool {
 	var expired <-chan time.Time
 	for {
 		d.mu.Lock()
-		ok, loaded := d.fresh.Load(), d.loaded
+		loaded := d.loaded
 		d.mu.Unlock()
-		if ok {
+		if holds() {
 			return true
 		}
 		if stop != nil && stop() {

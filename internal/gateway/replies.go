@@ -336,7 +336,8 @@ func (s *session) settle() error {
 				s.logins = false
 				s.db.logins.Store(true)
 			}
-			s.db.stale()
+			s.db.stale(s.change)
+			s.change.Names, s.change.Any = nil, false
 		}
 		if s.perhapsDDL {
 			s.perhapsDDL = false

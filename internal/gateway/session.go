@@ -90,7 +90,10 @@ type session struct {
 	params   params        // reported ones as the client knows them
 	rebased  bool          // what is reported next is what a RESET or DISCARD ALL went back to
 	ddl      bool          // the open transaction changed the catalog
+	change   router.Change // what that does to others
 	logins   bool          // and perhaps what a login runs
+
+	generation uint64 // of the router, when the newest plan was made
 
 	perhapsDDL bool // code that it ran may have
 	switches

@@ -59,7 +59,7 @@ func (s *session) onComplete(r *reply, tag []byte) {
 	case sqltext.Rollback, sqltext.Commit, sqltext.PrepareTransaction:
 		if bytes.Equal(tag, []byte("ROLLBACK")) {
 			s.pending = s.pending[:0]
-			s.ddl = false
+			s.ddl, s.change = false, router.Change{}
 			if s.before != nil {
 				s.switches = *s.before
 			}

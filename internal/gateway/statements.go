@@ -47,6 +47,7 @@ func (s *session) planOf(st *statement) *router.Plan {
 	}
 	c, g := s.context(), s.db.router.Generation()
 	if p := st.now.Load(); p != nil && p.context == c && p.generation == g && s.db.fresh.Load() {
+		s.generation = g
 		return p.plan
 	}
 	p := s.plan(st.sql)

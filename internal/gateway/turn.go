@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"qvpgw/internal/router"
@@ -308,19 +309,28 @@ func effects(plan *router.Plan) *router.Plan {
 // unparsed is the plan of a text too long to look into.
 var unparsed = &router.Plan{Action: router.Pass, Reason: router.ReasonTooLong, Pins: router.PinUnparsed}
 
-// plan returns the plan for a text under the session's settings.
+// plan returns the plan for a text under the session's settings. A client without a
+// server connection waits for the catalog while a change that is not read yet has a
+// say in it.
 func (s *session) plan(sql []byte) *router.Plan {
 	if p := s.foresee(sql); p != nil {
+		s.generation = s.db.router.Generation()
 		return p
 	}
-	if !s.db.fresh.Load() && s.conn == nil {
+	var p *router.Plan
+	sure := func() bool {
+		s.generation = s.db.router.Generation()
+		p = s.db.router.Plan(s.context(), sql)
+		return s.db.certainOf(p) && s.generation == s.db.router.Generation()
+	}
+	if !sure() && s.conn == nil {
 		s.awaiting.Store(awaitsCatalog)
-		s.db.wait(catalogWait, func() bool { return s.awaiting.Load() == awaitCancelled })
+		s.db.wait(catalogWait, sure, func() bool { return s.awaiting.Load() == awaitCancelled })
 		if s.awaiting.Swap(0) == awaitCancelled {
 			return cancelledPlan
 		}
 	}
-	return s.db.router.Plan(s.context(), sql)
+	return p
 }
 
 // States of session.awaiting.
@@ -343,7 +353,8 @@ const catalogWait = 5 * time.Second
 // mark notes what a plan that is about to be sent does to the connection.
 func (s *session) mark(plan *router.Plan, sql []byte) error {
 	s.noteNotify(plan)
-	s.pinFor(plan, plan.Pins|s.unsure(plan), sql)
+	certain := s.certain(plan, sql)
+	s.pinFor(plan, plan.Pins|unsure(plan, certain), sql)
 	if len(plan.Warnings) > 0 {
 		if err := s.warn(plan); err != nil {
 			return err
@@ -356,12 +367,15 @@ func (s *session) mark(plan *router.Plan, sql []byte) error {
 	if !plan.Effects {
 		return nil
 	}
+	runs := false
 	for i := range plan.Statements {
 		st := &plan.Statements[i]
 		if st.DDL && runsCode[st.Kind] {
 			s.perhapsDDL = true
 		} else {
-			s.ddl = s.ddl || st.DDL
+			// What is dropped although the catalog has not got it is temporary, or new.
+			s.ddl = s.ddl || st.DDL || !certain && st.Kind == sqltext.DDL && len(plan.Change.Names) > 0
+			runs = runs || st.DDL
 			s.logins = s.logins || st.Logins
 		}
 		if st.Nextval || st.Currval {
@@ -370,8 +384,16 @@ func (s *session) mark(plan *router.Plan, sql []byte) error {
 			}
 		}
 	}
+	if s.ddl {
+		s.change.Add(plan.Change)
+		// Code of a user that it runs, and is not known yet, may change anything.
+		s.change.Any = s.change.Any || runs && !certain || len(s.change.Names) > maxChanged
+	}
 	return nil
 }
+
+// maxChanged bounds the names that a transaction's changes are told apart by.
+const maxChanged = 1000
 
 // runsCode are the kinds of statements that change the catalog only if the user's
 // code that they run does. That is looked for in the background, like a change
@@ -383,16 +405,34 @@ var runsCode = map[sqltext.Kind]bool{
 	sqltext.Execute: true, sqltext.Declare: true, sqltext.Fetch: true,
 }
 
-// unsure returns PinCatalog while the catalog behind the plan may be outdated: it
-// is being read again, or this transaction changed it.
-func (s *session) unsure(plan *router.Plan) router.Pins {
-	if !s.ddl && s.db.fresh.Load() {
-		return 0
+// certain says that the plan is that of the catalog as it is: no change that is not
+// read yet has a say in it, be it of others or of this transaction.
+func (s *session) certain(plan *router.Plan, sql []byte) bool {
+	if g := s.db.router.Generation(); g != s.generation && len(sql) > 0 {
+		s.generation = g // it waited for a server connection since
+		if now := s.db.router.Plan(s.context(), sql); now.Pins&^plan.Pins != 0 || !s.db.certainOf(now) {
+			return false
+		}
 	}
+	return s.db.certainOf(plan) && !(s.ddl && has(s.change, plan))
+}
+
+// has says whether a change has a say in a plan.
+func has(c router.Change, plan *router.Plan) bool {
+	return c.Any || plan.Mentions(func(id router.Identifier) bool { return slices.Contains(c.Names, id) })
+}
+
+// unsure returns PinCatalog for a plan whose statements may run code that it does
+// not know of: it is not certain, or a statement before them changes the catalog.
+func unsure(plan *router.Plan, certain bool) router.Pins {
 	for i := range plan.Statements {
-		switch plan.Statements[i].Kind {
+		switch st := &plan.Statements[i]; st.Kind {
 		case sqltext.Select, sqltext.With, sqltext.Insert, sqltext.Update, sqltext.Delete, sqltext.Merge, sqltext.Copy, sqltext.Explain, sqltext.Declare, sqltext.Truncate:
-			return router.PinCatalog
+			if !certain {
+				return router.PinCatalog
+			}
+		case sqltext.DDL:
+			certain = false
 		}
 	}
 	return 0

@@ -21,6 +21,9 @@ func (s *survey) statement(n *pg_query.Node) Statement {
 	}
 	st.DDL = st.DDL || s.changes
 	s.everywhere(st.DDL)
+	if st.Kind == sqltext.DDL && (st.DDL || n.GetDropStmt() != nil) {
+		s.change = s.confined(n)
+	}
 	// Code that is not known may do anything to sequences.
 	any := s.pins&(PinFunction|PinRelation|PinDo|PinCatalog) != 0
 	st.Nextval, st.Currval = s.nextval || any, s.currval || any

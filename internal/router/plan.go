@@ -38,6 +38,9 @@ type Plan struct {
 	Effects  bool   // some statement's completion changes what we track (settings, transaction, sequences, DDL)
 	Unclean  string // the first thing that caused a pin, as "function f"; "" without one
 
+	Change    Change       // what its DDL does to what others mean
+	mentioned []Identifier // sorted; see Mentions
+
 	Names      Names
 	Refusal    *Refusal
 	Warnings   []Refusal // rules that only warn: a NOTICE each, SQLState 01000

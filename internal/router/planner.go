@@ -78,6 +78,7 @@ func (r *Router) plan(c *Context, st *state, text []byte, info sqltext.Info) mad
 		return m
 	}
 	sure := c.SettingsKnown
+	hidden := false
 	var last *survey
 	for _, raw := range tree.Stmts {
 		s := &survey{c: c, view: st.view, sure: sure}
@@ -85,6 +86,7 @@ func (r *Router) plan(c *Context, st *state, text []byte, info sqltext.Info) mad
 		m.add(s, stmt)
 		judge(st.rules, &m, s, raw.Stmt)
 		sure = sure && !movesNames(stmt)
+		hidden = hidden || s.hidden
 		last = s
 	}
 	m.plan.Names = names(tree.Stmts, sql)
@@ -104,6 +106,7 @@ func (r *Router) plan(c *Context, st *state, text []byte, info sqltext.Info) mad
 	default:
 		r.route(&m, c, st, last, tree.Stmts[0].Stmt, sql, info)
 	}
+	m.plan.mentioned = m.plan.mentions(tree.Stmts, st.view, hidden)
 	return m
 }
 
@@ -114,6 +117,7 @@ func (m *made) add(s *survey, stmt Statement) {
 	p.Pins |= s.pins
 	p.Leaves |= s.leaves
 	p.Ends |= s.ends
+	p.Change.Add(s.change)
 	for _, name := range s.settings {
 		if !slices.Contains(p.Settings, name) {
 			p.Settings = append(p.Settings, name)
@@ -123,7 +127,7 @@ func (m *made) add(s *survey, stmt Statement) {
 		p.Unclean = s.doubt
 	}
 	p.Effects = p.Effects || s.pins != 0 || s.leaves|s.ends != 0 || stmt.Setting != nil || stmt.Nextval || stmt.Currval || stmt.DDL || tracked[stmt.Kind]
-	m.literal = m.literal || stmt.Setting != nil || stmt.Kind == sqltext.Do || stmt.Kind == sqltext.Set
+	m.literal = m.literal || s.literal || stmt.Setting != nil || stmt.Kind == sqltext.Do || stmt.Kind == sqltext.Set
 }
 
 // tracked are the kinds of statement whose completion changes what is tracked of

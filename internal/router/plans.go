@@ -132,7 +132,7 @@ func (s *planShard) remove(e *planEntry) {
 	s.room += e.size()
 }
 
-func (e *planEntry) size() int { return len(e.text) + entryOverhead }
+func (e *planEntry) size() int { return len(e.text) + 8*len(e.plan.mentioned) + entryOverhead }
 
 // insert puts n behind e.
 func (e *planEntry) insert(n *planEntry) {

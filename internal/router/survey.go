@@ -39,6 +39,9 @@ type survey struct {
 	setting   *Setting            // by set_config, for the transaction
 	bare      bool                // each call in the target list runs exactly once
 
+	literal  bool          // a literal of the text has a say
+	hidden   bool          // an unqualified name in it hides another's
+	change   Change        // what DDL does to others
 	own      bool          // uses something of a user's, if clean: its name may be a built-in one's too
 	leaves   sqltext.State // beyond what is followed otherwise
 	settings []string
@@ -265,6 +268,7 @@ func (s *survey) relation(r *pg_query.RangeVar, write bool) (found []*catalog.Re
 		return nil, false
 	}
 	found, system = s.view.relations(s.c, s.sure, r.Schemaname, r.Relname)
+	s.hidden = s.hidden || r.Schemaname == "" && len(s.view.byName[r.Relname]) > 1
 	switch {
 	case r.Catalogname != "" && r.Catalogname != s.c.Database:
 		s.against(PinRelation, "relation "+r.Catalogname+"."+name)
@@ -375,6 +379,7 @@ func (s *survey) special(schema, name string, n *pg_query.FuncCall) bool {
 		s.configure(n.Args)
 		return true
 	case "pg_input_is_valid", "pg_input_error_info":
+		s.literal = true
 		if len(n.Args) == 2 {
 			if text, ok := settingValue(n.Args[1]); ok && plainType.MatchString(text) {
 				name, _, _ := strings.Cut(text, "(")

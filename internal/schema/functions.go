@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -218,6 +219,10 @@ func (fs *functions) of(oid catalog.OID) *catalog.Code {
 // publish gives the snapshot what is known by name.
 func (fs *functions) publish(s *catalog.Snapshot) {
 	s.Code = map[string]*catalog.Code{}
+	s.Words = map[string]bool{}
+	for _, f := range fs.list {
+		maps.Copy(s.Words, f.body.Words)
+	}
 	for name, list := range fs.byName {
 		var c catalog.Code
 		known := false

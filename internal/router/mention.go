@@ -1,0 +1,187 @@
+package router
+
+import (
+	"hash/maphash"
+	"slices"
+	"strings"
+
+	pg_query "github.com/pganalyze/pg_query_go/v6"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"qvpgw/internal/sqltext"
+)
+
+// Identifier stands for all names that are alike without a schema. Different names
+// may share one, which costs a doubt and nothing else.
+type Identifier uint64
+
+// IdentifierOf returns the identifier of a name without its schema. A table's array
+// type has its table's, cut to fit, behind an underscore.
+func IdentifierOf(name string) Identifier {
+	name = strings.TrimLeft(name, "_")
+	return Identifier(maphash.String(identifierSeed, name[:min(len(name), identifierBytes)]))
+}
+
+// identifierBytes is less than NAMEDATALEN by what PostgreSQL puts before a name
+// that it makes of another.
+const identifierBytes = 48
+
+var identifierSeed = maphash.MakeSeed()
+
+// Change is what DDL does to what other statements mean: to those that mention one
+// of Names, or have code run that does, and to no other; or with Any to whichever.
+type Change struct {
+	Names []Identifier
+	Any   bool
+}
+
+// Add adds what other does.
+func (c *Change) Add(other Change) {
+	c.Any = c.Any || other.Any
+	c.Names = append(c.Names, other.Names...)
+}
+
+// mention gathers identifiers.
+type mention []Identifier
+
+func (l *mention) name(name string) {
+	if name != "" {
+		*l = append(*l, IdentifierOf(name))
+	}
+}
+
+// message gathers all names in a tree: those of relations, functions, operators,
+// types and columns, aliases too. A constant is none.
+func (l *mention) message(m protoreflect.Message) {
+	if _, constant := m.Interface().(*pg_query.A_Const); constant {
+		return
+	}
+	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		switch kind := fd.Kind(); {
+		case kind == protoreflect.StringKind && fd.IsList():
+			for list, i := v.List(), 0; i < list.Len(); i++ {
+				l.name(list.Get(i).String())
+			}
+		case kind == protoreflect.StringKind:
+			l.name(v.String())
+		case kind == protoreflect.MessageKind && fd.IsList():
+			for list, i := v.List(), 0; i < list.Len(); i++ {
+				l.message(list.Get(i).Message())
+			}
+		case kind == protoreflect.MessageKind:
+			l.message(v.Message())
+		}
+		return true
+	})
+}
+
+// mentions returns what the statements of a plan mention; nil when that does not
+// tell which DDL has a say in the plan: it is pinned already, it depends on DDL of
+// its own, or on what stands elsewhere.
+func (p *Plan) mentions(tree []*pg_query.RawStmt, v *view, hidden bool) []Identifier {
+	if p.Action != Pass || p.Pins != 0 || v.snap == nil || hidden || len(p.Statements) > 1 && p.DDL() {
+		return nil
+	}
+	l := mention{}
+	for i, n := range tree {
+		switch p.Statements[i].Kind {
+		case sqltext.Execute, sqltext.Call, sqltext.Do, sqltext.Discard, sqltext.Listen, sqltext.Unlisten:
+			return nil
+		}
+		l.message(n.ProtoReflect())
+	}
+	slices.Sort(l)
+	return slices.Compact(l)
+}
+
+// Mentions says whether a change has a say in the plan, as far as its own text goes.
+func (p *Plan) Mentions(has func(Identifier) bool) bool {
+	return p.mentioned == nil || slices.ContainsFunc(p.mentioned, has)
+}
+
+// confined returns what a statement of DDL does to others. What makes an object has
+// no say in what is there already but where a text, a function's included, may mean
+// the new one by the name; what drops an object on which nothing stands leaves no
+// more code than there was. The rest may change anything: what has a table hold,
+// check or follow another, what puts code in the place of other code or on
+// something that is there, and whatever runs code of a user itself.
+func (s *survey) confined(n *pg_query.Node) Change {
+	anything := Change{Any: true}
+	if s.pins != 0 || s.changes || s.own || s.leaves&sqltext.LeavesAnything != 0 || s.view.snap == nil {
+		return anything
+	}
+	var l mention
+	switch x := n.Node.(type) {
+	case *pg_query.Node_CreateStmt:
+		if len(x.CreateStmt.InhRelations) > 0 || references(x.CreateStmt) {
+			return anything
+		}
+		l.name(x.CreateStmt.GetRelation().GetRelname())
+	case *pg_query.Node_CreateTableAsStmt:
+		l.name(x.CreateTableAsStmt.GetInto().GetRel().GetRelname())
+	case *pg_query.Node_ViewStmt:
+		if x.ViewStmt.Replace {
+			return anything
+		}
+		l.name(x.ViewStmt.GetView().GetRelname())
+	case *pg_query.Node_CreateSeqStmt:
+		l.name(x.CreateSeqStmt.GetSequence().GetRelname())
+	case *pg_query.Node_CreateFunctionStmt:
+		_, name, ok := qualified(x.CreateFunctionStmt.Funcname)
+		if x.CreateFunctionStmt.Replace || !ok {
+			return anything
+		}
+		l.name(name)
+	case *pg_query.Node_CreateSchemaStmt:
+		if len(x.CreateSchemaStmt.SchemaElts) > 0 {
+			return anything
+		}
+	case *pg_query.Node_IndexStmt:
+		// Its expressions are clean as they stand and run on each write of the table.
+		if !plainIndex(x.IndexStmt) {
+			return anything
+		}
+		l.name(x.IndexStmt.GetRelation().GetRelname())
+		l.name(x.IndexStmt.Idxname)
+	case *pg_query.Node_DropStmt:
+		if x.DropStmt.Behavior == pg_query.DropBehavior_DROP_CASCADE || !dropsAlone[x.DropStmt.RemoveType] {
+			return anything
+		}
+		for _, o := range x.DropStmt.Objects {
+			l.message(o.ProtoReflect())
+		}
+	case *pg_query.Node_CommentStmt, *pg_query.Node_GrantStmt, *pg_query.Node_GrantRoleStmt:
+	default:
+		return anything
+	}
+	return Change{Names: l}
+}
+
+// dropsAlone are the kinds of objects that are gone, with what is theirs alone,
+// when nothing else stands on them.
+var dropsAlone = map[pg_query.ObjectType]bool{
+	pg_query.ObjectType_OBJECT_TABLE: true, pg_query.ObjectType_OBJECT_VIEW: true, pg_query.ObjectType_OBJECT_MATVIEW: true,
+	pg_query.ObjectType_OBJECT_INDEX: true, pg_query.ObjectType_OBJECT_SEQUENCE: true, pg_query.ObjectType_OBJECT_FUNCTION: true,
+}
+
+// references says whether a table that is made has a foreign key: writing the other
+// table then writes it.
+func references(n *pg_query.CreateStmt) bool {
+	foreign := func(n *pg_query.Node) bool {
+		return n.GetConstraint().GetContype() == pg_query.ConstrType_CONSTR_FOREIGN
+	}
+	return slices.ContainsFunc(n.TableElts, func(e *pg_query.Node) bool {
+		return foreign(e) || slices.ContainsFunc(e.GetColumnDef().GetConstraints(), foreign)
+	})
+}
+
+// plainIndex says whether an index has PostgreSQL's own access method and no
+// operator class but the default ones.
+func plainIndex(n *pg_query.IndexStmt) bool {
+	switch n.AccessMethod {
+	case "btree", "hash", "gin", "gist", "brin", "spgist":
+	default:
+		return false
+	}
+	return !slices.ContainsFunc(n.IndexParams, func(e *pg_query.Node) bool { return len(e.GetIndexElem().GetOpclass()) > 0 })
+}
