@@ -312,6 +312,32 @@ func TestLiteralsMeanWhatTheyMeantToTheClientThatWroteThem(t *testing.T) {
 	})
 }
 
+// Trap T5: the server analyses a statement anew when a table of it changes, and reads
+// its literals then with the settings of whoever executes it.
+func TestT5AStatementAnalysedAnewForOneClientIsNotAnothers(t *testing.T) {
+	dsn := nativeDatabase(t, "CREATE TABLE moments (id int); INSERT INTO moments VALUES (1)")
+	_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 1}})
+	server := direct(t, dsn)
+	one, other := dial(t, addr, dsn), dial(t, addr, dsn)
+	const sql = "SELECT '02/01/2024'::date - date '2024-01-01' FROM moments"
+	run := func(p *peer) string {
+		return rowsOf(p.extended(bind("", "s"), runPortal("", 0), endGroup))
+	}
+	for _, p := range []*peer{one, other} {
+		p.must("SET datestyle TO 'ISO, MDY'")
+		p.extended(parse("s", sql), endGroup)
+		if got := run(p); got != "31" {
+			t.Fatalf("February the first is %q", got)
+		}
+	}
+	one.must("SET datestyle TO 'ISO, DMY'")
+	server.must("ALTER TABLE moments ADD COLUMN note text")
+	run(one) // analysed anew: the second of January to this client, as it would be directly
+	if got := run(other); got != "31" {
+		t.Errorf("another client's February the first became %q", got)
+	}
+}
+
 func TestMoreStatementsThanAServerConnectionKeeps(t *testing.T) {
 	dsn := nativeDatabase(t, "")
 	_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 1}})

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,6 +30,7 @@ type statement struct {
 	bySQL   bool                   // made by SQL's PREPARE, which is sql; name is the client's
 	shape   atomic.Pointer[string] // its result columns, nil: not known yet
 	retired atomic.Bool            // they have changed: it is refused
+	quoted  bool                   // it has literals whose meaning depends on settings
 	own     bool                   // prepared by the client under its own name on its pinned connection
 }
 
@@ -95,6 +97,7 @@ func (t *statements) get(p *pool.Pool, b *pool.Bucket, plan *router.Plan, sql []
 	st.id = nextStatement.Add(1)
 	st.name = serverPrefix + strconv.FormatUint(st.id, 10)
 	st.sql, st.oids = bytes.Clone(sql), bytes.Clone(oids)
+	st.quoted = quotes(sql)
 	st.refs = 1
 	if st.key != "" {
 		if t.known == nil {
@@ -322,7 +325,38 @@ func (s *session) lookup(name []byte) *statement {
 		}
 		return &s.unnamed
 	}
-	return s.named[string(name)]
+	st := s.named[string(name)]
+	if st != nil && st.key != "" && st.quoted && s.readsOtherwise(st) {
+		st = s.fork(string(name), st)
+	}
+	return st
+}
+
+// readsOtherwise says whether literals are read otherwise at the moment than when st
+// was parsed.
+func (s *session) readsOtherwise(st *statement) bool {
+	if s.literals {
+		return true
+	}
+	return st.bucket != s.bucket && slices.ContainsFunc(literalSettings, func(name string) bool {
+		return st.bucket.Get(name) != s.bucket.Get(name)
+	})
+}
+
+// fork makes a shared statement the client's own. The server reads a statement's
+// literals again, with the settings of the moment, whenever it has to analyse it
+// anew: executed under other settings than its Parse's, a shared one would from then
+// on be another statement to those who share it.
+func (s *session) fork(name string, st *statement) *statement {
+	own := &statement{
+		id: nextStatement.Add(1), sql: st.sql, oids: st.oids, bucket: st.bucket, plan: st.plan, quoted: true, refs: 1,
+	}
+	own.name = serverPrefix + strconv.FormatUint(own.id, 10)
+	own.shape.Store(st.shape.Load())
+	own.retired.Store(st.retired.Load())
+	s.named[name] = own
+	s.srv.stmts.put(st)
+	return own
 }
 
 // prepare has st known to the server connection before the client's next message.
