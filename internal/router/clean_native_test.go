@@ -132,7 +132,7 @@ func TestACleanStatementLeavesNothingInItsSession(t *testing.T) {
 			ran++
 		}
 		switch {
-		case p.Pins == 0 && !leaves(p):
+		case p.Pins == 0 && !leaves(p) && p.Names.Prepares == "": // that one is followed by its name
 			clean++
 			if after != before {
 				t.Errorf("%s counts as clean\nbefore %s\nafter  %s", sql, before, after)
