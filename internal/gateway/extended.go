@@ -26,7 +26,7 @@ func (s *session) onBind(m *message) error {
 	if err != nil {
 		return violation("%v", err)
 	}
-	st := s.lookup(name)
+	st := s.successor(m, s.lookup(name))
 	plan := unparsed
 	if st != nil {
 		plan = s.planOf(st)
@@ -58,6 +58,7 @@ func (s *session) onBind(m *message) error {
 		s.leave(m)
 		return s.refuse(e, false)
 	}
+	s.runs(plan)
 	s.needs(plan)
 	if err := s.attach(); err != nil {
 		s.leave(m)
@@ -78,7 +79,12 @@ func (s *session) onBind(m *message) error {
 		if err := s.executes(plan); err != nil {
 			return err
 		}
-		if err := s.prepare(st); err != nil {
+		err := s.prepare(st)
+		if next := s.successor(m, st); err != nil && next != st {
+			st = next
+			err = s.prepare(st)
+		}
+		if err != nil {
 			return s.unprepared(m, err)
 		}
 		if s.cv.skip {

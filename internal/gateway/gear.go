@@ -181,6 +181,14 @@ func (s *session) guarded(f func() error) (err error) {
 
 // shiftUp goes on in the second gear with what the first left.
 func (s *session) shiftUp() error {
+	if s.failed == errAgain {
+		s.failed = nil
+		if err := s.rewind(); err != nil {
+			return err
+		}
+		s.phase = atClient
+		return s.turn()
+	}
 	if s.failed != nil {
 		return s.failed
 	}

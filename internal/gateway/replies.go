@@ -80,6 +80,9 @@ func (s *session) step() error {
 	if ends {
 		s.cv.queue.pop()
 		s.emitFakes()
+		if s.attempt.reshaped && s.cv.queue.n == 0 {
+			return errAgain
+		}
 	}
 	return nil
 }
@@ -96,6 +99,10 @@ func (s *session) onEvent(v verdict, body []byte) error {
 	case notified:
 		return s.onNotification(body)
 	case failed:
+		if f, err := wire.ParseErrorFields(body); err == nil && shutdown(f) && s.survives() {
+			s.lose()
+			return errAgain
+		}
 		if v.ahead {
 			return s.aheadFailed(body)
 		}
@@ -212,6 +219,9 @@ func (s *session) onError(v verdict, body []byte) error {
 		s.srv.m.Error(f.Code)
 		if v.of != nil && f.Code == "0A000" && f.Routine == "RevalidateCachedQuery" {
 			s.srv.stmts.retire(v.of)
+			if s.reshape() {
+				v.drop, v.mode = true, drop
+			}
 		}
 		if f.Code == "25006" {
 			s.conn.Doubt()
@@ -304,6 +314,10 @@ func (s *session) serverError(err error) error {
 // server did so itself.
 func (s *session) serverGone(err error) error {
 	if s.conn != nil {
+		if !s.answered && s.survives() {
+			s.lose()
+			return errAgain
+		}
 		if s.answered {
 			_ = s.conn.Stream.Flush()
 		}
@@ -320,7 +334,7 @@ func (s *session) settle() error {
 	s.srv.m.Turns[1-bit(s.first)].Inc()
 	s.account()
 	s.pool.Forgo(&s.waiter)
-	s.decided = false
+	s.decided, s.attempt = false, attempt{}
 	if s.conn != nil && s.between() {
 		if s.fill.active {
 			s.fill.end()

@@ -43,19 +43,19 @@ func noCatalog() func(gateway.QueryFunc, *catalog.Snapshot) (*catalog.Snapshot, 
 func TestAServerThatEndsInTheMiddleOfAnAnswerIs08006(t *testing.T) {
 	for name, script := range map[string]string{
 		"before it": `
-			> Query "SELECT 1"
+			> Query "INSERT INTO t VALUES (1)"
 			< close`,
 		"between two messages": `
-			> Query "SELECT 1"
+			> Query "INSERT INTO t VALUES (1)"
 			< RowDescription n:23
 			< DataRow "1"
 			< close`,
 		"with a length out of range": `
-			> Query "SELECT 1"
+			> Query "INSERT INTO t VALUES (1)"
 			< raw 44 00 00 00 01
 			> close`,
 		"with a message that nothing asked for": `
-			> Query "SELECT 1"
+			> Query "INSERT INTO t VALUES (1)"
 			< raw 31 00 00 00 04
 			< raw 74 00 00 00 06 00 00
 			< raw 7a 00 00 00 04
@@ -65,7 +65,7 @@ func TestAServerThatEndsInTheMiddleOfAnAnswerIs08006(t *testing.T) {
 			g, addr := scripted(t, script)
 			conn, f := rawLogin(t, addr, "postgres://h/x")
 			defer conn.Close()
-			f.Send(&pgproto3.Query{String: "SELECT 1"})
+			f.Send(&pgproto3.Query{String: "INSERT INTO t VALUES (1)"})
 			if err := f.Flush(); err != nil {
 				t.Fatal(err)
 			}

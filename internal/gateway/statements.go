@@ -25,13 +25,14 @@ type statement struct {
 	bucket  *pool.Bucket
 	plan    *router.Plan // as of the Parse; see planOf
 	now     atomic.Pointer[planned]
-	key     string                 // in statements; "" for one that is not shared
-	refs    int                    // sessions that know it; under statements.mu
-	bySQL   bool                   // made by SQL's PREPARE, which is sql; name is the client's
-	shape   atomic.Pointer[string] // its result columns, nil: not known yet
-	retired atomic.Bool            // they have changed: it is refused
-	quoted  bool                   // it has literals whose meaning depends on settings
-	own     bool                   // prepared by the client under its own name on its pinned connection
+	key     string                    // in statements; "" for one that is not shared
+	refs    int                       // sessions that know it; under statements.mu
+	bySQL   bool                      // made by SQL's PREPARE, which is sql; name is the client's
+	shape   atomic.Pointer[string]    // its result columns, nil: not known yet
+	retired atomic.Bool               // they have changed: it is refused
+	next    atomic.Pointer[statement] // stands for a retired one where the client asks for its columns
+	quoted  bool                      // it has literals whose meaning depends on settings
+	own     bool                      // prepared by the client under its own name on its pinned connection
 }
 
 // planned is a plan with what it was made for.
@@ -115,8 +116,13 @@ func (t *statements) put(st *statement) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if st.refs--; st.refs == 0 && st.key != "" {
-		delete(t.known, st.key)
+	for ; st != nil; st = st.next.Load() {
+		if st.refs--; st.refs > 0 {
+			return
+		}
+		if st.key != "" && t.known[st.key] == st {
+			delete(t.known, st.key)
+		}
 	}
 }
 
@@ -139,6 +145,7 @@ func (s *session) onParse(m *message) error {
 		return violation("%v", err)
 	}
 	plan := s.plan(sql)
+	s.runs(plan)
 	if plan.Names.Channel != nil && s.shares(plan) {
 		if s.cv.tx == wire.FailedTx {
 			s.leave(m)

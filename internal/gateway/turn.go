@@ -24,18 +24,30 @@ func (s *session) turn() error {
 	} else if err := s.awaitClient(); err != nil {
 		return err
 	}
-	if err := s.clientHalf(); err != nil {
-		return err
+	err := s.halves()
+	if err == errAgain {
+		if err = s.rewind(); err == nil {
+			err = s.halves()
+		}
 	}
-	if err := s.serverHalf(); err != nil {
+	if err != nil {
 		return err
 	}
 	return s.settle()
 }
 
+// halves is a turn but for its beginning and its end.
+func (s *session) halves() error {
+	if err := s.clientHalf(); err != nil {
+		return err
+	}
+	return s.serverHalf()
+}
+
 // clientHalf handles messages until the client awaits an answer and no more of it
 // was read.
 func (s *session) clientHalf() error {
+	s.starts()
 	awaited := false // an answer, to a message before the newest
 	for {
 		h, err := s.client.Next()
@@ -186,6 +198,7 @@ func (s *session) onQuery(m *message) error {
 	case !errors.Is(err, wire.ErrBodyTooLarge):
 		return s.clientError(err)
 	}
+	s.runs(plan)
 	s.note(plan)
 	if s.mode == Statement && begins(plan) {
 		s.leave(m)

@@ -12,12 +12,13 @@ import (
 // a server connection mostly has nothing in it and gives it back: what an idle
 // client costs is the session without it.
 type work struct {
-	client wire.Stream // reads from the client, writes to the server held
-	out    []byte      // answers of our own while no server connection is held
-	cv     conversation
-	up     serverWriter
-	ahead  []byte // settings to send before the turn's first message
-	reads  bool   // the turn that easy found has statements that read alone
+	client  wire.Stream // reads from the client, writes to the server held
+	out     []byte      // answers of our own while no server connection is held
+	cv      conversation
+	up      serverWriter
+	ahead   []byte // settings to send before the turn's first message
+	attempt attempt
+	reads   bool // the turn that easy found has statements that read alone
 
 	doubts  []doubt       // texts sent with PinCatalog
 	due     sqltext.State // may have been left behind since the last check

@@ -130,6 +130,9 @@ func (c *Conn) Host() string { return c.host }
 // before it is used again, since a server that ends a session says so first.
 func (c *Conn) Failed() { c.failed = true }
 
+// Cancelled says whether a cancel was sent for the connection's holder.
+func (c *Conn) Cancelled() bool { return c.state.Load()&cancelSeen != 0 }
+
 // BeginCancel marks the connection for a cancel on behalf of owner. It says
 // false, and does nothing, when owner no longer holds it.
 func (c *Conn) BeginCancel(owner uint64) bool {

@@ -155,7 +155,7 @@ func TestACleanStatementLeavesNothingInItsSession(t *testing.T) {
 
 // leaves reports whether the plan says itself that something stays.
 func leaves(p *Plan) bool {
-	if p.Leaves != 0 {
+	if p.Leaves != 0 || p.Names.Prepares != "" {
 		return true
 	}
 	for _, s := range p.Statements {

@@ -169,19 +169,26 @@ func (s *survey) message(m protoreflect.Message) {
 
 // fields visits the messages in m's fields but the one named except.
 func (s *survey) fields(m protoreflect.Message, except protoreflect.Name) {
-	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		if fd.Kind() != protoreflect.MessageKind || fd.Name() == except {
-			return true
+	var room [8]protoreflect.FieldDescriptor
+	set := room[:0]
+	m.Range(func(fd protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
+		if fd.Kind() == protoreflect.MessageKind && fd.Name() != except {
+			set = append(set, fd)
 		}
+		return true
+	})
+	// Range has no order, and the first reason that is found is the one told.
+	slices.SortFunc(set, func(a, b protoreflect.FieldDescriptor) int { return int(a.Number()) - int(b.Number()) })
+	for _, fd := range set {
+		v := m.Get(fd)
 		if !fd.IsList() {
 			s.message(v.Message())
-			return true
+			continue
 		}
 		for list, i := v.List(), 0; i < list.Len(); i++ {
 			s.message(list.Get(i).Message())
 		}
-		return true
-	})
+	}
 }
 
 // plainNodes are the kinds of node inside SELECT, INSERT, UPDATE, DELETE, MERGE

@@ -55,6 +55,7 @@ type Stream struct {
 	r      int    // start of the current message or of the next
 	w      int    // end of what was read
 	size   int    // length of the current message with its header; 0: none
+	mark   int    // begin of what Rewind goes back to; -1: it is gone
 	tail   int    // bytes of the last forwarded or dropped message still to arrive
 	drop   bool   // what becomes of the tail
 	full   bool   // the last Read filled the buffer
@@ -70,7 +71,7 @@ func (s *Stream) Reset(src io.Reader, dst io.Writer) {
 	s.src, s.dst = src, dst
 	s.buf = nil
 	s.run, s.r, s.w, s.size, s.tail = 0, 0, 0, 0, 0
-	s.drop, s.full = false, false
+	s.drop, s.full, s.mark = false, false, -1
 	s.in, s.sent = 0, 0
 	s.out = s.out[:0]
 }
@@ -109,10 +110,33 @@ func (s *Stream) Release() {
 	}
 	s.putBuffer()
 	s.buf = nil
-	s.run, s.r, s.w, s.full = 0, 0, 0, false
+	s.run, s.r, s.w, s.full, s.mark = 0, 0, 0, false, -1
 	if cap(s.out) > runBuffer {
 		s.out = nil
 	}
+}
+
+// Mark notes the current position, between two messages, for Rewind.
+func (s *Stream) Mark() { s.mark = s.r }
+
+// Marked returns what was read between Mark and the current position, nothing if
+// it is gone; valid as long as Unread's result.
+func (s *Stream) Marked() []byte {
+	if s.mark < 0 {
+		return nil
+	}
+	return s.buf[s.mark:s.r]
+}
+
+// Rewind goes back to the position of Mark and forgets what is pending. False: a
+// read has overwritten what stood there, and nothing has changed.
+func (s *Stream) Rewind() bool {
+	if s.mark < 0 {
+		return false
+	}
+	s.out = s.out[:0]
+	s.r, s.run, s.size, s.tail, s.drop = s.mark, s.mark, 0, 0, false
+	return true
 }
 
 func (s *Stream) putBuffer() {
@@ -299,6 +323,9 @@ func (s *Stream) fillFor(n int) error {
 			return err
 		}
 	}
+	if s.mark != s.r {
+		s.mark = -1
+	}
 	switch {
 	case n > len(s.buf) || s.full && len(s.buf) < largeBuffer:
 		s.grow(max(n, min(len(s.buf)+1, largeBuffer)))
@@ -306,6 +333,9 @@ func (s *Stream) fillFor(n int) error {
 		// What is moved is less than n bytes, and the read has the whole buffer.
 		s.w = copy(s.buf, s.buf[s.r:s.w])
 		s.run, s.r = 0, 0
+	}
+	if s.mark >= 0 {
+		s.mark = s.r
 	}
 	for range 8 {
 		m, err := s.src.Read(s.buf[s.w:])
