@@ -1,6 +1,8 @@
 package gateway_test
 
 import (
+	"context"
+	"net"
 	"slices"
 	"testing"
 
@@ -35,14 +37,16 @@ func TestAReadWhoseServerConnectionDiesBeforeItAnswersIsRunAgain(t *testing.T) {
 			`).Serve(t)
 			dials := 0
 			_, addr := startGateway(t, "", gateway.Options{
-				Pool: pool.Options{Size: 1}, NewLoader: noCatalog, Gear: gear,
+				Pool: pool.Options{Size: 1}, NewLoader: noCatalog, Gear: gear, Loops: -1,
 				Backend: func(string, string) (*pgconn.Config, error) {
-					to := first
-					if dials++; dials > 1 {
-						to = second
-					}
-					conf, err := pgconn.ParseConfig("postgres://postgres@" + to + "/x?sslmode=disable")
+					conf, err := pgconn.ParseConfig("postgres://postgres@" + first + "/x?sslmode=disable")
 					conf.RuntimeParams = map[string]string{}
+					conf.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+						if dials++; dials > 1 {
+							addr = second
+						}
+						return (&net.Dialer{}).DialContext(ctx, network, addr)
+					}
 					return conf, err
 				},
 			})
