@@ -129,7 +129,11 @@ func (v *conversation) fromServer(typ byte) (d verdict, ends bool) {
 		h := v.queue.head()
 		return verdict{drop: h != nil && h.mode == drop}, false
 	case wire.ParameterStatus:
-		return verdict{event: reported, reply: v.queue.head()}, false
+		d = verdict{event: reported, reply: v.queue.head()}
+		if d.reply != nil {
+			d.mode = d.reply.mode
+		}
+		return d, false
 	case wire.NotificationResponse:
 		return verdict{event: notified}, false
 	}

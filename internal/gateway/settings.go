@@ -54,7 +54,9 @@ func (s *session) onComplete(r *reply, tag []byte) {
 	}
 	st := &r.plan.Statements[i]
 	s.channelsDid(st, string(tag))
-	s.rebased = r.restored || st.Kind == sqltext.Discard && string(tag) == "DISCARD ALL"
+	if st.Setting != nil || st.Kind == sqltext.Discard { // anything else changes none
+		s.rebased = r.restored || st.Setting != nil && st.Setting.Reset && !st.Setting.Local || string(tag) == "DISCARD ALL"
+	}
 	switch st.Kind {
 	case sqltext.Rollback, sqltext.Commit, sqltext.PrepareTransaction:
 		if bytes.Equal(tag, []byte("ROLLBACK")) {

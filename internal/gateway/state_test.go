@@ -105,7 +105,7 @@ var scripts = []struct {
 		"SET DateStyle = 'German'; SET application_name = 'two'; SET IntervalStyle = iso_8601", "RESET DateStyle", "SHOW DateStyle", "DISCARD ALL", "SHOW DateStyle", "SHOW IntervalStyle",
 	}},
 	{name: "startup settings of a kept connection", startup: []string{"options=-c work_mem=6MB -c my.own=one", "application_name=startup"}, steps: []string{
-		"CREATE TEMP TABLE keeping (x int)", "SET work_mem = '7MB'; SET my.own = 'two'", "SELECT 1; RESET ALL", "SHOW work_mem", "SHOW my.own", "SHOW application_name",
+		"CREATE TEMP TABLE keeping (x int)", "SET work_mem = '7MB'; SET my.own = 'two'", "SELECT 1; RESET ALL", "SHOW work_mem", "SHOW my.own", "SET application_name = 'x'", "RESET ALL; SELECT 2", "SHOW application_name",
 		"SET work_mem = '8MB'; RESET work_mem; SELECT 1", "SHOW work_mem", "BEGIN; RESET ALL; ROLLBACK", "SHOW my.own", "SELECT count(*) FROM keeping",
 	}},
 	{name: "reported parameters", steps: []string{
