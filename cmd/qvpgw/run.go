@@ -100,7 +100,7 @@ func build(cfg *config.Config, log *slog.Logger, login fixed, process *handoff.P
 	}
 	loops := cfg.Engine.Loops
 	if loops == 0 {
-		loops = runtime.NumCPU()
+		loops = gateway.DefaultLoops()
 	}
 	// A loop that is busy leaves goroutines their processors (trap T11).
 	runtime.GOMAXPROCS(loops + runtime.NumCPU())

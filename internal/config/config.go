@@ -36,7 +36,7 @@ type Config struct {
 // Engine is how clients are driven.
 type Engine struct {
 	Gear  Gear `yaml:"gear"`
-	Loops int  `yaml:"loops"` // 0: one a processor
+	Loops int  `yaml:"loops"` // 0: one for every two processors
 }
 
 // Log is what is written to standard error.

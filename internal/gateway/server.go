@@ -52,7 +52,7 @@ type Options struct {
 	SlowReader    time.Duration // one that takes no byte of its answer for so long while others wait; 0: none is
 	MaxText       int           // longest statement that is looked into, in bytes; 0: 1 MiB
 	Gear          Gear          // how clients are driven
-	Loops         int           // event loops; 0: one a processor, below: none, so the second gear alone
+	Loops         int           // event loops; 0: DefaultLoops, below: none, so the second gear alone
 	NoRoute       bool          // aggregates are never rewritten
 	NoCache       bool          // k-NN answers are never kept
 	ExactFloats   bool          // nothing that adds floats in another order is rewritten
@@ -164,6 +164,11 @@ func New(opt Options) *Server {
 	return s
 }
 
+// DefaultLoops is the number of event loops unless one is asked for: one for every
+// two processors. The server and its clients want the others, and a loop that has
+// more to do wakes up less often for it.
+func DefaultLoops() int { return max(1, runtime.NumCPU()/2) }
+
 // startLoops starts the event loops where there can be some.
 func (s *Server) startLoops() {
 	n := s.opt.Loops
@@ -171,7 +176,7 @@ func (s *Server) startLoops() {
 		return
 	}
 	if n == 0 {
-		n = runtime.NumCPU()
+		n = DefaultLoops()
 	}
 	loops, err := netloop.New(n)
 	if err != nil {
