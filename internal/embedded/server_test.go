@@ -279,7 +279,7 @@ func TestACancelEndsTheStatementAndSparesTheOthers(t *testing.T) {
 		if !errors.As(err, &pgErr) || pgErr.Code != "57014" || pgErr.Severity != "ERROR" || pgErr.Message != "canceling statement due to user request" {
 			t.Fatalf("%s gave %v", sql, err)
 		}
-		if took := time.Since(asked); took > 20*time.Second {
+		if took := time.Since(asked); took > time.Second {
 			t.Errorf("the answer to a cancel took %v", took)
 		}
 		if err := conn.Ping(t.Context()); err == nil {

@@ -311,18 +311,14 @@ func (s *session) sendFirst() progress {
 	if s.conn == nil {
 		return mustBlock // answered without a server
 	}
-	if s.failed = s.flushServer(); s.failed != nil || s.conn.Loop.Pending() > 0 {
+	if err := s.client.Flush(); err != nil {
+		s.failed = s.clientError(err)
+		return mustBlock
+	}
+	if s.conn.Loop.Pending() > 0 {
 		return mustBlock
 	}
 	return goesOn
-}
-
-// flushServer sends what the client's turn consists of.
-func (s *session) flushServer() error {
-	if err := s.client.Flush(); err != nil {
-		return s.clientError(err)
-	}
-	return nil
 }
 
 // serverReady passes replies; at their end the turn is over.
