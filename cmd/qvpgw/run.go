@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -191,14 +192,38 @@ func newLoader() func(gateway.QueryFunc, *catalog.Snapshot) (*catalog.Snapshot, 
 	}
 }
 
-// migrate brings the schema up to date, if the gateway owns it.
+// migrate brings the schema up to date, if the gateway owns it. What is half made is
+// not served in either case.
 func (p *program) migrate(ctx context.Context) error {
+	m := schema.NewMigrator(p.dsn(), schema.Options{Log: func(s string) { p.log.Info(s) }})
 	if !p.cfg().Schema.Migrate {
-		return nil
+		return p.whole(ctx, m)
 	}
-	_, err := schema.NewMigrator(p.dsn(), schema.Options{Log: func(s string) { p.log.Info(s) }}).Up(ctx)
+	_, err := m.Up(ctx)
+	if err != nil && errors.Is(err, schema.ErrHalf) {
+		return fmt.Errorf("cannot serve: %w", err)
+	}
 	if err != nil {
 		return fmt.Errorf("cannot migrate the schema (schema.migrate: false serves without): %w", err)
+	}
+	return nil
+}
+
+// lookTimeout bounds the look at a schema that the gateway does not own.
+const lookTimeout = 5 * time.Second
+
+// whole refuses a schema that is seen to be half made. A server that cannot be asked
+// now may be served later.
+func (p *program) whole(ctx context.Context, m *schema.Migrator) error {
+	ctx, stop := context.WithTimeout(ctx, lookTimeout)
+	defer stop()
+	s, err := m.Status(ctx)
+	if err != nil {
+		p.log.Debug("the state of the schema is not known", "error", err)
+		return nil
+	}
+	if s.Half() {
+		return fmt.Errorf("cannot serve: %w: %s", schema.ErrHalf, s.Advice)
 	}
 	return nil
 }

@@ -25,7 +25,7 @@ type Step struct {
 // as one simple Query together with a row for qvpgw.migration_log. The file and
 // the row that says it ran are thus one transaction, so the log tells the truth
 // about a run that was killed, and golang-migrate's dirty mark can be settled
-// without anybody's guess.
+// without anybody's guess. Files without a transaction are in part.go.
 type driver struct {
 	database.Driver
 	ctx     context.Context // of the command that runs
@@ -55,6 +55,13 @@ func (d *driver) Run(migration io.Reader) error {
 	f, direction := d.step()
 	began := time.Now()
 	text := string(body)
+	if !transactional(text) {
+		if err := d.runParts(f, direction, text); err != nil {
+			return err
+		}
+		d.steps = append(d.steps, Step{Version: f.version, Title: f.title, Direction: direction, Took: time.Since(began)})
+		return nil
+	}
 	sql := text + "\n;\n" + logRow(d.target, direction)
 	results, err := d.conn.PgConn().Exec(d.ctx, sql).ReadAll()
 	if err != nil {
@@ -88,12 +95,14 @@ func logRow(version int, direction string) string {
 	return fmt.Sprintf("INSERT INTO qvpgw.migration_log (version, direction) VALUES (%d, '%s')", version, direction)
 }
 
-// Error is a migration file that failed. It was rolled back as a whole.
+// Error is a migration file that failed. It was rolled back as a whole, unless
+// Kept says otherwise.
 type Error struct {
 	File      string // "000002_market_tables.up.sql"
 	Line      int    // from 1; 0 when the server named no place
 	Column    int    // from 1, in characters
 	Statement string // the statement that failed, shortened
+	Kept      string // what is kept of a file without a transaction
 	Err       error  // a *pgconn.PgError when the server refused it
 }
 
@@ -117,7 +126,11 @@ func (e *Error) Error() string {
 				fmt.Fprintf(&b, "; %s: %s", more.name, more.text)
 			}
 		}
-		b.WriteString("; nothing of this file was kept: mend the cause and migrate up again")
+		kept := e.Kept
+		if kept == "" {
+			kept = "nothing of this file was kept: mend the cause and migrate up again"
+		}
+		b.WriteString("; " + kept)
 	}
 	return b.String()
 }

@@ -2,7 +2,6 @@ package schema
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,7 +17,16 @@ import (
 type file struct {
 	version int
 	title   string
-	loses   []string // tables that the down file drops, from its first line
+	loses   []string // tables and columns that the down file drops, from its first line
+	up      string
+	down    string
+}
+
+func (f file) text(direction string) string {
+	if direction == "down" {
+		return f.down
+	}
+	return f.up
 }
 
 func (f file) name(direction string) string {
@@ -43,13 +51,18 @@ func readFiles(dir fs.FS) ([]file, error) {
 		if err != nil {
 			return nil, fmt.Errorf("cannot list the migrations: version of %s: %w", entry.Name(), err)
 		}
-		f := file{version: version, title: m[2]}
+		up, err := fs.ReadFile(dir, entry.Name())
+		if err != nil {
+			return nil, fmt.Errorf("cannot read migration %s: %w", entry.Name(), err)
+		}
+		f := file{version: version, title: m[2], up: string(up)}
 		down, err := fs.ReadFile(dir, strings.TrimSuffix(entry.Name(), "up.sql")+"down.sql")
 		if err != nil {
 			return nil, fmt.Errorf("cannot list the migrations: %s has no way back: %w", entry.Name(), err)
 		}
-		first, _, _ := bytes.Cut(down, []byte("\n"))
-		if tables, ok := strings.CutPrefix(string(first), "-- loses:"); ok {
+		f.down = string(down)
+		first, _, _ := strings.Cut(f.down, "\n")
+		if tables, ok := strings.CutPrefix(first, "-- loses:"); ok {
 			f.loses = strings.Fields(tables)
 		}
 		files = append(files, f)

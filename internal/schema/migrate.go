@@ -40,7 +40,7 @@ CREATE TABLE IF NOT EXISTS qvpgw.schema_migrations (
   dirty   boolean NOT NULL
 );
 GRANT USAGE ON SCHEMA qvpgw TO PUBLIC;
-GRANT SELECT ON qvpgw.migration_log, qvpgw.schema_migrations TO PUBLIC`
+GRANT SELECT ON qvpgw.migration_log, qvpgw.schema_migrations TO PUBLIC;` + partTable
 
 // Options says how migrations are run. The zero value is good.
 type Options struct {
@@ -124,6 +124,9 @@ func NewMigrator(dsn string, o Options) *Migrator {
 // Up runs all pending migrations.
 func (m *Migrator) Up(ctx context.Context) (Result, error) {
 	return m.do(ctx, func(s *session) error {
+		if err := s.mayGo("up"); err != nil {
+			return err
+		}
 		last := -1
 		if n := len(s.files); n > 0 {
 			last = s.files[n-1].version
@@ -141,6 +144,9 @@ func (m *Migrator) Down(ctx context.Context, n int) (Result, error) {
 		return Result{}, fmt.Errorf("cannot migrate down %d steps: give a number from 1 on", n)
 	}
 	return m.do(ctx, func(s *session) error {
+		if err := s.mayGo("down"); err != nil {
+			return err
+		}
 		at, _ := position(s.files, s.driver.current)
 		if n > at+1 {
 			return fmt.Errorf("cannot migrate down %d steps: only %d are applied", n, at+1)
@@ -163,8 +169,9 @@ func (m *Migrator) Goto(ctx context.Context, version int) (Result, error) {
 				return fmt.Errorf("cannot migrate to version %d: there is no such migration, the newest is %d", version, len(s.files))
 			}
 		}
-		if to == at {
-			return nil
+		direction := map[bool]string{true: "down", false: "up"}[to < at]
+		if err := s.mayGo(direction); err != nil || to == at {
+			return err
 		}
 		if to < at {
 			if err := s.mayLose(ctx, s.files[to+1:at+1], m.o.Yes); err != nil {
@@ -185,7 +192,7 @@ func (m *Migrator) Force(ctx context.Context, version int) (Result, error) {
 		if _, ok := position(s.files, version); !ok {
 			return fmt.Errorf("cannot force version %d: there is no such migration", version)
 		}
-		if _, err := s.driver.conn.Exec(ctx, logRow(version, "force")); err != nil {
+		if err := s.driver.exec("DELETE FROM qvpgw.migration_part; " + logRow(version, "force")); err != nil {
 			return fmt.Errorf("cannot log the forced version %d: %w", version, err)
 		}
 		s.result.From = s.driver.current
@@ -198,7 +205,16 @@ type session struct {
 	files   []file
 	driver  *driver
 	migrate *migrate.Migrate
+	part    *Part // the file that a run before left half done
 	result  Result
+}
+
+// mayGo refuses to leave a half-done file behind.
+func (s *session) mayGo(direction string) error {
+	if s.part == nil || s.part.Direction == direction {
+		return nil
+	}
+	return fmt.Errorf("cannot migrate %s: %w: %s", direction, ErrHalf, s.part.half(s.files))
 }
 
 // do opens the database, settles a dirty mark, works, and reports.
@@ -218,7 +234,7 @@ func (m *Migrator) do(ctx context.Context, work func(*session) error) (Result, e
 		if !s.driver.conn.IsClosed() {
 			// The file was rolled back whole: take its mark away.
 			mended := s.result.Mended
-			err = errors.Join(err, s.settle(context.WithoutCancel(ctx)))
+			err = errors.Join(err, s.settle(context.WithoutCancel(ctx)), s.markPart())
 			s.result.Mended = mended
 		}
 		return err
@@ -308,7 +324,8 @@ func (m *Migrator) lock(ctx context.Context, db *sql.DB) error {
 // privilege to create a schema, finding it needs none.
 func prepare(ctx context.Context, db *sql.DB) error {
 	var there bool
-	if err := db.QueryRowContext(ctx, "SELECT to_regclass('qvpgw.migration_log') IS NOT NULL").Scan(&there); err != nil {
+	const all = "SELECT to_regclass('qvpgw.migration_log') IS NOT NULL AND to_regclass('qvpgw.migration_part') IS NOT NULL"
+	if err := db.QueryRowContext(ctx, all).Scan(&there); err != nil {
 		return fmt.Errorf("cannot look for the log of migrations: %w", err)
 	}
 	if there {
@@ -342,6 +359,9 @@ func (s *session) settle(ctx context.Context) error {
 		return fmt.Errorf("cannot read the schema's version: %w", err)
 	}
 	s.driver.current = version
+	if s.part, err = readPart(ctx, s.driver.conn); err != nil {
+		return err
+	}
 	if !dirty {
 		return nil
 	}
@@ -357,8 +377,22 @@ func (s *session) settle(ctx context.Context) error {
 		return fmt.Errorf("cannot take away the dirty mark of version %s: %w", versionText(version), err)
 	}
 	s.result.Mended = fmt.Sprintf("a run marked version %s and ended before its transaction did: the schema is at version %s", versionText(version), versionText(truth))
-	if truth == version {
+	switch {
+	case s.part != nil:
+		s.result.Mended = "a run ended early: " + s.part.half(s.files)
+	case truth == version:
 		s.result.Mended = fmt.Sprintf("a run ended after version %s was committed and before it was marked so: marked now", versionText(version))
+	}
+	return nil
+}
+
+// markPart marks the schema dirty while a file is half done.
+func (s *session) markPart() error {
+	if s.part == nil {
+		return nil
+	}
+	if err := s.driver.Driver.SetVersion(s.part.Version, true); err != nil {
+		return fmt.Errorf("cannot mark version %d dirty: %w", s.part.Version, err)
 	}
 	return nil
 }
