@@ -253,25 +253,25 @@ func (r *Report) platform(s *catalog.Snapshot, v vitals) {
 	if r.Migrations.Version < 1 {
 		return
 	}
-	for _, name := range []string{"market_data", "tick_data", "portfolio_values"} {
+	for _, name := range []string{"market_data", "tick_data", "portfolio_values", "risk_metrics"} {
 		if t := relation(name); t != nil && t.HypertableID == 0 && s.Timescale != "" {
 			r.find(Warning, "plain-table", name+" is a plain table, not a hypertable",
 				fmt.Sprintf("SELECT create_hypertable('%s', by_range('timestamp', interval '7 days'), migrate_data => true)", name))
 		}
 	}
 	var missing []string
-	for _, name := range []string{"market_data_1h", "market_data_1d", "market_data_1w"} {
+	for _, name := range []string{"market_data_1h", "market_data_1d", "market_data_1w", "tick_data_1m", "tick_data_1h", "tick_data_1d", "tick_data_1w", "portfolio_values_1d"} {
 		if s.Community && relation(name) == nil {
 			missing = append(missing, name)
 		}
 	}
 	if len(missing) > 0 && r.Migrations.Current() {
 		r.find(Warning, "aggregates-missing", strings.Join(missing, ", ")+": not there, the edition was another one when the schema was made",
-			"`qvpgw migrate goto 3`, then `qvpgw migrate up`: only the aggregates are made anew")
+			"`qvpgw migrate goto 4`, then `qvpgw migrate up`: no table is touched, only the aggregates are made anew")
 	}
 	if s.Vector != "" && relation("feature_embeddings") == nil && r.Migrations.Current() {
 		r.find(Warning, "vectors-missing", "feature_embeddings and volatility_regimes are not there, pgvector was missing when the schema was made",
-			"`qvpgw migrate goto 2`, then `qvpgw migrate up`")
+			"`qvpgw migrate goto 3`, then `qvpgw migrate up`")
 	}
 }
 

@@ -41,7 +41,7 @@ func TestDoctorSaysWhatTheEditionLeavesOut(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := examine(t, dsn, DoctorOptions{})
-		if !r.Healthy() || !r.Migrations.Current() || r.Hypertables != 3 || r.InRecovery {
+		if !r.Healthy() || !r.Migrations.Current() || r.Hypertables != 4 || r.InRecovery {
 			t.Errorf("it found %+v", r)
 		}
 		if !r.Capability(CapKNN).On || !r.Capability(CapPooling).On {
@@ -50,7 +50,7 @@ func TestDoctorSaysWhatTheEditionLeavesOut(t *testing.T) {
 		c := codes(r)
 		switch r.Edition {
 		case "Community":
-			if !r.Capability(CapAggregates).On || !r.Capability(CapPolicies).On || r.Aggregates != 3 {
+			if !r.Capability(CapAggregates).On || !r.Capability(CapPolicies).On || r.Aggregates != 8 {
 				t.Errorf("capabilities are %+v", r.Capabilities)
 			}
 			if c["aggregate-empty"] != "" || !strings.Contains(c["timescaledb-old"], "2.29.0") {
@@ -75,7 +75,7 @@ func TestDoctorSaysWhatTheEditionLeavesOut(t *testing.T) {
 			t.Errorf("edition %q", r.Edition)
 		}
 		text := r.Text()
-		for _, want := range []string{r.Server, r.Timescale, r.Edition, r.Vector, "version 4, current", "a primary", CapAggregates} {
+		for _, want := range []string{r.Server, r.Timescale, r.Edition, r.Vector, fmt.Sprintf("version %d, current", newest), "a primary", CapAggregates} {
 			if !strings.Contains(text, want) {
 				t.Errorf("the text has no %q:\n%s", want, text)
 			}
@@ -150,7 +150,7 @@ func TestWithoutTimescaleDBTheTablesArePlain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if result.To != 4 || len(result.Notices) != 5 || !strings.Contains(result.Notices[0], "not preloaded") {
+	if result.To != newest || len(result.Notices) != 8 || !strings.Contains(result.Notices[0], "not preloaded") {
 		t.Errorf("got %+v", result)
 	}
 	r := examine(t, dsn, DoctorOptions{})

@@ -23,13 +23,13 @@ func TestThePlatformsTablesAreCleanAndComplete(t *testing.T) {
 		conn := connect(t, dsn)
 		exec(t, conn, "INSERT INTO market_data (timestamp, symbol, close) VALUES ('2024-03-01', 'SPX', 1), ('2024-01-02', 'SPX', 2)")
 		s := load(t, conn)
-		for _, name := range []string{"market_data", "tick_data", "portfolio_values", "trades", "feature_embeddings", "volatility_regimes"} {
+		for _, name := range []string{"market_data", "tick_data", "portfolio_values", "risk_metrics", "trades", "feature_embeddings", "volatility_regimes"} {
 			r := s.Relations[catalog.Name{Schema: "public", Name: name}]
 			if r == nil || !r.Clean || !r.Nextval || r.InsertTrigger || r.Kind != 'r' || len(r.Columns) < 5 {
 				t.Errorf("%s is %+v", name, r)
 				continue
 			}
-			if hyper := name == "market_data" || name == "tick_data" || name == "portfolio_values"; hyper != (r.HypertableID != 0) {
+			if hyper := name == "market_data" || name == "tick_data" || name == "portfolio_values" || name == "risk_metrics"; hyper != (r.HypertableID != 0) {
 				t.Errorf("%s has hypertable id %d", name, r.HypertableID)
 			}
 		}

@@ -9,6 +9,7 @@ import (
 
 	"qvpgw/internal/catalog"
 	"qvpgw/internal/pgtest"
+	"qvpgw/migrations"
 )
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
@@ -28,6 +29,15 @@ func onEach(t *testing.T, test func(t *testing.T, dsn string)) {
 		test(t, dsn)
 	})
 }
+
+// newest is the highest number of the migrations that are built in.
+var newest = func() int {
+	files, err := readFiles(migrations.Files)
+	if err != nil {
+		panic(err)
+	}
+	return files[len(files)-1].version
+}()
 
 func connect(t testing.TB, dsn string) *pgx.Conn {
 	t.Helper()

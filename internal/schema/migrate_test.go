@@ -42,7 +42,7 @@ func TestUpThenDownThenUpGivesTheSameSchema(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if first.From != -1 || first.To != 4 || len(first.Steps) != 4 {
+		if first.From != -1 || first.To != newest || len(first.Steps) != newest {
 			t.Errorf("the first run gave %+v", first)
 		}
 		made := look()
@@ -50,17 +50,18 @@ func TestUpThenDownThenUpGivesTheSameSchema(t *testing.T) {
 			"market_data.timestamp timestamp with time zone t", "market_data.symbol character varying(20) t",
 			"market_data.volume bigint f", "tick_data.exchange character varying(10) f", "hypertable portfolio_values",
 			"feature_embeddings.embedding vector(128) f", "volatility_regimes.regime_vector vector(64) f",
-			"trades CHECK", "USING hnsw (embedding vector_cosine_ops)",
+			"trades CHECK", "hypertable risk_metrics", "risk_metrics.cvar_95 double precision f", "strategies.parameters jsonb t",
+			"positions PRIMARY KEY (strategy, symbol)", "USING hnsw (embedding vector_cosine_ops)",
 		} {
 			if !strings.Contains(made, want) {
 				t.Errorf("the schema has no %q:\n%s", want, made)
 			}
 		}
-		if again, err := m.Up(ctx); err != nil || len(again.Steps) != 0 || again.From != 4 || again.To != 4 {
+		if again, err := m.Up(ctx); err != nil || len(again.Steps) != 0 || again.From != newest || again.To != newest {
 			t.Errorf("a second up gave %+v, %v", again, err)
 		}
-		down, err := m.Down(ctx, 4)
-		if err != nil || down.To != -1 || len(down.Steps) != 4 || down.Steps[0].Version != 4 {
+		down, err := m.Down(ctx, newest)
+		if err != nil || down.To != -1 || len(down.Steps) != newest || down.Steps[0].Version != newest {
 			t.Fatalf("down gave %+v, %v", down, err)
 		}
 		if got := look(); got != empty {
@@ -87,12 +88,12 @@ func TestTheEditionDecidesWhetherAggregatesAreMade(t *testing.T) {
 		}
 		s := load(t, connect(t, dsn))
 		if s.Community {
-			if len(s.Aggregates) != 3 || len(r.Notices) != 0 {
+			if len(s.Aggregates) != 8 || len(r.Notices) != 0 {
 				t.Errorf("%d aggregates and notices %q", len(s.Aggregates), r.Notices)
 			}
 			return
 		}
-		if len(s.Aggregates) != 0 || len(r.Notices) != 1 || !strings.Contains(r.Notices[0], "Community edition") || len(heard) != 1 {
+		if len(s.Aggregates) != 0 || len(r.Notices) != 3 || !strings.Contains(r.Notices[0], "Community edition") || len(heard) != 3 {
 			t.Errorf("%d aggregates, notices %q, heard %q", len(s.Aggregates), r.Notices, heard)
 		}
 		if !strings.Contains(r.Text(), "Community edition") {
@@ -116,7 +117,7 @@ func TestOneMigratesWhileOthersWait(t *testing.T) {
 		if errs[i] != nil {
 			t.Errorf("gateway %d: %v", i, errs[i])
 		}
-		if r.To != 4 {
+		if r.To != newest {
 			t.Errorf("gateway %d is at %d", i, r.To)
 		}
 		if len(r.Steps) > 0 {
@@ -303,10 +304,10 @@ func TestGoingDownOverRowsWantsAYes(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "market_data (2 rows)") || !strings.Contains(err.Error(), "--yes") {
 		t.Fatalf("got %v", err)
 	}
-	if v, dirty, err := m.Version(ctx); v != 4 || dirty || err != nil {
+	if v, dirty, err := m.Version(ctx); v != newest || dirty || err != nil {
 		t.Errorf("version %d, dirty %t, %v", v, dirty, err)
 	}
-	if _, err := m.Down(ctx, 2); err != nil {
+	if _, err := m.Goto(ctx, 3); err != nil {
 		t.Errorf("empty tables want no yes: %v", err)
 	}
 	if r, err := NewMigrator(dsn, Options{Yes: true}).Goto(ctx, 0); err != nil || r.To != -1 {
@@ -341,7 +342,7 @@ var oneWay = fstest.MapFS{"000001_x.up.sql": &fstest.MapFile{Data: []byte("SELEC
 
 // newer forces a version that a smaller set of files does not know.
 func newer(ctx context.Context, dsn string) (Result, error) {
-	if _, err := NewMigrator(dsn, Options{}).Force(ctx, 4); err != nil {
+	if _, err := NewMigrator(dsn, Options{}).Force(ctx, newest); err != nil {
 		return Result{}, err
 	}
 	return NewMigrator(dsn, Options{Files: files("SELECT 1; ---")}).Up(ctx)

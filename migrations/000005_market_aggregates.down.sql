@@ -1,4 +1,5 @@
--- What these hold comes from market_data and can be made again.
+-- loses: market_data_1w market_data_1d market_data_1h
+-- They can be made again from market_data, but for what its retention dropped.
 DROP MATERIALIZED VIEW IF EXISTS market_data_1w;
 DROP MATERIALIZED VIEW IF EXISTS market_data_1d;
 DROP MATERIALIZED VIEW IF EXISTS market_data_1h;
