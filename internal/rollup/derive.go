@@ -19,6 +19,7 @@ const (
 	CombineCount      Combine = iota + 1 // coalesce(sum(n), 0)::int8: sum of int8 is numeric, count is int8 and never null
 	CombineSum                           // sum(s): the sum of sums has the sum's own type
 	CombineSumInt                        // sum(s)::int8: sum of int2 and int4 is int8, of int8 numeric
+	CombineSame                          // f(v), f being the call's own function
 	CombineMin                           // min(v)
 	CombineMax                           // max(v)
 	CombineAvgNumeric                    // sum(s)::numeric / nullif(sum(n), 0): the division that avg itself does
@@ -87,6 +88,9 @@ func (v *View) Derive(c Call, pinned bool) (Recipe, Obstacle) {
 			r.Combine, r.Float = CombineAvgFloat, true
 		}
 		return recipe(ok && okCount, r)
+	case BoolAnd, BoolOr, BitAnd, BitOr, BitXor:
+		part, ok := v.part(Partial{c.Func, c.Column.Name})
+		return recipe(ok && !c.Star, Recipe{Parts: []Part{part}, Combine: CombineSame})
 	case Min, Max:
 		return v.extreme(c)
 	case First, Last:

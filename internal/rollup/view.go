@@ -14,12 +14,45 @@ const (
 	Avg
 	First // first(value, time)
 	Last  // last(value, time)
+	BoolAnd
+	BoolOr
+	BitAnd
+	BitOr
+	BitXor
 )
+
+// names are the functions by name; the first of several for one is the one that
+// String gives.
+var names = []struct {
+	name string
+	f    Func
+}{
+	{"count", Count}, {"sum", Sum}, {"min", Min}, {"max", Max}, {"avg", Avg}, {"first", First}, {"last", Last},
+	{"bool_and", BoolAnd}, {"every", BoolAnd}, {"bool_or", BoolOr}, {"bit_and", BitAnd}, {"bit_or", BitOr}, {"bit_xor", BitXor},
+}
+
+var byName = func() map[string]Func {
+	m := make(map[string]Func, len(names))
+	for _, n := range names {
+		m[n.name] = n.f
+	}
+	return m
+}()
 
 // FuncNamed returns the function of that lower-case name.
 func FuncNamed(name string) (Func, bool) {
-	f, ok := map[string]Func{"count": Count, "sum": Sum, "min": Min, "max": Max, "avg": Avg, "first": First, "last": Last}[name]
+	f, ok := byName[name]
 	return f, ok
+}
+
+// String is the function's name.
+func (f Func) String() string {
+	for _, n := range names {
+		if n.f == f {
+			return n.name
+		}
+	}
+	return "unknown"
 }
 
 // Partial names a value that an aggregate stores for each bucket and group.

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	pg_query "github.com/pganalyze/pg_query_go/v6"
+	"google.golang.org/protobuf/proto"
 
 	"qvpgw/internal/catalog"
 	"qvpgw/internal/rollup"
@@ -14,20 +15,19 @@ import (
 // Such a plan expires so that the margin is never used up.
 const AggregateRewriteMargin = 30 * time.Second
 
-// planAggregate plans the SELECT stmt of a lone statement over a continuous
-// aggregate, or returns nil and the first condition that fails. now is the
+// planAggregate plans the SELECT stmt of a lone statement over continuous
+// aggregates, or returns nil and the first condition that fails. now is the
 // planner's clock, by which bounds relative to now() are estimated; the guard
 // proves the estimate.
-func planAggregate(stmt *pg_query.Node, text string, c *Context, snap *catalog.Snapshot, now time.Time) (*AggregateRewrite, Reason) {
-	s, reason := selectStatement(stmt)
-	if reason != "" {
-		return nil, reason
-	}
-	sc, reason := fromClause(s.FromClause[0], c, snap)
-	if reason != "" {
-		return nil, reason
-	}
+func planAggregate(stmt *pg_query.Node, c *Context, snap *catalog.Snapshot, now time.Time) (*AggregateRewrite, Reason) {
+	return (&blocks{c: c, snap: snap, now: now}).plan(stmt)
+}
+
+func (b *blocks) plan(stmt *pg_query.Node) (*AggregateRewrite, Reason) {
+	s, c, snap := stmt.GetSelectStmt(), b.c, b.snap
 	switch {
+	case s == nil, s.IntoClause != nil:
+		return nil, ReasonAggNotSelect
 	case !c.SettingsKnown || !c.ConformingStrings:
 		return nil, ReasonAggSettings
 	case snap.UserCasts:
@@ -35,23 +35,19 @@ func planAggregate(stmt *pg_query.Node, text string, c *Context, snap *catalog.S
 	case !provable(snap.Timescale):
 		return nil, ReasonAggVersion
 	}
-	zone, ok := location(c.TimeZone)
-	if !ok {
+	ok := false
+	if b.zone, ok = location(c.TimeZone); !ok {
 		return nil, ReasonAggZone
 	}
-	q, reason := analyze(s, sc, c, estimator{now: now, zone: zone})
-	if reason != "" {
-		return nil, reason
+	b.ours = map[*pg_query.SelectStmt]bool{}
+	whole := b.inside(proto.Clone(s).(*pg_query.SelectStmt), nil)
+	if len(b.pieces) == 0 {
+		if b.reason == "" {
+			_, b.reason = b.answer(s, nil)
+		}
+		return nil, b.reason
 	}
-	span := rangeOf(q.bounds)
-	best, reason := choose(q, span, snap)
-	if best == nil {
-		return nil, reason
-	}
-	if reason := roundTrip(q); reason != "" {
-		return nil, reason
-	}
-	return best.emit(c, now)
+	return b.rewrite(whole)
 }
 
 // candidate is one aggregate that can answer a query, and how.

@@ -15,24 +15,34 @@ func roundTrip(q *aggQuery) Reason {
 	for i, u := range q.user {
 		texts[i] = u.text
 	}
-	tree, err := pg_query.Parse("SELECT " + strings.Join(texts, ", "))
+	tree, err := pg_query.Parse("SELECT " + strings.Join(texts, ", ") + q.userWindows)
 	if err != nil || len(tree.Stmts) != 1 {
 		return ReasonAggRoundTrip
 	}
-	targets := tree.Stmts[0].Stmt.GetSelectStmt().GetTargetList()
-	if len(targets) != len(q.user) {
+	stmt := tree.Stmts[0].Stmt.GetSelectStmt()
+	targets := stmt.GetTargetList()
+	if len(targets) != len(q.user) || len(stmt.GetWindowClause()) != len(q.stmt.WindowClause) {
 		return ReasonAggRoundTrip
 	}
+	for i, w := range stmt.WindowClause {
+		if !sameTree(w, q.stmt.WindowClause[i]) {
+			return ReasonAggRoundTrip
+		}
+	}
 	for i, t := range targets {
-		meant := proto.Clone(q.user[i].node)
-		forget(meant.ProtoReflect())
-		got := t.GetResTarget().GetVal()
-		forget(got.ProtoReflect())
-		if !proto.Equal(meant, got) {
+		if !sameTree(q.user[i].node, t.GetResTarget().GetVal()) {
 			return ReasonAggRoundTrip
 		}
 	}
 	return ""
+}
+
+// sameTree compares two parse trees but for what forget clears.
+func sameTree(a, b proto.Message) bool {
+	a, b = proto.Clone(a), proto.Clone(b)
+	forget(a.ProtoReflect())
+	forget(b.ProtoReflect())
+	return proto.Equal(a, b)
 }
 
 // forget clears what differs between two spellings of one expression: positions
@@ -53,20 +63,16 @@ func forget(m protoreflect.Message) {
 	})
 }
 
-// parsesBack proves that the rewritten query is one SELECT over one sub-query. The
-// filter is left out: it is made of constants and of bounds that roundTrip proved.
-func (d *candidate) parsesBack(arms *armSet) Reason {
-	text, _, reason := d.sql(arms, "TRUE")
-	if reason != "" {
-		return reason
-	}
+// parsesBack proves that the rewritten query is one SELECT over one sub-query, and
+// returns it.
+func (d *candidate) parsesBack(text string) (*pg_query.SelectStmt, Reason) {
 	tree, err := pg_query.Parse(text)
 	if err != nil || len(tree.Stmts) != 1 {
-		return ReasonAggRoundTrip
+		return nil, ReasonAggRoundTrip
 	}
 	s := tree.Stmts[0].Stmt.GetSelectStmt()
 	if len(s.GetFromClause()) != 1 || s.FromClause[0].GetRangeSubselect() == nil || len(s.TargetList) != len(d.query.names) {
-		return ReasonAggRoundTrip
+		return nil, ReasonAggRoundTrip
 	}
-	return ""
+	return s, ""
 }

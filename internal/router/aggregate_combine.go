@@ -12,7 +12,7 @@ import (
 // rows in two arms. Then nothing is put together, and the server saves an
 // aggregation over every stored row.
 func (d *candidate) single() bool {
-	if d.view.Extra {
+	if d.view.Extra || d.query.groups != nil || d.query.hides() {
 		return false
 	}
 	for name := range d.view.Dims {
@@ -36,7 +36,7 @@ func (d *candidate) single() bool {
 func unionColumn(parts []int, i int) string { return unionAlias + ".a" + strconv.Itoa(parts[i]+1) }
 
 // pick writes the value of a call where a group is one row of the union.
-func pick(c rollup.Combine, _ string, parts []int) string {
+func pick(c rollup.Combine, _, _ string, parts []int) string {
 	switch c {
 	case rollup.CombineAvgNumeric:
 		return "(" + unionColumn(parts, 0) + "::pg_catalog.numeric OPERATOR(pg_catalog./) NULLIF(" + unionColumn(parts, 1) + ", 0)::pg_catalog.numeric)"
@@ -46,26 +46,31 @@ func pick(c rollup.Combine, _ string, parts []int) string {
 	return unionColumn(parts, 0)
 }
 
-// combine writes how columns of the union become one value.
-func combine(c rollup.Combine, function string, parts []int) string {
-	a := func(i int) string { return unionColumn(parts, i) }
+// combine writes how columns of the union become one value. filter is a FILTER
+// clause, with a blank before it, or empty.
+func combine(c rollup.Combine, function, filter string, parts []int) string {
+	over := func(name string, i int) string {
+		return "pg_catalog." + name + "(" + unionColumn(parts, i) + ")" + filter
+	}
 	switch c {
 	case rollup.CombineCount:
-		return "COALESCE(pg_catalog.sum(" + a(0) + "), 0)::pg_catalog.int8"
+		return "COALESCE(" + over("sum", 0) + ", 0)::pg_catalog.int8"
 	case rollup.CombineSum:
-		return "pg_catalog.sum(" + a(0) + ")"
+		return over("sum", 0)
 	case rollup.CombineSumInt:
-		return "pg_catalog.sum(" + a(0) + ")::pg_catalog.int8"
+		return over("sum", 0) + "::pg_catalog.int8"
+	case rollup.CombineSame:
+		return function + "(" + unionColumn(parts, 0) + ")" + filter
 	case rollup.CombineMin:
-		return "pg_catalog.min(" + a(0) + ")"
+		return over("min", 0)
 	case rollup.CombineMax:
-		return "pg_catalog.max(" + a(0) + ")"
+		return over("max", 0)
 	case rollup.CombineAvgNumeric:
-		return "(pg_catalog.sum(" + a(0) + ")::pg_catalog.numeric OPERATOR(pg_catalog./) NULLIF(pg_catalog.sum(" + a(1) + "), 0))"
+		return "(" + over("sum", 0) + "::pg_catalog.numeric OPERATOR(pg_catalog./) NULLIF(" + over("sum", 1) + ", 0))"
 	case rollup.CombineAvgFloat:
-		return "(pg_catalog.sum(" + a(0) + ") OPERATOR(pg_catalog./) NULLIF(pg_catalog.sum(" + a(1) + "), 0)::pg_catalog.float8)"
+		return "(" + over("sum", 0) + " OPERATOR(pg_catalog./) NULLIF(" + over("sum", 1) + ", 0)::pg_catalog.float8)"
 	case rollup.CombineFirst, rollup.CombineLast:
-		return function + "(" + a(0) + ", " + a(1) + ")"
+		return function + "(" + unionColumn(parts, 0) + ", " + unionColumn(parts, 1) + ")" + filter
 	}
 	panic("BUG: an unknown way to combine partials")
 }

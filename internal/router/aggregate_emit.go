@@ -72,25 +72,23 @@ func (a *armSet) add(chunks []catalog.Chunk, r rawRange) {
 	}
 }
 
-// emit writes the three texts.
-func (d *candidate) emit(c *Context, now time.Time) (*AggregateRewrite, Reason) {
-	arms := d.arms()
-	if !d.writable(arms) {
+// emit writes the SELECT and what its answer rests on.
+func (d *candidate) emit(unfiltered bool) (*piece, Reason) {
+	p := &piece{candidate: d, arms: d.arms()}
+	if !d.writable(p.arms) {
 		return nil, ReasonAggTimeBound
 	}
-	if reason := d.parsesBack(arms); reason != "" {
+	p.inner = d.snapshotProof(p.arms)
+	filter := strings.Join(p.inner, " AND ")
+	if unfiltered {
+		filter = "TRUE"
+	}
+	var reason Reason
+	if p.sql, p.float, reason = d.sql(p.arms, filter); reason != "" {
 		return nil, reason
 	}
-	inner := d.snapshotProof(arms)
-	guard := "SELECT COALESCE(" + strings.Join(append(d.sessionProof(c), inner...), " AND ") + ", FALSE)"
-	sql, float, reason := d.sql(arms, strings.Join(inner, " AND "))
-	if reason != "" {
-		return nil, reason
-	}
-	return &AggregateRewrite{
-		View: displayName(d.view.Aggregate.View), Lock: d.lock(arms), Guard: guard, SQL: sql, Float: float,
-		Ranges: d.ranges(arms), Expires: d.expires(now),
-	}, ""
+	p.parsed, reason = d.parsesBack(p.sql)
+	return p, reason
 }
 
 // writable reports whether every moment in the texts has one spelling: years 1 to
@@ -125,7 +123,7 @@ func (d *candidate) expires(now time.Time) time.Time {
 // with its chunks, compressed ones too. A chunk that is dropped, truncated,
 // compressed or decompressed between the snapshot and the read would tear the
 // answer.
-func (d *candidate) lock(arms *armSet) string {
+func (d *candidate) lock(arms *armSet) []string {
 	var names []string
 	add := func(n catalog.Name) { names = append(names, "ONLY "+relationText(n)) }
 	chunks := func(list []catalog.Chunk) {
@@ -142,7 +140,7 @@ func (d *candidate) lock(arms *armSet) string {
 	}
 	add(d.view.Aggregate.Materialization)
 	chunks(d.inSpans(d.held.Chunks))
-	return "LOCK TABLE " + strings.Join(names, ", ") + " IN ACCESS SHARE MODE NOWAIT"
+	return names
 }
 
 // ranges lists what is read from where, in order of time.
@@ -226,16 +224,20 @@ func (d *candidate) sql(arms *armSet, filter string) (string, bool, Reason) {
 	if single {
 		put = pick
 	}
+	combined := func(call int, filter string) string {
+		return put(d.recipes[call].Combine, q.calls[call].function, filter, numbers[call])
+	}
 	group := func(n *pg_query.Node) string {
-		text, reason := q.groupExpr(n, func(call int) string {
-			return put(d.recipes[call].Combine, q.calls[call].function, numbers[call])
-		})
+		text, reason := q.groupExpr(n, combined)
 		if reason != "" && failed == "" {
 			failed = reason
 		}
 		return text
 	}
 	b.WriteString("SELECT ")
+	if len(q.stmt.DistinctClause) > 0 {
+		b.WriteString("DISTINCT ")
+	}
 	for i, name := range q.names {
 		if i > 0 {
 			b.WriteString(", ")
@@ -251,14 +253,8 @@ func (d *candidate) sql(arms *armSet, filter string) (string, bool, Reason) {
 		b.WriteString(" UNION ALL " + d.rawArm(columns, d.armConditions(arm, arms)))
 	}
 	b.WriteString(") AS " + unionAlias + " WHERE (SELECT " + filter + ")")
-	if len(q.keys) > 0 && !single {
-		b.WriteString(" GROUP BY ")
-		for i := range q.keys {
-			if i > 0 {
-				b.WriteString(", ")
-			}
-			b.WriteString(unionAlias + ".k" + strconv.Itoa(i+1))
-		}
+	if !single {
+		b.WriteString(q.grouping())
 	}
 	if q.stmt.HavingClause != nil {
 		word := " HAVING "
@@ -267,6 +263,11 @@ func (d *candidate) sql(arms *armSet, filter string) (string, bool, Reason) {
 		}
 		b.WriteString(word + group(q.stmt.HavingClause))
 	}
+	windows, reason := q.windows(combined)
+	if reason != "" {
+		return "", false, reason
+	}
+	b.WriteString(windows)
 	for i, o := range q.order {
 		word := ", "
 		if i == 0 {
@@ -398,8 +399,7 @@ func (d *candidate) rawArm(columns []partColumn, where []string) string {
 		case c.Partial.Func == rollup.First, c.Partial.Func == rollup.Last:
 			text = c.function + "(" + value + ", " + moment + ")"
 		default:
-			names := map[rollup.Func]string{rollup.Count: "count", rollup.Sum: "sum", rollup.Min: "min", rollup.Max: "max"}
-			text = "pg_catalog." + names[c.Partial.Func] + "(" + value + ")"
+			text = "pg_catalog." + c.Partial.Func.String() + "(" + value + ")"
 		}
 		list = append(list, text+" AS a"+strconv.Itoa(i+1))
 	}

@@ -149,6 +149,12 @@ func goldenContext() *Context {
 // context's.
 func planText(t *testing.T, text string, c *Context, snap *catalog.Snapshot, now time.Time) (*AggregateRewrite, Reason) {
 	t.Helper()
+	b, stmt := blocksOf(t, text, c, snap, now)
+	return b.plan(stmt)
+}
+
+func blocksOf(t *testing.T, text string, c *Context, snap *catalog.Snapshot, now time.Time) (*blocks, *pg_query.Node) {
+	t.Helper()
 	if rest, ok := strings.CutPrefix(text, "SET TimeZone = '"); ok {
 		zone, sql, _ := strings.Cut(rest, "';")
 		changed := *c
@@ -161,7 +167,7 @@ func planText(t *testing.T, text string, c *Context, snap *catalog.Snapshot, now
 	if len(tree.Stmts) != 1 {
 		t.Fatalf("%s: %d statements", text, len(tree.Stmts))
 	}
-	return planAggregate(tree.Stmts[0].Stmt, text, c, snap, now)
+	return &blocks{c: c, snap: snap, now: now}, tree.Stmts[0].Stmt
 }
 
 type goldenCase struct{ title, sql, want string }
@@ -194,43 +200,26 @@ func writeGolden(t *testing.T, name, head string, cases []goldenCase) {
 	}
 }
 
-func goldenText(r *AggregateRewrite) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "view: %s\n", r.View)
+// goldenText shows a plan; the proof is shown once, as the guard, and what stands
+// in the filter of the query too comes after "…".
+func goldenText(b *blocks, r *AggregateRewrite) string {
+	var out strings.Builder
+	fmt.Fprintf(&out, "view: %s\n", r.View)
 	if r.Float {
-		b.WriteString("float: re-associated\n")
+		out.WriteString("float: re-associated\n")
 	}
 	if !r.Expires.IsZero() {
-		fmt.Fprintf(&b, "expires: %s\n", r.Expires.Format(time.RFC3339))
+		fmt.Fprintf(&out, "expires: %s\n", r.Expires.Format(time.RFC3339))
 	}
 	for _, x := range r.Ranges {
-		fmt.Fprintf(&b, "range: %s [%s, %s)\n", x.Source, x.From, x.To)
+		fmt.Fprintf(&out, "range: %s [%s, %s)\n", x.Source, x.From, x.To)
 	}
-	sql, filter := unfiltered(r, "(SELECT …)")
-	conditions := strings.Split(strings.TrimSuffix(strings.TrimPrefix(r.Guard, "SELECT COALESCE("), ", FALSE)"), " AND ")
-	for i := range conditions { // the filter is the guard's last part: shown once
-		if strings.Join(conditions[i:], " AND ") == filter {
-			conditions[i] = "… " + conditions[i]
-		}
-	}
-	fmt.Fprintf(&b, "lock: %s\nguard: %s\nsql: %s", r.Lock, strings.Join(conditions, "\n  and "), sql)
-	return b.String()
-}
-
-// unfiltered returns the query with something else in the place of its filter,
-// and the filter.
-func unfiltered(r *AggregateRewrite, instead string) (sql, filter string) {
 	guard := strings.TrimSuffix(strings.TrimPrefix(r.Guard, "SELECT COALESCE("), ", FALSE)")
-	for filter := guard; ; {
-		if strings.Contains(r.SQL, "(SELECT "+filter+")") {
-			return strings.Replace(r.SQL, "(SELECT "+filter+")", instead, 1), filter
-		}
-		_, rest, found := strings.Cut(filter, " AND ")
-		if !found {
-			return r.SQL, ""
-		}
-		filter = rest
-	}
+	session, inner, _ := strings.Cut(guard, b.pieces[0].inner[0])
+	inner = b.pieces[0].inner[0] + inner
+	guard = strings.ReplaceAll(session, " AND ", "\n  and ") + "… " + strings.ReplaceAll(inner, " AND ", "\n  and ")
+	fmt.Fprintf(&out, "lock: %s\nguard: %s\nsql: %s", r.Lock, guard, r.SQL)
+	return out.String()
 }
 
 const goldenHead = `# Statements over the migrations' market_data and its aggregates, and what the
@@ -242,12 +231,14 @@ func TestGoldenAggregatesThatAreRouted(t *testing.T) {
 	cases := readGolden(t, "aggregates_routed.txt")
 	snap := goldenSnapshot(t)
 	for i, c := range cases {
-		r, reason := planText(t, c.sql, goldenContext(), snap, goldenNow)
+		b, stmt := blocksOf(t, c.sql, goldenContext(), snap, goldenNow)
+		b.unfiltered = true
+		r, reason := b.plan(stmt)
 		if r == nil {
 			t.Errorf("%s: passed with %s", c.title, reason)
 			continue
 		}
-		got := goldenText(r)
+		got := goldenText(b, r)
 		if got != c.want && !*updateAggregates {
 			t.Errorf("%s: planned\n%s\nwant\n%s", c.title, got, c.want)
 		}

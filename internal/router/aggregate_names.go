@@ -40,6 +40,8 @@ func figureName(n *pg_query.Node) (string, int) {
 			return "case", 1
 		}
 		return name, strength
+	case *pg_query.Node_GroupingFunc:
+		return "grouping", 2
 	case *pg_query.Node_AArrayExpr:
 		return "array", 2
 	case *pg_query.Node_CoalesceExpr:

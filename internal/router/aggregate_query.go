@@ -1,12 +1,9 @@
 package router
 
 import (
-	"strconv"
-
 	pg_query "github.com/pganalyze/pg_query_go/v6"
 
 	"qvpgw/internal/catalog"
-	"qvpgw/internal/rollup"
 )
 
 // rawAlias, storedAlias and unionAlias name the hypertable, the materialization
@@ -24,6 +21,7 @@ type aggQuery struct {
 	stmt   *pg_query.SelectStmt
 	names  []string // of the output columns
 	keys   []groupKey
+	groups []groupItem      // GROUP BY over the keys; nil where it is all keys that are not hidden
 	conds  []*pg_query.Node // conjuncts without a bare time column
 	bounds []bound
 	order  []orderItem
@@ -34,7 +32,9 @@ type aggQuery struct {
 	columns map[string]catalog.Column
 	pinned  map[string]bool // columns with one value in each group
 
-	user []userExpr // every expression that goes into the new text, for the round trip
+	// Every expression and window that goes into the new text, for the round trip.
+	user        []userExpr
+	userWindows string
 }
 
 type userExpr struct {
@@ -42,16 +42,14 @@ type userExpr struct {
 	text string // as the user spelled it
 }
 
-// groupKey is one expression of GROUP BY; raw is its text over the hypertable,
-// by which equal expressions are found.
+// groupKey is an expression by which rows are grouped before they are put
+// together; raw is its text over the hypertable, by which equal expressions are
+// found. A hidden one is no expression of GROUP BY: it is what FILTER or DISTINCT
+// inside a call looks at.
 type groupKey struct {
-	node *pg_query.Node
-	raw  string
-}
-
-type aggCall struct {
-	rollup.Call
-	function string // as the user spelled its name
+	node   *pg_query.Node
+	raw    string
+	hidden bool
 }
 
 type orderItem struct {
@@ -136,61 +134,6 @@ func (q *aggQuery) ordinal(n *pg_query.Node) int {
 	return 0
 }
 
-func (q *aggQuery) groupBy() Reason {
-	for _, n := range q.stmt.GroupClause {
-		if n.GetGroupingSet() != nil {
-			return ReasonAggGroupingSets
-		}
-		// A name means an input column first, an output column second.
-		ref := n.GetColumnRef()
-		input := false
-		if ref != nil && len(ref.Fields) == 1 {
-			_, input = q.scope.column(ref)
-		}
-		if !input {
-			if i := q.ordinal(n); i > 0 {
-				n = q.target(i - 1)
-			} else if i < 0 {
-				return ReasonAggGroupBy
-			}
-		}
-		before := len(q.columns)
-		raw, reason := q.rowExpr(n)
-		if reason != "" {
-			return reason
-		}
-		if before == len(q.columns) && !q.mentionsColumn(n) {
-			return ReasonAggGroupBy
-		}
-		if ref := n.GetColumnRef(); ref != nil {
-			c, _ := q.scope.column(ref)
-			q.pinned[c.Name] = true
-		}
-		if q.keyIndex(raw) < 0 {
-			q.keys = append(q.keys, groupKey{n, raw})
-		}
-	}
-	return ""
-}
-
-func (q *aggQuery) mentionsColumn(n *pg_query.Node) bool {
-	found := false
-	_, _ = render(q.scope.snap, n, func(_ *renderer, n *pg_query.Node) bool {
-		found = found || n.GetColumnRef() != nil
-		return false
-	})
-	return found
-}
-
-func (q *aggQuery) keyIndex(raw string) int {
-	for i, k := range q.keys {
-		if k.raw == raw {
-			return i
-		}
-	}
-	return -1
-}
-
 // rowExpr checks an expression that is computed from a row: grouped columns, and
 // the time column inside bucket forms only. It notes what they need and returns
 // its text over the hypertable.
@@ -236,22 +179,14 @@ func (q *aggQuery) overRaw(r *renderer, n *pg_query.Node) bool {
 func (q *aggQuery) orderBy() Reason {
 	for _, n := range q.stmt.SortClause {
 		s := n.GetSortBy()
-		if s == nil || len(s.UseOp) > 0 || s.SortbyDir == pg_query.SortByDir_SORTBY_USING {
+		suffix, ok := sortSuffix(s)
+		if !ok {
 			return ReasonAggOrderBy
 		}
-		item := orderItem{node: s.Node}
+		item := orderItem{node: s.Node, suffix: suffix}
 		// A name means an output column first, an input column second.
 		if item.ordinal = q.ordinal(s.Node); item.ordinal < 0 {
 			return ReasonAggOrderBy
-		}
-		if s.SortbyDir == pg_query.SortByDir_SORTBY_DESC {
-			item.suffix = " DESC"
-		}
-		switch s.SortbyNulls {
-		case pg_query.SortByNulls_SORTBY_NULLS_FIRST:
-			item.suffix += " NULLS FIRST"
-		case pg_query.SortByNulls_SORTBY_NULLS_LAST:
-			item.suffix += " NULLS LAST"
 		}
 		q.order = append(q.order, item)
 	}
@@ -261,7 +196,10 @@ func (q *aggQuery) orderBy() Reason {
 // outputs checks the expressions over groups: targets, HAVING and ORDER BY.
 func (q *aggQuery) outputs() Reason {
 	check := func(n *pg_query.Node) Reason {
-		_, reason := q.groupExpr(n, func(int) string { return "" })
+		_, reason := q.groupExpr(n, uncombined)
+		return reason
+	}
+	if _, reason := q.windows(uncombined); reason != "" {
 		return reason
 	}
 	for i := range q.names {
@@ -284,90 +222,15 @@ func (q *aggQuery) outputs() Reason {
 	return ""
 }
 
-// groupExpr renders an expression over groups: keys become columns of the union,
-// calls what combined gives for their number.
-func (q *aggQuery) groupExpr(n *pg_query.Node, combined func(call int) string) (string, Reason) {
-	return render(q.scope.snap, n, func(r *renderer, n *pg_query.Node) bool {
-		if n.GetAConst() == nil && n.GetParamRef() == nil {
-			if raw, reason := render(q.scope.snap, n, q.overRaw); reason == "" {
-				if i := q.keyIndex(raw); i >= 0 {
-					r.write(unionAlias, ".k", strconv.Itoa(i+1))
-					return true
-				}
-			}
-		}
-		if f := n.GetFuncCall(); f != nil && f.Over == nil {
-			if fn, ok := rollup.FuncNamed(functionName(f)); ok {
-				i, reason := q.call(f, fn)
-				if reason != "" {
-					r.fail(reason)
-					return true
-				}
-				r.write(combined(i))
-				return true
-			}
-		}
-		if ref := n.GetColumnRef(); ref != nil {
-			if _, ok := q.scope.column(ref); ok {
-				r.fail(ReasonAggUngrouped)
-			} else {
-				r.fail(ReasonAggColumn)
-			}
-			return true
-		}
-		return false
+func uncombined(int, string) string { return "" }
+
+// windows renders the named windows over groups.
+func (q *aggQuery) windows(combined func(call int, filter string) string) (string, Reason) {
+	return windowClause(q.stmt.WindowClause, func(w *pg_query.WindowDef) (string, Reason) {
+		r := renderer{snap: q.scope.snap, replace: func(r *renderer, n *pg_query.Node) bool { return q.overGroups(r, n, combined) }}
+		r.windowDefinition(w)
+		return r.String(), r.reason
 	})
-}
-
-// call registers an aggregate call and returns its number.
-func (q *aggQuery) call(f *pg_query.FuncCall, fn rollup.Func) (int, Reason) {
-	names, ok := stringsOf(f.Funcname)
-	switch {
-	case !ok, len(names) > 2:
-		return 0, ReasonAggFunction
-	case q.scope.snap.UserFunctions[names[len(names)-1]]:
-		return 0, ReasonAggUserCode
-	case f.AggFilter != nil, f.AggDistinct, len(f.AggOrder) > 0, f.AggWithinGroup, f.FuncVariadic:
-		return 0, ReasonAggFilterClause
-	}
-	call := aggCall{function: dottedText(names)}
-	call.Func = fn
-	want := 1
-	if fn == rollup.First || fn == rollup.Last {
-		want = 2
-	}
-	switch {
-	case f.AggStar && fn == rollup.Count:
-		call.Star = true
-	case len(f.Args) != want:
-		return 0, ReasonAggArgument
-	case want == 2 && !q.scope.isTime(f.Args[1]):
-		return 0, ReasonAggArgument
-	case fn == rollup.Count && notNullConstant(f.Args[0]):
-		call.Star = true
-	default:
-		ref := f.Args[0].GetColumnRef()
-		if ref == nil {
-			return 0, ReasonAggArgument
-		}
-		c, ok := q.scope.column(ref)
-		if !ok {
-			return 0, ReasonAggColumn
-		}
-		call.Column, call.Time = c, c.Name == q.scope.hyper.TimeColumn
-	}
-	key := strconv.Itoa(int(fn)) + " " + call.Column.Name
-	if i, ok := q.callNo[key]; ok {
-		return i, ""
-	}
-	q.calls = append(q.calls, call)
-	q.callNo[key] = len(q.calls) - 1
-	return len(q.calls) - 1, ""
-}
-
-func notNullConstant(n *pg_query.Node) bool {
-	c := n.GetAConst()
-	return c != nil && !c.Isnull && c.GetIval() != nil
 }
 
 // limits checks LIMIT and OFFSET: numbers and parameters.
@@ -410,24 +273,11 @@ func (q *aggQuery) spelling() Reason {
 		}
 		q.user = append(q.user, userExpr{n, text})
 	}
-	return ""
-}
-
-// verbatimCalls lets aggregate calls through that call has checked.
-func verbatimCalls(r *renderer, n *pg_query.Node) bool {
-	f := n.GetFuncCall()
-	if f == nil || f.Over != nil {
-		return false
-	}
-	if _, ok := rollup.FuncNamed(functionName(f)); !ok {
-		return false
-	}
-	names, _ := stringsOf(f.Funcname)
-	r.write(dottedText(names))
-	if f.AggStar {
-		r.write("(*)")
-	} else {
-		r.list("(", f.Args, ")")
-	}
-	return true
+	var reason Reason
+	q.userWindows, reason = windowClause(q.stmt.WindowClause, func(w *pg_query.WindowDef) (string, Reason) {
+		r := renderer{snap: q.scope.snap, replace: verbatimCalls}
+		r.windowDefinition(w)
+		return r.String(), r.reason
+	})
+	return reason
 }

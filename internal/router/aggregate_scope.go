@@ -18,32 +18,29 @@ type scope struct {
 	timeIsUTC bool   // the time column is timestamptz: an instant
 }
 
-// selectStatement returns the SELECT if its clauses are within the first form.
-func selectStatement(stmt *pg_query.Node) (*pg_query.SelectStmt, Reason) {
-	s := stmt.GetSelectStmt()
+// plainSelect says whether the clauses of a SELECT are those that are followed.
+func plainSelect(s *pg_query.SelectStmt) Reason {
 	switch {
-	case s == nil, s.IntoClause != nil:
-		return nil, ReasonAggNotSelect
+	case s.IntoClause != nil:
+		return ReasonAggNotSelect
 	case s.Op != pg_query.SetOperation_SETOP_NONE, len(s.ValuesLists) > 0:
-		return nil, ReasonAggSetOperation
+		return ReasonAggSetOperation
 	case s.WithClause != nil:
-		return nil, ReasonAggCTE
-	case len(s.DistinctClause) > 0:
-		return nil, ReasonAggDistinct
-	case len(s.WindowClause) > 0:
-		return nil, ReasonAggWindow
+		return ReasonAggCTE
+	case len(s.DistinctClause) > 0 && s.DistinctClause[0].GetNode() != nil: // DISTINCT ON
+		return ReasonAggDistinct
 	case len(s.LockingClause) > 0:
-		return nil, ReasonAggLocking
+		return ReasonAggLocking
 	case s.GroupDistinct:
-		return nil, ReasonAggGroupingSets
+		return ReasonAggGroupingSets
 	case s.LimitOption == pg_query.LimitOption_LIMIT_OPTION_WITH_TIES:
-		return nil, ReasonAggLimit
+		return ReasonAggLimit
 	case len(s.FromClause) == 0:
-		return nil, ReasonAggNotHypertable
+		return ReasonAggNotHypertable
 	case len(s.FromClause) > 1:
-		return nil, ReasonAggJoin
+		return ReasonAggJoin
 	}
-	return s, ""
+	return ""
 }
 
 // fromClause resolves the FROM item as the session would.

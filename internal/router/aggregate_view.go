@@ -71,8 +71,8 @@ func parseView(snap *catalog.Snapshot, hyper *catalog.Hypertable, a *catalog.Agg
 	if err != nil || len(tree.Stmts) != 1 {
 		return nil
 	}
-	s, reason := selectStatement(tree.Stmts[0].Stmt)
-	if reason != "" || s.WhereClause != nil || s.HavingClause != nil || s.LimitCount != nil || s.LimitOffset != nil {
+	s := tree.Stmts[0].Stmt.GetSelectStmt()
+	if s == nil || plainSelect(s) != "" || len(s.DistinctClause)+len(s.WindowClause) > 0 || s.WhereClause != nil || s.HavingClause != nil || s.LimitCount != nil || s.LimitOffset != nil {
 		return nil
 	}
 	rv := s.FromClause[0].GetRangeVar()

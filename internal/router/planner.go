@@ -104,7 +104,7 @@ func (r *Router) plan(c *Context, st *state, text []byte, info sqltext.Info) mad
 	case m.plan.Statements[0].Kind != sqltext.Select:
 		m.plan.Reason = ReasonNotSelect
 	default:
-		r.route(&m, c, st, last, tree.Stmts[0].Stmt, sql, info)
+		r.route(&m, c, st, last, tree.Stmts[0].Stmt, info)
 	}
 	m.plan.mentioned = m.plan.mentions(tree.Stmts, st.view, hidden)
 	return m
@@ -217,7 +217,7 @@ func (s *survey) selectFacts(n *pg_query.SelectStmt) rules.Facts {
 }
 
 // route looks for something better than Pass for a lone SELECT.
-func (r *Router) route(m *made, c *Context, st *state, s *survey, n *pg_query.Node, sql string, info sqltext.Info) {
+func (r *Router) route(m *made, c *Context, st *state, s *survey, n *pg_query.Node, info sqltext.Info) {
 	p, sel := m.plan, n.GetSelectStmt()
 	neighbours := nearest(sel) != nil
 	aggregates := !neighbours && s.mayAggregate(sel)
@@ -241,15 +241,15 @@ func (r *Router) route(m *made, c *Context, st *state, s *survey, n *pg_query.No
 	case r.opt.NoAggregates || !c.Route:
 		p.Reason = ReasonRouteOff
 	default:
-		r.aggregate(m, c, st.view.snap, n, sql)
+		r.aggregate(m, c, st.view.snap, n)
 	}
 }
 
 // aggregate plans a SELECT over a continuous aggregate.
-func (r *Router) aggregate(m *made, c *Context, snap *catalog.Snapshot, n *pg_query.Node, sql string) {
+func (r *Router) aggregate(m *made, c *Context, snap *catalog.Snapshot, n *pg_query.Node) {
 	p := m.plan
 	m.literal, m.moment = true, true
-	p.Aggregates, p.Reason = planAggregate(n, sql, c, snap, r.opt.Now())
+	p.Aggregates, p.Reason = planAggregate(n, c, snap, r.opt.Now())
 	if p.Aggregates != nil {
 		p.Action, p.Reason = Rewrite, ReasonAggregate
 		m.expires = p.Aggregates.Expires
@@ -271,17 +271,24 @@ var formReasons = map[Reason]bool{
 }
 
 // mayAggregate reports whether a SELECT reads a hypertable and groups, or calls
-// an aggregate function, so that planAggregate is worth asking.
+// an aggregate function, itself or in a SELECT inside it, so that planAggregate is
+// worth asking.
 func (s *survey) mayAggregate(n *pg_query.SelectStmt) bool {
-	if len(n.GroupClause) == 0 && !hasAggregate(n.TargetList) {
+	hyper := false
+	for _, r := range s.relations {
+		hyper = hyper || s.view.hypertable(r) != nil
+	}
+	if !hyper {
 		return false
 	}
-	for _, r := range s.relations {
-		if s.view.hypertable(r) != nil {
-			return true
+	found := false
+	visitMessage(n.ProtoReflect(), func(m any) bool {
+		if q, ok := m.(*pg_query.SelectStmt); ok {
+			found = found || groups(q)
 		}
-	}
-	return false
+		return !found
+	})
+	return found
 }
 
 // DDL reports whether a statement of the text changes the catalog.

@@ -1,0 +1,186 @@
+package router
+
+import (
+	"strconv"
+	"strings"
+
+	pg_query "github.com/pganalyze/pg_query_go/v6"
+)
+
+// groupItem is an element of a GROUP BY that has grouping sets: a key, or several
+// items under a word as ROLLUP or, with an empty one, in parentheses.
+type groupItem struct {
+	key   int // from 1; 0 for a list
+	word  string
+	items []groupItem
+}
+
+// text writes the item over the union.
+func (g groupItem) text() string {
+	if g.key > 0 {
+		return keyColumn(g.key - 1)
+	}
+	list := make([]string, len(g.items))
+	for i, item := range g.items {
+		list[i] = item.text()
+	}
+	return g.word + "(" + strings.Join(list, ", ") + ")"
+}
+
+// keyColumn is the i-th key in the union.
+func keyColumn(i int) string { return unionAlias + ".k" + strconv.Itoa(i+1) }
+
+// groupingWords are the words of the kinds of grouping sets.
+var groupingWords = map[pg_query.GroupingSetKind]string{
+	pg_query.GroupingSetKind_GROUPING_SET_EMPTY:  "",
+	pg_query.GroupingSetKind_GROUPING_SET_ROLLUP: "ROLLUP ",
+	pg_query.GroupingSetKind_GROUPING_SET_CUBE:   "CUBE ",
+	pg_query.GroupingSetKind_GROUPING_SET_SETS:   "GROUPING SETS ",
+}
+
+func (q *aggQuery) groupBy() Reason {
+	sets := false
+	for _, n := range q.stmt.GroupClause {
+		sets = sets || n.GetGroupingSet() != nil
+	}
+	for _, n := range q.stmt.GroupClause {
+		item, reason := q.groupItem(n, !sets)
+		if reason != "" {
+			return reason
+		}
+		if sets {
+			q.groups = append(q.groups, item)
+		}
+	}
+	if len(q.stmt.DistinctClause) > 0 && len(q.stmt.GroupClause) == 0 && q.stmt.HavingClause == nil && !hasAggregate(q.stmt.TargetList) {
+		// SELECT DISTINCT of rows groups by all that it selects.
+		for i := range q.names {
+			if _, reason := q.groupKey(q.target(i), true); reason != "" {
+				return reason
+			}
+		}
+	}
+	return ""
+}
+
+// groupItem reads an element of GROUP BY. plain: there are no grouping sets, so
+// that a column in it has one value in each group.
+func (q *aggQuery) groupItem(n *pg_query.Node, plain bool) (groupItem, Reason) {
+	var list []*pg_query.Node
+	item := groupItem{}
+	switch {
+	case n.GetGroupingSet() != nil:
+		word, ok := groupingWords[n.GetGroupingSet().Kind]
+		if !ok {
+			return item, ReasonAggGroupingSets
+		}
+		item.word, list = word, n.GetGroupingSet().Content
+	case n.GetRowExpr() != nil && !plain:
+		list = n.GetRowExpr().Args
+	default:
+		// A name means an input column first, an output column second.
+		ref := n.GetColumnRef()
+		input := false
+		if ref != nil && len(ref.Fields) == 1 {
+			_, input = q.scope.column(ref)
+		}
+		if !input {
+			if i := q.ordinal(n); i > 0 {
+				n = q.target(i - 1)
+			} else if i < 0 {
+				return item, ReasonAggGroupBy
+			}
+		}
+		i, reason := q.groupKey(n, plain)
+		item.key = i + 1
+		return item, reason
+	}
+	for _, n := range list {
+		inner, reason := q.groupItem(n, false)
+		if reason != "" {
+			return item, reason
+		}
+		item.items = append(item.items, inner)
+	}
+	return item, ""
+}
+
+// groupKey registers an expression of GROUP BY and returns its number.
+func (q *aggQuery) groupKey(n *pg_query.Node, plain bool) (int, Reason) {
+	raw, reason := q.rowExpr(n)
+	if reason != "" {
+		return 0, reason
+	}
+	if !q.mentionsColumn(n) {
+		return 0, ReasonAggGroupBy
+	}
+	if ref := n.GetColumnRef(); ref != nil && plain {
+		c, _ := q.scope.column(ref)
+		q.pinned[c.Name] = true
+	}
+	if i := q.keyIndex(raw, false); i >= 0 {
+		return i, ""
+	}
+	q.keys = append(q.keys, groupKey{node: n, raw: raw})
+	return len(q.keys) - 1, ""
+}
+
+// hiddenKey registers an expression that FILTER or DISTINCT inside a call looks at.
+func (q *aggQuery) hiddenKey(n *pg_query.Node) (int, Reason) {
+	raw, reason := q.rowExpr(n)
+	if reason != "" {
+		return 0, reason
+	}
+	if i := q.keyIndex(raw, true); i >= 0 {
+		return i, ""
+	}
+	q.keys = append(q.keys, groupKey{node: n, raw: raw, hidden: true})
+	return len(q.keys) - 1, ""
+}
+
+func (q *aggQuery) mentionsColumn(n *pg_query.Node) bool {
+	found := false
+	_, _ = render(q.scope.snap, n, func(_ *renderer, n *pg_query.Node) bool {
+		found = found || n.GetColumnRef() != nil
+		return false
+	})
+	return found
+}
+
+func (q *aggQuery) keyIndex(raw string, hidden bool) int {
+	for i, k := range q.keys {
+		if k.raw == raw && (hidden || !k.hidden) {
+			return i
+		}
+	}
+	return -1
+}
+
+// grouping writes GROUP BY over the union, "" without one.
+func (q *aggQuery) grouping() string {
+	var list []string
+	for _, g := range q.groups {
+		list = append(list, g.text())
+	}
+	if q.groups == nil {
+		for i, k := range q.keys {
+			if !k.hidden {
+				list = append(list, keyColumn(i))
+			}
+		}
+	}
+	if len(list) == 0 {
+		return ""
+	}
+	return " GROUP BY " + strings.Join(list, ", ")
+}
+
+// hides reports whether rows are grouped more finely than the query's groups are.
+func (q *aggQuery) hides() bool {
+	for _, k := range q.keys {
+		if k.hidden {
+			return true
+		}
+	}
+	return false
+}
