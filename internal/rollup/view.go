@@ -27,8 +27,19 @@ var names = []struct {
 	name string
 	f    Func
 }{
-	{"count", Count}, {"sum", Sum}, {"min", Min}, {"max", Max}, {"avg", Avg}, {"first", First}, {"last", Last},
-	{"bool_and", BoolAnd}, {"every", BoolAnd}, {"bool_or", BoolOr}, {"bit_and", BitAnd}, {"bit_or", BitOr}, {"bit_xor", BitXor},
+	{"count", Count},
+	{"sum", Sum},
+	{"min", Min},
+	{"max", Max},
+	{"avg", Avg},
+	{"first", First},
+	{"last", Last},
+	{"bool_and", BoolAnd},
+	{"every", BoolAnd},
+	{"bool_or", BoolOr},
+	{"bit_and", BitAnd},
+	{"bit_or", BitOr},
+	{"bit_xor", BitXor},
 }
 
 var byName = func() map[string]Func {
