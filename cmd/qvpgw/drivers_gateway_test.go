@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -10,6 +12,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"qvpgw/internal/admin"
 	"qvpgw/internal/pgtest"
@@ -53,14 +58,53 @@ func (g *driversGateway) get(t *testing.T, page string) []byte {
 	t.Helper()
 	answer, err := http.Get("http://" + g.http + page)
 	if err != nil {
-		t.Fatalf("cannot read the gateway's %s: %v", page, err)
+		t.Errorf("cannot read the gateway's %s: %v", page, err)
+		return nil
 	}
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
 	if err != nil {
-		t.Fatalf("cannot read the gateway's %s: %v", page, err)
+		t.Errorf("cannot read the gateway's %s: %v", page, err)
+		return nil
 	}
 	return text
+}
+
+// stuck is what the gateway and the server are at, for a program that does not come to
+// its end.
+func (g *driversGateway) stuck(t *testing.T, c *pgtest.Cluster, database string) string {
+	t.Helper()
+	var b strings.Builder
+	table := func(addr, database, sql string) {
+		fmt.Fprintf(&b, "== %s\n", sql)
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		conn, err := pgconn.Connect(ctx, "postgres://"+pgtest.Superuser+"@"+addr+"/"+database+"?sslmode=disable")
+		if err != nil {
+			fmt.Fprintln(&b, err)
+			return
+		}
+		defer conn.Close(ctx)
+		results, err := conn.Exec(ctx, sql).ReadAll()
+		if err != nil {
+			fmt.Fprintln(&b, err)
+		}
+		for _, r := range results {
+			for _, f := range r.FieldDescriptions {
+				fmt.Fprintf(&b, "%s|", f.Name)
+			}
+			for _, row := range r.Rows {
+				fmt.Fprintf(&b, "\n%s", bytes.Join(row, []byte("|")))
+			}
+			fmt.Fprintln(&b)
+		}
+	}
+	table(g.addr, "qvpgw", "SHOW POOLS")
+	table(g.addr, "qvpgw", "SHOW CLIENTS")
+	table(g.addr, "qvpgw", "SHOW SERVERS")
+	table(c.Addr(), database, "SELECT pid, state, wait_event_type, wait_event, pg_blocking_pids(pid), now() - state_change AS since, left(query, 150) AS query FROM pg_stat_activity WHERE datname = current_database() ORDER BY pid")
+	fmt.Fprintf(&b, "== goroutines\n%s", g.get(t, "/debug/pprof/goroutine?debug=2"))
+	return b.String()
 }
 
 // driversSeen is what the gateway says after a run.

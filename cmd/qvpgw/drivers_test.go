@@ -59,7 +59,12 @@ func TestDrivers(t *testing.T) {
 	direct := runDrivers(t, programs, instances[:len(drivers)], c.Addr(), database)
 	setUp()
 	gateway := startDriversGateway(t, c, database)
+	// What hangs is to be seen before it is ended.
+	watch := time.AfterFunc(driversLimit-20*time.Second, func() {
+		t.Errorf("programs do not come to their end:\n%s", gateway.stuck(t, c, database))
+	})
 	through := runDrivers(t, programs, instances, gateway.addr, database)
+	watch.Stop()
 
 	seen := gateway.read(t)
 	report := driversReport(t, drivers, instances, direct, through)

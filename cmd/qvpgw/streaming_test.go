@@ -66,9 +66,6 @@ func TestValuesLongerThanMemoryPass(t *testing.T) {
 	s.fill(size)
 	s.write([]byte(tail + "\x00"))
 	s.reply(want)
-	s.pins("unparsed")
-	s.write(wire.AppendQuery(nil, "DISCARD ALL"))
-	s.reply("")
 	s.pins("")
 
 	s.write(wire.AppendParse(nil, "", "SELECT pg_catalog.length($1::text)", nil))

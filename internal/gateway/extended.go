@@ -26,6 +26,11 @@ func (s *session) onBind(m *message) error {
 	if err != nil {
 		return violation("%v", err)
 	}
+	if s.long != nil {
+		if err := s.client.Flush(); err != nil { // it is judged with its last byte
+			return s.clientError(err)
+		}
+	}
 	st := s.successor(m, s.lookup(name))
 	plan := unparsed
 	if st != nil {
@@ -97,7 +102,11 @@ func (s *session) onBind(m *message) error {
 				s.notAlone(plan, st.sql)
 			}
 		}
-		if err := s.mark(plan, st.sql); err != nil {
+		text := st.sql
+		if st.isLong() {
+			text = st.skeleton
+		}
+		if err := s.mark(plan, text); err != nil {
 			return err
 		}
 	}

@@ -356,6 +356,9 @@ func (s *session) serverReady() progress {
 
 // settlesAtOnce says that settle will not ask the server anything.
 func (s *session) settlesAtOnce() bool {
+	if s.between() {
+		s.releaseLong()
+	}
 	pins := router.Pins(s.pins.Load())
 	return !s.between() || s.due == 0 && pins&router.PinCatalog == 0 && (pins != 0 || s.bucket.Learned() != nil)
 }

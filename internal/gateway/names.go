@@ -144,7 +144,7 @@ func (s *session) makes(plan *router.Plan, sql []byte) (st *statement, name stri
 		return nil, ""
 	}
 	if plan.Moving || s.literals && quotes(sql) {
-		s.pin(router.PinStatement) // its literals are read now and must not be read again
+		s.fix() // its literals are read now and must not be read again
 	}
 	return &statement{
 		id: nextStatement.Add(1), name: name, sql: bytes.Clone(sql), bucket: s.bucket, plan: plan, bySQL: true, refs: 1,

@@ -340,6 +340,7 @@ func (s *session) settle() error {
 			s.fill.end()
 		}
 		s.settleSettings()
+		s.releaseLong()
 		s.portal = nil
 		if len(s.portals) > 0 {
 			clear(s.portals)
@@ -442,6 +443,9 @@ type serverWriter struct {
 const writeAhead = 32 << 10
 
 func (w *serverWriter) Write(b []byte) (int, error) {
+	if w.s.long != nil {
+		w.s.passes(b)
+	}
 	if w.s.first || w.unread+len(b) <= writeAhead {
 		w.unread += len(b)
 		return w.s.conn.Net.Write(b)

@@ -78,6 +78,7 @@ type session struct {
 
 	pins     atomic.Uint32 // router.Pins
 	asOf     uint64        // the reading of the catalog, less one, that settles them; 0: not known yet
+	fixed    bool          // PinStatement stays: literals were read once and for all
 	lasting  bool          // PinCatalog stays: not all of them are there
 	kept     router.Pins   // of what no check finds out
 	counted  router.Pins   // in the metrics
@@ -245,7 +246,7 @@ func (s *session) take(c *pool.Conn) {
 	if d := s.waiter.Waited(); d > 0 {
 		s.srv.m.PoolWait.Observe(d.Seconds())
 	}
-	s.conn = c
+	s.conn, s.long = c, nil
 	c.Client.Store(s.pid)
 	s.held.Store(c)
 	s.up.unread = 0

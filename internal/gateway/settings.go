@@ -143,7 +143,7 @@ func (s *session) discarded() {
 	s.bucket = s.base
 	s.pending, s.local, s.literals = s.pending[:0], false, false
 	s.pins.Store(0)
-	s.doubts, s.lasting = nil, false
+	s.doubts, s.lasting, s.fixed = nil, false, false
 	s.due, s.names, s.kept, s.counted = 0, nil, 0, 0
 }
 

@@ -32,7 +32,9 @@ type statement struct {
 	retired atomic.Bool               // they have changed: it is refused
 	next    atomic.Pointer[statement] // stands for a retired one where the client asks for its columns
 	quoted  bool                      // it has literals whose meaning depends on settings
-	own     bool                      // prepared by the client under its own name on its pinned connection
+	// skeleton of a text too long to keep, nil without.
+	skeleton []byte
+	own      bool // prepared by the client under its own name on its pinned connection
 }
 
 // planned is a plan with what it was made for.
@@ -45,8 +47,11 @@ type planned struct {
 // planOf returns the plan of a prepared statement for an execution now: settings
 // and catalog may have changed since its Parse.
 func (s *session) planOf(st *statement) *router.Plan {
+	if st.isLong() {
+		return s.planOfLong(st)
+	}
 	if len(st.sql) == 0 {
-		return st.plan // our own answers, and texts too long to keep
+		return st.plan // our own answers
 	}
 	c, g := s.context(), s.db.router.Generation()
 	if p := st.now.Load(); p != nil && p.context == c && p.generation == g && s.db.fresh.Load() {
@@ -205,7 +210,7 @@ func (s *session) onParse(m *message) error {
 	}
 	st := s.srv.stmts.get(s.pool, s.bucket, plan, sql, oids, !s.unsettled() && len(plan.Names.Uses) == 0)
 	if plan.Moving || s.literals && quotes(sql) {
-		s.pin(router.PinStatement) // its literals were read now and must not be read again
+		s.fix() // its literals were read now and must not be read again
 	}
 	n := s.remember(name, st)
 	if s.conn.Has(st.id) && s.cv.tx != wire.FailedTx {
@@ -227,6 +232,12 @@ var (
 	closeComplete = wire.AppendCloseComplete(nil)
 )
 
+// fix keeps the client on its connection for a statement that must not be parsed again.
+func (s *session) fix() {
+	s.fixed = true
+	s.pin(router.PinStatement)
+}
+
 // parseLarge passes a Parse too long to keep: it stays on the connection, under
 // the client's own name.
 func (s *session) parseLarge(m *message) error {
@@ -245,13 +256,19 @@ func (s *session) parseLarge(m *message) error {
 	if !ok || bytes.HasPrefix(name, []byte(serverPrefix)) {
 		return violation("a statement's name of more than 255 bytes or of the gateway's own")
 	}
-	s.pin(router.PinUnparsed | router.PinStatement)
-	s.kept |= router.PinUnparsed
+	const pins = router.PinUnparsed | router.PinStatement
+	s.cv.pins = pins &^ router.Pins(s.pins.Load())
+	s.pin(pins)
 	st := &statement{id: nextStatement.Add(1), plan: unparsed, own: true}
-	if s.remember(name, st); len(name) == 0 {
+	n := s.remember(name, st)
+	if n == "" {
 		s.conn.Unnamed = st.id
+		st = &s.unnamed
 	}
-	s.cv.expect(reply{msg: wire.Parse})
+	if err := s.follow(m, 5+len(name)+1, st); err != nil {
+		return err
+	}
+	s.cv.expect(reply{msg: wire.Parse, stmt: st, name: n})
 	s.forward(m)
 	return nil
 }
@@ -267,7 +284,7 @@ func (s *session) rename(m *message, n int, name string) {
 // keepUnnamed makes a text the client's unnamed statement.
 func (s *session) keepUnnamed(plan *router.Plan, sql []byte, oids wire.OIDs) {
 	u := &s.unnamed
-	u.id, u.plan, u.bucket, u.own = nextStatement.Add(1), plan, s.bucket, false
+	u.id, u.plan, u.bucket, u.own, u.skeleton = nextStatement.Add(1), plan, s.bucket, false, nil
 	u.sql, u.oids = append(u.sql[:0], sql...), append(u.oids[:0], oids...)
 	u.now.Store(nil)
 }

@@ -255,6 +255,11 @@ func (s *session) passQuery(m *message, plan *router.Plan, sql []byte) error {
 	s.conn.Unnamed = 0
 	back := s.restores(plan)
 	st, name := s.makes(plan, sql)
+	if plan == unparsed {
+		if err := s.follow(m, 5, nil); err != nil {
+			return err
+		}
+	}
 	s.cv.expect(reply{msg: wire.Query, plan: effects(plan), restored: len(back) > 0, stmt: st, name: name})
 	s.forward(m)
 	return s.injectEach(back)
@@ -380,6 +385,19 @@ func (s *session) mark(plan *router.Plan, sql []byte) error {
 	if !plan.Effects {
 		return nil
 	}
+	for i := range plan.Statements {
+		if st := &plan.Statements[i]; st.Nextval || st.Currval {
+			if err := s.useSequences(st.Currval); err != nil {
+				return err
+			}
+		}
+	}
+	s.noteEffects(plan, certain)
+	return nil
+}
+
+// noteEffects notes what a plan does to the catalog.
+func (s *session) noteEffects(plan *router.Plan, certain bool) {
 	runs := false
 	for i := range plan.Statements {
 		st := &plan.Statements[i]
@@ -391,18 +409,12 @@ func (s *session) mark(plan *router.Plan, sql []byte) error {
 			runs = runs || st.DDL
 			s.logins = s.logins || st.Logins
 		}
-		if st.Nextval || st.Currval {
-			if err := s.useSequences(st.Currval); err != nil {
-				return err
-			}
-		}
 	}
 	if s.ddl {
 		s.change.Add(plan.Change)
 		// Code of a user that it runs, and is not known yet, may change anything.
 		s.change.Any = s.change.Any || runs && !certain || len(s.change.Names) > maxChanged
 	}
-	return nil
 }
 
 // maxChanged bounds the names that a transaction's changes are told apart by.

@@ -31,6 +31,7 @@ type work struct {
 	portals     map[string]*statement // of the named ones
 	gathered    []byte                // an extended group that may be answered otherwise
 	fill        fill
+	long        *long             // a text on its way to the server
 	interrupted *wire.ErrorFields // a cancel that met a statement of ours
 
 	began      time.Time // of the turn's first statement
@@ -63,8 +64,8 @@ func (s *session) layDown() {
 		return
 	}
 	w.client.Reset(nil, nil)
-	w.up.s, w.fill.s, w.portal = nil, nil, nil
-	w.unnamed.plan, w.unnamed.bucket = nil, nil
+	w.up.s, w.fill.s, w.portal, w.long = nil, nil, nil, nil
+	w.unnamed.plan, w.unnamed.bucket, w.unnamed.skeleton = nil, nil, nil
 	w.unnamed.now.Store(nil)
 	s.foreseen, s.foreseenFor = nil, nil
 	s.work = nil
