@@ -59,7 +59,11 @@ func runDemo(ctx context.Context, o demoOptions, out, errs io.Writer) error {
 		return err
 	}
 	defer b.Close()
-	m := schema.NewMigrator(b.DSN(), schema.Options{Log: func(s string) { fmt.Fprintln(errs, s) }})
+	cfg, err := demoConfig(o, b.Addr())
+	if err != nil {
+		return err
+	}
+	m := schema.NewMigrator(b.DSN(), schema.Options{Policies: policies(cfg), Log: func(s string) { fmt.Fprintln(errs, s) }})
 	if _, err := m.Up(ctx); err != nil {
 		return err
 	}
@@ -68,10 +72,6 @@ func runDemo(ctx context.Context, o demoOptions, out, errs io.Writer) error {
 		return err
 	}
 	if err := demo.Load(ctx, b.DSN(), bars, errs); err != nil {
-		return err
-	}
-	cfg, err := demoConfig(o, b.Addr())
-	if err != nil {
 		return err
 	}
 	g, err := build(cfg, slog.New(slog.NewTextHandler(errs, &slog.HandlerOptions{Level: slog.LevelWarn})), fixed{cfg.Backend.Database, cfg.Backend.User}, new(handoff.Process))

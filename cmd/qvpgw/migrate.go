@@ -17,7 +17,7 @@ type loadFunc = func() (*config.Config, error)
 func migrateCommand(load loadFunc) *cobra.Command {
 	root := &cobra.Command{Use: "migrate", Short: "Bring the schema to a version, or say where it stands"}
 	asJSON := root.PersistentFlags().Bool("json", false, "print JSON")
-	yes := root.PersistentFlags().Bool("yes", false, "let a migration down drop tables that hold rows")
+	yes := root.PersistentFlags().Bool("yes", false, "let a migration down, or a retention that up makes, drop rows")
 	open := func(c *cobra.Command) (*schema.Migrator, error) {
 		cfg, err := load()
 		if err != nil {
@@ -25,7 +25,7 @@ func migrateCommand(load loadFunc) *cobra.Command {
 		}
 		b := cfg.Backend
 		return schema.NewMigrator(connString(b, b.Database, b.User, string(b.Password)), schema.Options{
-			Yes: *yes, Log: func(s string) { fmt.Fprintln(c.ErrOrStderr(), s) },
+			Yes: *yes, Policies: policies(cfg), Log: func(s string) { fmt.Fprintln(c.ErrOrStderr(), s) },
 		}), nil
 	}
 	show := func(c *cobra.Command, v interface{ Text() string }) error {
@@ -53,7 +53,7 @@ func migrateCommand(load loadFunc) *cobra.Command {
 			},
 		})
 	}
-	result("up", "Apply all migrations that are pending", cobra.NoArgs, func(ctx context.Context, m *schema.Migrator, _ []string) (schema.Result, error) {
+	result("up", "Apply all migrations that are pending, and the policies that are configured", cobra.NoArgs, func(ctx context.Context, m *schema.Migrator, _ []string) (schema.Result, error) {
 		return m.Up(ctx)
 	})
 	result("down [n]", "Undo the last n migrations (default 1)", cobra.MaximumNArgs(1), func(ctx context.Context, m *schema.Migrator, a []string) (schema.Result, error) {
@@ -79,7 +79,7 @@ func migrateCommand(load loadFunc) *cobra.Command {
 	})
 	root.AddCommand(
 		&cobra.Command{
-			Use: "status", Short: "Say which migrations are applied", Args: cobra.NoArgs,
+			Use: "status", Short: "Say which migrations are applied, and which policies hold", Args: cobra.NoArgs,
 			RunE: func(c *cobra.Command, _ []string) error {
 				m, err := open(c)
 				if err != nil {

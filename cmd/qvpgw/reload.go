@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"reflect"
 
@@ -40,6 +41,7 @@ func (p *program) reload(read *config.Config) error {
 	}
 	p.config.Store(next)
 	p.gateway.Reload(opt)
+	go p.reconcile(context.Background()) // it may wait for a server connection
 	changed, restart := changes(old, next), changes(next, read)
 	for _, c := range changed {
 		p.log.Info("reloaded", "key", c.Key, "value", c.Value, "was", c.was)

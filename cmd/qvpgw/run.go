@@ -65,13 +65,14 @@ type program struct {
 	log    *slog.Logger
 	load   func() (*config.Config, error) // reads it again; nil: it is in no file
 
-	reloading sync.Mutex // one reload at a time
-	started   time.Time
-	metrics   *metrics.Metrics
-	cache     *cache.Cache
-	gateway   *gateway.Server
-	console   *admin.Console
-	process   *handoff.Process
+	reloading   sync.Mutex // one reload at a time
+	reconciling sync.Mutex // one comparison of policies at a time
+	started     time.Time
+	metrics     *metrics.Metrics
+	cache       *cache.Cache
+	gateway     *gateway.Server
+	console     *admin.Console
+	process     *handoff.Process
 }
 
 func logger(cfg *config.Config, w io.Writer) *slog.Logger {
@@ -195,17 +196,18 @@ func newLoader() func(gateway.QueryFunc, *catalog.Snapshot) (*catalog.Snapshot, 
 // migrate brings the schema up to date, if the gateway owns it. What is half made is
 // not served in either case.
 func (p *program) migrate(ctx context.Context) error {
-	m := schema.NewMigrator(p.dsn(), schema.Options{Log: func(s string) { p.log.Info(s) }})
+	m := schema.NewMigrator(p.dsn(), schema.Options{Policies: policies(p.cfg()), Log: func(s string) { p.log.Info(s) }})
 	if !p.cfg().Schema.Migrate {
 		return p.whole(ctx, m)
 	}
-	_, err := m.Up(ctx)
+	r, err := m.Up(ctx)
 	if err != nil && errors.Is(err, schema.ErrHalf) {
 		return fmt.Errorf("cannot serve: %w", err)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot migrate the schema (schema.migrate: false serves without): %w", err)
 	}
+	p.said(*r.Policies)
 	return nil
 }
 

@@ -155,6 +155,8 @@ type Schema struct {
 	Migrate     bool   `yaml:"migrate"`
 	TimescaleDB Toggle `yaml:"timescaledb"`
 	PGVector    Toggle `yaml:"pgvector"`
+
+	Policies Policies `yaml:"policies"`
 }
 
 // Default returns the configuration that holds without file and environment.
@@ -209,7 +211,7 @@ func Default() *Config {
 		Cache:   Cache{Enabled: true, Bytes: 64 << 20, MaxEntry: 1 << 20},
 		Rules:   map[string]RuleMode{},
 		Catalog: Catalog{Refresh: 5 * time.Second},
-		Schema:  Schema{Migrate: true, TimescaleDB: Auto, PGVector: Auto},
+		Schema:  Schema{Migrate: true, TimescaleDB: Auto, PGVector: Auto, Policies: defaultPolicies()},
 		where:   map[string]string{},
 	}
 }

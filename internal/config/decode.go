@@ -255,6 +255,8 @@ func setScalar(v reflect.Value, text string) error {
 		return parsed(target, text, parseBytes)
 	case *time.Duration:
 		return parsed(target, text, parseDuration)
+	case *Period:
+		return parsed(target, text, parsePeriod)
 	}
 	value, err := parseEnum(v.Interface().(enum), text)
 	if err == nil {

@@ -7,7 +7,7 @@ func Reloadable(key string) bool {
 	if key == "limits.max_statement" || key == "limits.max_logins" {
 		return false
 	}
-	for _, section := range []string{"backend", "pool", "databases", "users", "limits", "rules", "auth", "tls"} {
+	for _, section := range []string{"backend", "pool", "databases", "users", "limits", "rules", "auth", "tls", "schema.policies"} {
 		if rest, ok := strings.CutPrefix(key, section); ok && (rest == "" || rest[0] == '.' || rest[0] == '[') {
 			return true
 		}
@@ -20,6 +20,7 @@ func (c *Config) WithReloadable(read *Config) *Config {
 	next := *c
 	next.Backend, next.Pool, next.Databases, next.Users, next.Rules = read.Backend, read.Pool, read.Databases, read.Users, read.Rules
 	next.Auth, next.TLS = read.Auth, read.TLS
+	next.Schema.Policies = read.Schema.Policies
 	next.Limits = read.Limits
 	next.Limits.MaxStatement, next.Limits.MaxLogins = c.Limits.MaxStatement, c.Limits.MaxLogins
 	next.where = map[string]string{}

@@ -60,6 +60,7 @@ func (c *Config) problems() Problems {
 	v.auth()
 	v.tls()
 	v.rest()
+	v.schemaPolicies()
 	return v.problems
 }
 

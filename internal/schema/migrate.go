@@ -46,8 +46,9 @@ GRANT SELECT ON qvpgw.migration_log, qvpgw.schema_migrations TO PUBLIC;` + partT
 type Options struct {
 	Files       fs.FS         // the migrations; nil: those built into the program
 	LockTimeout time.Duration // how long to wait for another gateway that migrates; 0: five minutes
-	Yes         bool          // going down may drop tables that hold rows
+	Yes         bool          // going down, or a retention that is made, may drop rows
 	Log         func(string)  // told what happens while it happens; nil: nobody
+	Policies    *Policies     // what Up brings the policies to and Status compares them with; nil: neither
 }
 
 // Result says what a command did.
@@ -57,6 +58,8 @@ type Result struct {
 	Steps   []Step   `json:"steps"`
 	Notices []string `json:"notices,omitempty"` // what a migration left out and why
 	Mended  string   `json:"mended,omitempty"`  // how the mark of a run that ended early was settled
+
+	Policies *PolicyReport `json:"policies,omitempty"` // nil when they were not looked at
 }
 
 // Text is the result as lines for people.
@@ -75,6 +78,9 @@ func (r Result) Text() string {
 		fmt.Fprintf(&b, "the schema is at version %s, nothing to do\n", versionText(r.To))
 	} else {
 		fmt.Fprintf(&b, "the schema is at version %s, it was at %s\n", versionText(r.To), versionText(r.From))
+	}
+	if r.Policies != nil {
+		b.WriteString(PolicyReport{Changes: r.Policies.Changes, Policies: r.Policies.Unsettled()}.Text())
 	}
 	return b.String()
 }
@@ -121,7 +127,7 @@ func NewMigrator(dsn string, o Options) *Migrator {
 	return &Migrator{dsn: dsn, o: o}
 }
 
-// Up runs all pending migrations.
+// Up runs all pending migrations and brings the policies to what is wanted.
 func (m *Migrator) Up(ctx context.Context) (Result, error) {
 	return m.do(ctx, func(s *session) error {
 		if err := s.mayGo("up"); err != nil {
@@ -131,10 +137,12 @@ func (m *Migrator) Up(ctx context.Context) (Result, error) {
 		if n := len(s.files); n > 0 {
 			last = s.files[n-1].version
 		}
-		if s.driver.current == last {
-			return nil
+		if s.driver.current != last {
+			if err := s.migrate.Up(); err != nil && !errors.Is(err, migrate.ErrNoChange) {
+				return err
+			}
 		}
-		return s.migrate.Up()
+		return s.policies(ctx, m.o)
 	})
 }
 

@@ -53,10 +53,10 @@ func read(ctx context.Context, q Query, what, sql string, width int) ([][]string
 	return rows, nil
 }
 
-// Read is Load, or LoadVolatile when there is a last snapshot, over a function
-// that gives NULL as nil, as a pool of server connections does.
-func (l *Loader) Read(run func(sql string) ([][]*string, error), last *catalog.Snapshot) (*catalog.Snapshot, error) {
-	q := func(_ context.Context, sql string) ([][]string, error) {
+// TextQuery returns a Query over a function that gives NULL as nil, as a pool of
+// server connections does.
+func TextQuery(run func(sql string) ([][]*string, error)) Query {
+	return func(_ context.Context, sql string) ([][]string, error) {
 		rows, err := run(sql)
 		text := make([][]string, len(rows))
 		for i, row := range rows {
@@ -69,6 +69,12 @@ func (l *Loader) Read(run func(sql string) ([][]*string, error), last *catalog.S
 		}
 		return text, err
 	}
+}
+
+// Read is Load, or LoadVolatile when there is a last snapshot, over a function that
+// gives NULL as nil.
+func (l *Loader) Read(run func(sql string) ([][]*string, error), last *catalog.Snapshot) (*catalog.Snapshot, error) {
+	q := TextQuery(run)
 	if last != nil {
 		return l.LoadVolatile(context.Background(), q, last)
 	}

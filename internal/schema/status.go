@@ -38,7 +38,9 @@ type Status struct {
 	Session int          `json:"session,omitempty"` // the server process that migrates at this moment, 0 for none
 	Files   []FileStatus `json:"files"`
 	Advice  string       `json:"advice"` // what to do, "" when nothing
-	half    bool
+
+	Policies []Policy `json:"policies,omitempty"` // wanted and actual, where they were asked for
+	half     bool
 }
 
 // Half says that what is there is the work of a part of a file, so that nothing
@@ -66,6 +68,10 @@ func (s Status) Text() string {
 	if s.Advice != "" {
 		fmt.Fprintln(&b, s.Advice)
 	}
+	if len(s.Policies) > 0 {
+		b.WriteByte('\n')
+		b.WriteString(PolicyReport{Policies: s.Policies}.Text())
+	}
 	return b.String()
 }
 
@@ -76,15 +82,21 @@ func (m *Migrator) Version(ctx context.Context) (version int, dirty bool, err er
 	return s.Version, s.Dirty, err
 }
 
-// Status reads the state of all migrations. It takes no lock and changes
-// nothing.
+// Status reads the state of all migrations, and of the policies that were asked
+// for. It takes no lock and changes nothing.
 func (m *Migrator) Status(ctx context.Context) (status Status, err error) {
 	conn, err := pgx.Connect(ctx, m.dsn)
 	if err != nil {
 		return Status{}, fmt.Errorf("cannot connect to the database to read its migrations: %w", err)
 	}
 	defer func() { err = errors.Join(err, conn.Close(context.WithoutCancel(ctx))) }()
-	return m.StatusBy(ctx, ConnQuery(conn))
+	q := ConnQuery(conn)
+	if status, err = m.StatusBy(ctx, q); err != nil || m.o.Policies == nil {
+		return status, err
+	}
+	r, err := m.o.Policies.Compare(ctx, q)
+	status.Policies = r.Policies
+	return status, err
 }
 
 // StatusBy is Status over a connection that is already there.
