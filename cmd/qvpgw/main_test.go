@@ -84,6 +84,14 @@ func (l *launched) stop(t *testing.T) string {
 // launch runs the program as startGateway does.
 func launch(t *testing.T, config string) *launched {
 	t.Helper()
+	l := begin(t, config)
+	l.await(t, 10*time.Second)
+	return l
+}
+
+// begin starts the program and does not wait until it serves.
+func begin(t *testing.T, config string) *launched {
+	t.Helper()
 	path, err := builtBinary()
 	if err != nil {
 		t.Fatal(err)
@@ -107,10 +115,16 @@ func launch(t *testing.T, config string) *launched {
 	}
 	go func() { l.ended <- l.cmd.Wait() }()
 	t.Cleanup(func() { l.stop(t) })
-	for limit := time.Now().Add(10 * time.Second); time.Now().Before(limit); time.Sleep(10 * time.Millisecond) {
+	return l
+}
+
+// await waits until the program takes connections.
+func (l *launched) await(t *testing.T, limit time.Duration) {
+	t.Helper()
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if n, err := net.Dial("tcp", l.addr); err == nil {
 			_ = n.Close()
-			return l
+			return
 		}
 		select {
 		case err := <-l.ended:
@@ -119,6 +133,5 @@ func launch(t *testing.T, config string) *launched {
 		default:
 		}
 	}
-	t.Fatal("cannot reach the gateway within 10 s")
-	return nil
+	t.Fatalf("cannot reach the gateway within %v", limit)
 }

@@ -18,6 +18,7 @@ func migrateCommand(load loadFunc) *cobra.Command {
 	root := &cobra.Command{Use: "migrate", Short: "Bring the schema to a version, or say where it stands"}
 	asJSON := root.PersistentFlags().Bool("json", false, "print JSON")
 	yes := root.PersistentFlags().Bool("yes", false, "let a migration down, or a retention that up makes, drop rows")
+	var adopt bool
 	open := func(c *cobra.Command) (*schema.Migrator, error) {
 		cfg, err := load()
 		if err != nil {
@@ -54,8 +55,16 @@ func migrateCommand(load loadFunc) *cobra.Command {
 		})
 	}
 	result("up", "Apply all migrations that are pending, and the policies that are configured", cobra.NoArgs, func(ctx context.Context, m *schema.Migrator, _ []string) (schema.Result, error) {
+		if adopt {
+			return m.Adopt(ctx)
+		}
 		return m.Up(ctx)
 	})
+	for _, c := range root.Commands() {
+		if c.Name() == "up" {
+			c.Flags().BoolVar(&adopt, "adopt", false, "take over tables that are there already, with their rows")
+		}
+	}
 	result("down [n]", "Undo the last n migrations (default 1)", cobra.MaximumNArgs(1), func(ctx context.Context, m *schema.Migrator, a []string) (schema.Result, error) {
 		n, err := number(a, 1)
 		if err != nil {

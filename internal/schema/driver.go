@@ -65,16 +65,20 @@ func (d *driver) Run(migration io.Reader) error {
 	sql := text + "\n;\n" + logRow(d.target, direction)
 	results, err := d.conn.PgConn().Exec(d.ctx, sql).ReadAll()
 	if err != nil {
-		done := 0
-		for _, r := range results {
-			if r.Err == nil {
-				done++
-			}
-		}
-		return newError(f.name(direction), text, done, err)
+		return newError(f.name(direction), text, succeeded(results), err)
 	}
 	d.steps = append(d.steps, Step{Version: f.version, Title: f.title, Direction: direction, Took: time.Since(began)})
 	return nil
+}
+
+// succeeded counts the statements of a text that were run.
+func succeeded(results []*pgconn.Result) (done int) {
+	for _, r := range results {
+		if r.Err == nil {
+			done++
+		}
+	}
+	return done
 }
 
 // step returns the file between the current version and the target.

@@ -60,6 +60,7 @@ type Result struct {
 	Mended  string   `json:"mended,omitempty"`  // how the mark of a run that ended early was settled
 
 	Policies *PolicyReport `json:"policies,omitempty"` // nil when they were not looked at
+	Adopted  []Adopted     `json:"adopted,omitempty"`  // tables that were there before
 }
 
 // Text is the result as lines for people.
@@ -70,6 +71,13 @@ func (r Result) Text() string {
 	}
 	for _, s := range r.Steps {
 		fmt.Fprintf(&b, "%-4s %06d %s (%s)\n", s.Direction, s.Version, s.Title, s.Took.Round(time.Millisecond))
+	}
+	for _, a := range r.Adopted {
+		kind := "table"
+		if a.Hypertable {
+			kind = "hypertable"
+		}
+		fmt.Fprintf(&b, "adopted %s: before %d rows, checksum %s; after %d rows, checksum %s, %s\n", a.Table, a.Rows, a.Checksum, a.Rows, a.Checksum, kind)
 	}
 	for _, n := range r.Notices {
 		fmt.Fprintf(&b, "note %s\n", n)
@@ -133,17 +141,21 @@ func (m *Migrator) Up(ctx context.Context) (Result, error) {
 		if err := s.mayGo("up"); err != nil {
 			return err
 		}
-		last := -1
-		if n := len(s.files); n > 0 {
-			last = s.files[n-1].version
+		if err := s.mayMake(ctx); err != nil {
+			return err
 		}
-		if s.driver.current != last {
-			if err := s.migrate.Up(); err != nil && !errors.Is(err, migrate.ErrNoChange) {
-				return err
-			}
-		}
-		return s.policies(ctx, m.o)
+		return s.up(ctx, m.o)
 	})
+}
+
+// up runs what is pending, and then has the policies be as wanted.
+func (s *session) up(ctx context.Context, o Options) error {
+	if at, _ := position(s.files, s.driver.current); at+1 < len(s.files) {
+		if err := s.migrate.Up(); err != nil && !errors.Is(err, migrate.ErrNoChange) {
+			return err
+		}
+	}
+	return s.policies(ctx, o)
 }
 
 // Down undoes the n newest migrations.
@@ -180,6 +192,11 @@ func (m *Migrator) Goto(ctx context.Context, version int) (Result, error) {
 		direction := map[bool]string{true: "down", false: "up"}[to < at]
 		if err := s.mayGo(direction); err != nil || to == at {
 			return err
+		}
+		if to > at {
+			if err := s.mayMake(ctx); err != nil {
+				return err
+			}
 		}
 		if to < at {
 			if err := s.mayLose(ctx, s.files[to+1:at+1], m.o.Yes); err != nil {
@@ -219,7 +236,14 @@ type session struct {
 
 // mayGo refuses to leave a half-done file behind.
 func (s *session) mayGo(direction string) error {
-	if s.part == nil || s.part.Direction == direction {
+	if s.part == nil {
+		return nil
+	}
+	next, _ := position(s.files, s.driver.current)
+	if direction == "up" {
+		next++
+	}
+	if at, ok := position(s.files, s.part.Version); ok && at == next && s.part.Direction == direction {
 		return nil
 	}
 	return fmt.Errorf("cannot migrate %s: %w: %s", direction, ErrHalf, s.part.half(s.files))
@@ -244,8 +268,9 @@ func (m *Migrator) do(ctx context.Context, work func(*session) error) (Result, e
 			mended := s.result.Mended
 			err = errors.Join(err, s.settle(context.WithoutCancel(ctx)), s.markPart())
 			s.result.Mended = mended
+			return err
 		}
-		return err
+		return fmt.Errorf("cannot migrate, the connection to the server ended; `qvpgw migrate status` says what is there: %w", err)
 	})
 }
 
