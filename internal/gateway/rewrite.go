@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 
+	"qvpgw/internal/catalog"
 	"qvpgw/internal/metrics"
 	"qvpgw/internal/pool"
 	"qvpgw/internal/router"
@@ -28,15 +29,6 @@ const beginRewrite = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
 // row. When the guard says no, or anything of ours fails before the first row,
 // the original is to run: false.
 func (s *session) rewrite(g *group) (bool, error) {
-	rw := g.plan.Aggregates
-	if len(rw.ParamsFor) > 0 {
-		s.routed(metrics.Pass, router.ReasonGuardParameters, g)
-		return false, nil
-	}
-	if rw.Float && s.srv.opt.ExactFloats {
-		s.routed(metrics.Pass, router.ReasonFloatExact, g)
-		return false, nil
-	}
 	s.interrupted = nil
 	d, err := s.describe(g)
 	if s.interrupted != nil {
@@ -45,6 +37,24 @@ func (s *session) rewrite(g *group) (bool, error) {
 	if d == nil || err != nil {
 		s.routed(metrics.Pass, router.ReasonNotDescribed, g)
 		return false, err
+	}
+	if g.plan.AtBind {
+		params, ok := g.params(d)
+		if !ok {
+			s.routed(metrics.Pass, router.ReasonAggTimeParameter, g)
+			return false, nil
+		}
+		bound := s.db.router.Bound(s.context(), g.sql, params)
+		if bound.Aggregates == nil {
+			s.routed(metrics.Pass, bound.Reason, g)
+			return false, nil
+		}
+		g.plan = bound
+	}
+	rw := g.plan.Aggregates
+	if rw.Float && s.srv.opt.ExactFloats {
+		s.routed(metrics.Pass, router.ReasonFloatExact, g)
+		return false, nil
 	}
 	b := s.scratch[:0]
 	s.conn.Unnamed = 0
@@ -104,6 +114,21 @@ func (s *session) rewrite(g *group) (bool, error) {
 	}
 	s.db.refresh()
 	return false, nil
+}
+
+// params are the values that g's Bind gives to the parameters; false when it gives
+// another number of them, which the server is to say.
+func (g *group) params(d *description) ([]router.Param, bool) {
+	// The names are behind us; ParseBind reads them too.
+	bind, err := wire.ParseBind(append([]byte{0, 0}, g.bind...), nil)
+	if err != nil || len(bind.Params) != d.params.Len() {
+		return nil, false
+	}
+	params := make([]router.Param, len(bind.Params))
+	for i, v := range bind.Params {
+		params[i] = router.Param{Type: catalog.OID(d.params.At(i)), Binary: bind.ParamFormats.Of(i) == wire.BinaryFormat, Value: v}
+	}
+	return params, true
 }
 
 // noteInterrupt keeps an error that is not ours to hide: a cancel, a timeout, the

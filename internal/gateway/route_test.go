@@ -63,6 +63,11 @@ var routed = []struct {
 	{sql: "SELECT symbol, count(*) FROM @ GROUP BY symbol"},
 	{sql: "SELECT date_trunc('quarter', timestamp) AS q, symbol, max(high) FROM @ GROUP BY q, symbol ORDER BY q, symbol"},
 	{sql: "SELECT max(timestamp), min(timestamp) FROM @ WHERE symbol = 'SPX'"},
+	{sql: "SELECT symbol, count(*), sum(volume) FROM @ WHERE timestamp >= $1 AND timestamp < $2 GROUP BY symbol ORDER BY symbol", args: []string{"2024-01-10 10:30+00", "2024-02-20T07:15:00Z"}},
+	{sql: "SELECT date_trunc('day', timestamp), sum(volume) FROM @ WHERE symbol = $3 AND timestamp BETWEEN $1 AND $2 GROUP BY 1 ORDER BY 1", args: []string{"2024-01-10", "2024-02-20 12:00", "SPY"}},
+	{sql: "SELECT time_bucket($1, timestamp) AS b, max(high) FROM @ WHERE timestamp >= $2::date GROUP BY b ORDER BY b", args: []string{"2 days", "2024-01-10"}},
+	{sql: "SELECT time_bucket($1::interval, timestamp) AS b, max(high) FROM @ WHERE timestamp > now() - $2::interval GROUP BY b ORDER BY b", args: []string{"06:00:00", "40 days"}},
+	{sql: "SELECT x.day, x.n FROM (SELECT time_bucket('1 day', timestamp) AS day, count(*) AS n FROM @ WHERE timestamp < $1 GROUP BY 1) x WHERE x.n > $2 ORDER BY 1", args: []string{"2024-02-01", "1"}},
 }
 
 // routeSteps change the data after the aggregates were refreshed. Each runs on a

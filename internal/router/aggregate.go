@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"time"
 
 	pg_query "github.com/pganalyze/pg_query_go/v6"
@@ -15,14 +16,9 @@ import (
 // Such a plan expires so that the margin is never used up.
 const AggregateRewriteMargin = 30 * time.Second
 
-// planAggregate plans the SELECT stmt of a lone statement over continuous
-// aggregates, or returns nil and the first condition that fails. now is the
-// planner's clock, by which bounds relative to now() are estimated; the guard
-// proves the estimate.
-func planAggregate(stmt *pg_query.Node, c *Context, snap *catalog.Snapshot, now time.Time) (*AggregateRewrite, Reason) {
-	return (&blocks{c: c, snap: snap, now: now}).plan(stmt)
-}
-
+// plan plans the SELECT stmt of a lone statement over continuous aggregates, or
+// returns nil and the first condition that fails. Bounds relative to now() are
+// estimated by the planner's clock; the guard proves the estimate.
 func (b *blocks) plan(stmt *pg_query.Node) (*AggregateRewrite, Reason) {
 	s, c, snap := stmt.GetSelectStmt(), b.c, b.snap
 	switch {
@@ -40,12 +36,27 @@ func (b *blocks) plan(stmt *pg_query.Node) (*AggregateRewrite, Reason) {
 		return nil, ReasonAggZone
 	}
 	b.ours = map[*pg_query.SelectStmt]bool{}
-	whole := b.inside(proto.Clone(s).(*pg_query.SelectStmt), nil)
-	if len(b.pieces) == 0 {
-		if b.reason == "" {
-			_, b.reason = b.answer(s, nil)
+	top := ReasonAggSetOperation
+	if s.Op == pg_query.SetOperation_SETOP_NONE {
+		// The statement itself first: then its tree need not be copied.
+		var ctes *withQueries
+		if s.WithClause != nil {
+			ctes = withOf(s.WithClause, nil)
 		}
-		return nil, b.reason
+		p, reason := b.answer(s, ctes)
+		if p != nil {
+			b.pieces = []*piece{p}
+			return b.rewrite(nil)
+		}
+		top = reason
+		if groups(s) {
+			b.fail(reason)
+		}
+	}
+	whole := proto.Clone(s).(*pg_query.SelectStmt)
+	b.within(whole, nil)
+	if len(b.pieces) == 0 {
+		return nil, cmp.Or(b.reason, top)
 	}
 	return b.rewrite(whole)
 }

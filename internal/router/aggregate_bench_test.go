@@ -20,7 +20,7 @@ func BenchmarkPlanAggregate(b *testing.B) {
 	c := goldenContext()
 	b.ReportAllocs()
 	for b.Loop() {
-		if r, reason := planAggregate(tree.Stmts[0].Stmt, c, snap, goldenNow); r == nil {
+		if r, reason := (&blocks{c: c, snap: snap, now: goldenNow}).plan(tree.Stmts[0].Stmt); r == nil {
 			b.Fatal(reason)
 		}
 	}

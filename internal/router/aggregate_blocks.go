@@ -26,6 +26,7 @@ type blocks struct {
 	// unfiltered: the SELECTs do without the proof as their filter, for tests that
 	// want to see what it prevents.
 	unfiltered bool
+	checked    bool // a rewrite of this shape was proven to parse back to what was meant
 }
 
 // piece is one SELECT that is answered from an aggregate.
@@ -61,38 +62,52 @@ func (b *blocks) answer(s *pg_query.SelectStmt, ctes *withQueries) (*piece, Reas
 	if best == nil {
 		return nil, reason
 	}
-	if reason := roundTrip(q); reason != "" {
-		return nil, reason
+	if !b.checked {
+		if reason := roundTrip(q); reason != "" {
+			return nil, reason
+		}
 	}
-	return best.emit(b.unfiltered)
+	return best.emit(b)
 }
 
-// inside returns what stands for s when it, or SELECTs inside it, are answered
-// from aggregates. s is changed where it is kept.
+// inside returns what stands for s, which is inside of the statement, when it or
+// SELECTs inside it are answered from aggregates. s is changed where it is kept.
 func (b *blocks) inside(s *pg_query.SelectStmt, ctes *withQueries) *pg_query.SelectStmt {
-	if s.Op != pg_query.SetOperation_SETOP_NONE {
-		ctes = b.with(s, ctes)
-		s.Larg, s.Rarg = b.inside(s.Larg, ctes), b.inside(s.Rarg, ctes)
-		b.below(s, ctes)
-		return s
-	}
-	if groups(s) {
+	if s.Op == pg_query.SetOperation_SETOP_NONE && groups(s) {
 		visible := ctes
 		if s.WithClause != nil {
 			visible = withOf(s.WithClause, ctes)
 		}
 		p, reason := b.answer(s, visible)
-		if p != nil {
+		if p != nil && p.parsed == nil {
+			p.parsed, reason = p.parsesBack(p.sql)
+		}
+		if reason == "" {
 			b.pieces = append(b.pieces, p)
 			b.ours[p.parsed] = true
 			return p.parsed
 		}
-		if b.reason == "" || formReasons[b.reason] && !formReasons[reason] {
-			b.reason = reason
-		}
+		b.fail(reason)
 	}
-	b.below(s, b.with(s, ctes))
+	b.within(s, ctes)
 	return s
+}
+
+// fail keeps the reason of the outermost SELECT, but for one that literals have no
+// say in where they have in another's.
+func (b *blocks) fail(reason Reason) {
+	if b.reason == "" || formReasons[b.reason] && !formReasons[reason] {
+		b.reason = reason
+	}
+}
+
+// within goes into the SELECTs inside s.
+func (b *blocks) within(s *pg_query.SelectStmt, ctes *withQueries) {
+	ctes = b.with(s, ctes)
+	if s.Op != pg_query.SetOperation_SETOP_NONE {
+		s.Larg, s.Rarg = b.inside(s.Larg, ctes), b.inside(s.Rarg, ctes)
+	}
+	b.below(s, ctes)
 }
 
 // with goes into the WITH queries of s and returns what is visible below.
@@ -225,9 +240,9 @@ var parserVersion = sync.OnceValue(func() int32 {
 })
 
 // statement puts the answered SELECTs into one text. whole is the statement with
-// them in it; only reports that it is one of them.
+// them in it, nil when it is one of them itself.
 func (b *blocks) statement(whole *pg_query.SelectStmt) (sql string, locks []string, reason Reason) {
-	if b.ours[whole] {
+	if whole == nil {
 		return b.pieces[0].sql, nil, ""
 	}
 	locks, reason = b.rest(whole)

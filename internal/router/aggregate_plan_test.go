@@ -217,7 +217,7 @@ func FuzzPlanAggregate(f *testing.F) {
 		if err != nil || len(tree.Stmts) != 1 {
 			return
 		}
-		r, reason := planAggregate(tree.Stmts[0].Stmt, goldenContext(), snap, goldenNow)
+		r, reason := (&blocks{c: goldenContext(), snap: snap, now: goldenNow}).plan(tree.Stmts[0].Stmt)
 		if r == nil {
 			if aggregateReasons[reason] == "" {
 				t.Errorf("reason %q has no text", reason)

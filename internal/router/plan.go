@@ -46,7 +46,10 @@ type Plan struct {
 	Warnings   []Refusal // rules that only warn: a NOTICE each, SQLState 01000
 	KNN        *KNN
 	Aggregates *AggregateRewrite
-	Local      *LocalAnswer
+	// AtBind: whether an aggregate answers depends on parameters; Aggregates is nil,
+	// and Router.Bound plans when they are known.
+	AtBind bool
+	Local  *LocalAnswer
 }
 
 // Statement is what one statement does to the state of its connection.
@@ -136,7 +139,7 @@ const (
 )
 
 // AggregateRewrite answers a query from a continuous aggregate. All texts are
-// complete SQL; $n in SQL and Guard are the original's parameters.
+// complete SQL; $n in SQL are the original's parameters, Guard has none.
 //
 // Sent in one pipeline (traps T3, T4):
 //
@@ -146,14 +149,13 @@ const (
 // true proves the answer equal to the original's. SQL carries the same guard as a
 // one-time filter, so that a refused one costs no execution.
 type AggregateRewrite struct {
-	View      string    // the aggregate, for last_route
-	Lock      string    // LOCK TABLE ONLY …; "" when no raw arm is read
-	Guard     string    // SELECT … returning one boolean
-	SQL       string    // the rewritten query; same columns, names and types
-	Ranges    []Range   // what is read from where, for EXPLAIN (QVPGW)
-	Float     bool      // a float sum was re-associated
-	Expires   time.Time // plan again after this (bounds relative to now()); zero: never
-	ParamsFor []int     // numbers n of the $n that Guard uses, for information
+	View    string    // the aggregate, for last_route
+	Lock    string    // LOCK TABLE ONLY …; "" when no raw arm is read
+	Guard   string    // SELECT … returning one boolean
+	SQL     string    // the rewritten query; same columns, names and types
+	Ranges  []Range   // what is read from where, for EXPLAIN (QVPGW)
+	Float   bool      // a float sum was re-associated
+	Expires time.Time // plan again after this (bounds relative to now()); zero: never
 }
 
 // Range is a part of the time axis and where it is read from.

@@ -55,6 +55,8 @@ type made struct {
 	literal bool      // on the literals of the text
 	moment  bool      // on chunks and watermarks
 	expires time.Time // on the time, if not zero
+	// template plans other texts of the shape; nil when there is none.
+	template *template
 }
 
 // plan plans a text that has passed unfit.
@@ -104,9 +106,12 @@ func (r *Router) plan(c *Context, st *state, text []byte, info sqltext.Info) mad
 	case m.plan.Statements[0].Kind != sqltext.Select:
 		m.plan.Reason = ReasonNotSelect
 	default:
-		r.route(&m, c, st, last, tree.Stmts[0].Stmt, info)
+		r.route(&m, c, st, last, tree.Stmts[0].Stmt, text, info)
 	}
 	m.plan.mentioned = m.plan.mentions(tree.Stmts, st.view, hidden)
+	if m.template != nil {
+		m.template.plan.mentioned = m.template.plan.mentions(tree.Stmts, st.view, hidden)
+	}
 	return m
 }
 
@@ -217,7 +222,7 @@ func (s *survey) selectFacts(n *pg_query.SelectStmt) rules.Facts {
 }
 
 // route looks for something better than Pass for a lone SELECT.
-func (r *Router) route(m *made, c *Context, st *state, s *survey, n *pg_query.Node, info sqltext.Info) {
+func (r *Router) route(m *made, c *Context, st *state, s *survey, n *pg_query.Node, text []byte, info sqltext.Info) {
 	p, sel := m.plan, n.GetSelectStmt()
 	neighbours := nearest(sel) != nil
 	aggregates := !neighbours && s.mayAggregate(sel)
@@ -241,23 +246,42 @@ func (r *Router) route(m *made, c *Context, st *state, s *survey, n *pg_query.No
 	case r.opt.NoAggregates || !c.Route:
 		p.Reason = ReasonRouteOff
 	default:
-		r.aggregate(m, c, st.view.snap, n)
+		literal := m.literal
+		base := *p
+		r.aggregate(m, c, st.view.snap, n, false, false)
+		if m.moment && !literal {
+			m.template = newTemplate(&base, n, text, c.ConformingStrings)
+		}
 	}
 }
 
-// aggregate plans a SELECT over a continuous aggregate.
-func (r *Router) aggregate(m *made, c *Context, snap *catalog.Snapshot, n *pg_query.Node) {
+// aggregate plans a SELECT over a continuous aggregate. checked: a rewrite of this
+// shape has been proven to parse back to what was meant. bound: parameters have
+// their values in the tree.
+func (r *Router) aggregate(m *made, c *Context, snap *catalog.Snapshot, n *pg_query.Node, checked, bound bool) {
 	p := m.plan
 	m.literal, m.moment = true, true
-	p.Aggregates, p.Reason = planAggregate(n, c, snap, r.opt.Now())
-	if p.Aggregates != nil {
+	b := &blocks{c: c, snap: snap, now: r.opt.Now(), checked: checked}
+	p.Aggregates, p.Reason = b.plan(n)
+	switch {
+	case p.Aggregates != nil:
 		p.Action, p.Reason = Rewrite, ReasonAggregate
 		m.expires = p.Aggregates.Expires
-		return
-	}
-	if formReasons[p.Reason] {
+	case !bound && (p.Reason == ReasonAggTimeParameter || p.Reason == ReasonAggBucket && hasParameter(n)):
+		p.Action, p.AtBind = Rewrite, true
+	case formReasons[p.Reason]:
 		m.literal, m.moment = false, false
 	}
+}
+
+func hasParameter(n *pg_query.Node) bool {
+	found := false
+	visit(n, func(m any) bool {
+		_, is := m.(*pg_query.ParamRef)
+		found = found || is
+		return !found
+	})
+	return found
 }
 
 // formReasons are the reasons of planAggregate that no literal, chunk or

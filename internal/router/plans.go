@@ -36,6 +36,7 @@ type planEntry struct {
 	key        planKey
 	text       []byte
 	plan       *Plan
+	template   *template // in the cache of templates
 	epoch      uint64    // under another epoch it is no longer valid,
 	snapshot   uint64    // nor with another snapshot, if this is not 0,
 	expires    time.Time // nor after this, if it is not zero
@@ -59,6 +60,21 @@ func newPlanCache(count, size int) *planCache {
 
 // get returns the plan kept for text under c in the state st.
 func (p *planCache) get(c *Context, text []byte, st *state, now func() time.Time) *Plan {
+	if e := p.entry(c, text, st, now); e != nil {
+		return e.plan
+	}
+	return nil
+}
+
+// template returns the template kept for a shape under c in the state st.
+func (p *planCache) template(c *Context, shape []byte, st *state, now func() time.Time) *template {
+	if e := p.entry(c, shape, st, now); e != nil {
+		return e.template
+	}
+	return nil
+}
+
+func (p *planCache) entry(c *Context, text []byte, st *state, now func() time.Time) *planEntry {
 	key := planKey{c, maphash.Bytes(p.seed, text)}
 	s := &p.shards[key.hash%shards]
 	s.mu.Lock()
@@ -76,7 +92,7 @@ func (p *planCache) get(c *Context, text []byte, st *state, now func() time.Time
 		e.unlink()
 		s.oldest.insert(e)
 	}
-	return e.plan
+	return e
 }
 
 // put keeps an entry, of which text, plan and what they depend on are set. The
@@ -132,7 +148,16 @@ func (s *planShard) remove(e *planEntry) {
 	s.room += e.size()
 }
 
-func (e *planEntry) size() int { return len(e.text) + 8*len(e.plan.mentioned) + entryOverhead }
+func (e *planEntry) size() int {
+	n := len(e.text) + 8*len(e.plan.mentioned) + entryOverhead
+	if e.template != nil {
+		n += treeOverhead * len(e.text)
+	}
+	return n
+}
+
+// treeOverhead is what a parse tree takes for each byte of its text, about.
+const treeOverhead = 40
 
 // insert puts n behind e.
 func (e *planEntry) insert(n *planEntry) {

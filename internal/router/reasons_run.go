@@ -3,25 +3,23 @@ package router
 // Why an execution did not do what its plan says, or how it did it. The gateway
 // finds these out; plans do not have them.
 const (
-	ReasonHit             Reason = "hit"
-	ReasonMiss            Reason = "miss"
-	ReasonNotFresh        Reason = "not_fresh"
-	ReasonLockRefused     Reason = "lock_refused"
-	ReasonRewriteFailed   Reason = "rewrite_failed"
-	ReasonNotDescribed    Reason = "not_described"
-	ReasonGuardParameters Reason = "guard_parameters"
-	ReasonFloatExact      Reason = "float_exact"
-	ReasonNotAlone        Reason = "not_alone"
+	ReasonHit           Reason = "hit"
+	ReasonMiss          Reason = "miss"
+	ReasonNotFresh      Reason = "not_fresh"
+	ReasonLockRefused   Reason = "lock_refused"
+	ReasonRewriteFailed Reason = "rewrite_failed"
+	ReasonNotDescribed  Reason = "not_described"
+	ReasonFloatExact    Reason = "float_exact"
+	ReasonNotAlone      Reason = "not_alone"
 )
 
 var runReasons = map[Reason]string{
-	ReasonHit:             "The answer was in memory, and the database has not changed since it was given.",
-	ReasonMiss:            "The answer was not in memory, or the database has changed since: the server answered, and the answer is kept.",
-	ReasonNotFresh:        "The guard did not prove the aggregate fresh in the snapshot that would read it: the original ran.",
-	ReasonLockRefused:     "A chunk that the rewritten query would read could not be locked at once, or is gone: the original ran.",
-	ReasonRewriteFailed:   "The rewritten query failed before its first row: the original ran.",
-	ReasonNotDescribed:    "The server does not describe the original, which would fail: it ran and says why.",
-	ReasonGuardParameters: "The proof depends on parameters of the statement: the original ran.",
-	ReasonFloatExact:      "It adds floats in another order, and route.float is exact: the original ran.",
-	ReasonNotAlone:        "A transaction is open, the statement shares its group with others, asks for some of its rows, or the client is pinned: what is proven for a statement alone does not hold.",
+	ReasonHit:           "The answer was in memory, and the database has not changed since it was given.",
+	ReasonMiss:          "The answer was not in memory, or the database has changed since: the server answered, and the answer is kept.",
+	ReasonNotFresh:      "The guard did not prove the aggregate fresh in the snapshot that would read it: the original ran.",
+	ReasonLockRefused:   "A chunk that the rewritten query would read could not be locked at once, or is gone: the original ran.",
+	ReasonRewriteFailed: "The rewritten query failed before its first row: the original ran.",
+	ReasonNotDescribed:  "The server does not describe the original, which would fail: it ran and says why.",
+	ReasonFloatExact:    "It adds floats in another order, and route.float is exact: the original ran.",
+	ReasonNotAlone:      "A transaction is open, the statement shares its group with others, asks for some of its rows, or the client is pinned: what is proven for a statement alone does not hold.",
 }

@@ -30,7 +30,9 @@ type Router struct {
 	opt   Options
 	raw   *planCache // by the text's bytes
 	shape *planCache // by its shape: plans that no literal has a say in
-	state atomic.Pointer[state]
+	// templates has parsed texts by their shape: plans in which literals have a say.
+	templates *planCache
+	state     atomic.Pointer[state]
 
 	// follow makes one goroutine at a time follow the catalog.
 	follow sync.Mutex
@@ -68,7 +70,9 @@ func New(o Options) *Router {
 		opt:   o,
 		raw:   newPlanCache(o.Size, o.Size<<10),
 		shape: newPlanCache(o.Size/4, o.Size<<8),
-		seed:  maphash.MakeSeed(),
+
+		templates: newPlanCache(max(shards, o.Size/16), o.Size<<7),
+		seed:      maphash.MakeSeed(),
 	}
 	r.buffer.New = func() any { return new([]byte) }
 	r.state.Store(&state{view: newView(nil), rules: o.Rules, snapshot: 1})
@@ -113,21 +117,67 @@ func (r *Router) find(c *Context, text []byte, parse bool) *Plan {
 	if !parse {
 		return nil
 	}
+	if shared {
+		if t := r.templates.template(c, *buf, st, r.opt.Now); t != nil {
+			if m, ok := r.fill(t, c, st.view.snap, text, nil); ok {
+				r.keep(c, st, m, bytes.Clone(text))
+				return m.plan
+			}
+		}
+	}
 	r.parsed.Add(1)
 	made := r.plan(c, st, text, info)
-	e := &planEntry{plan: made.plan, epoch: st.epoch, expires: made.expires}
-	if made.moment {
-		e.snapshot = st.snapshot
+	if shared && made.template != nil {
+		r.templates.put(c, &planEntry{text: bytes.Clone(*buf), plan: made.plan, template: made.template, epoch: st.epoch})
 	}
 	if shared && !made.literal && !made.moment {
-		e.text = bytes.Clone(*buf)
-		r.shape.put(c, e)
+		r.shape.put(c, &planEntry{text: bytes.Clone(*buf), plan: made.plan, epoch: st.epoch, expires: made.expires})
 	} else {
-		e.text = bytes.Clone(text)
-		r.raw.put(c, e)
+		r.keep(c, st, made, bytes.Clone(text))
 	}
 	return made.plan
 }
+
+// keep keeps a plan by key, which it may hold on to.
+func (r *Router) keep(c *Context, st *state, m made, key []byte) {
+	e := &planEntry{text: key, plan: m.plan, epoch: st.epoch, expires: m.expires}
+	if m.moment {
+		e.snapshot = st.snapshot
+	}
+	r.raw.put(c, e)
+}
+
+// Bound returns the plan of a text whose plan said AtBind, for the values of its
+// parameters. Like Plan it never returns nil.
+func (r *Router) Bound(c *Context, text []byte, params []Param) *Plan {
+	st := r.current()
+	buf := r.buffer.Get().(*[]byte)
+	defer r.buffer.Put(buf)
+	*buf, _ = sqltext.AppendShape((*buf)[:0], text, c.ConformingStrings)
+	t := r.templates.template(c, *buf, st, r.opt.Now)
+	if t == nil { // evicted, or of an older catalog
+		if p := r.Plan(c, text); !p.AtBind {
+			return p
+		}
+		*buf, _ = sqltext.AppendShape((*buf)[:0], text, c.ConformingStrings)
+		if t = r.templates.template(c, *buf, st, r.opt.Now); t == nil {
+			return planUnbound
+		}
+	}
+	key := t.appendBound(append(bytes.Clone(text), 0), params)
+	if p := r.raw.get(c, key, st, r.opt.Now); p != nil {
+		return p
+	}
+	m, ok := r.fill(t, c, st.view.snap, text, params)
+	if !ok {
+		return planUnbound
+	}
+	r.keep(c, st, m, key)
+	return m.plan
+}
+
+// planUnbound is the plan of a statement whose parameters cannot be looked at.
+var planUnbound = &Plan{Action: Pass, Reason: ReasonAggTimeParameter}
 
 // remember keeps a text that its shape answered for the second time.
 func (r *Router) remember(c *Context, text []byte, p *Plan, st *state) {

@@ -1,0 +1,150 @@
+package router
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"qvpgw/internal/catalog"
+)
+
+// one is a catalog that stays as it is.
+type one struct{ snap *catalog.Snapshot }
+
+func (o one) Load() *catalog.Snapshot { return o.snap }
+
+func goldenRouter(t testing.TB) *Router {
+	t.Helper()
+	snap := goldenSnapshot(t)
+	for _, r := range snap.Relations {
+		r.Clean = true
+	}
+	return New(Options{Catalog: one{snap}, Now: func() time.Time { return goldenNow }})
+}
+
+// TestATextOfAKnownShapeIsPlannedAsByTheParser plans texts of one shape after each
+// other, and each by a router that sees it first.
+func TestATextOfAKnownShapeIsPlannedAsByTheParser(t *testing.T) {
+	c := goldenContext()
+	for _, shape := range []struct {
+		format string
+		args   [][]any
+	}{
+		{"SELECT symbol, count(*) FROM market_data WHERE timestamp >= '%s' AND symbol <> '%s' GROUP BY symbol LIMIT %d", [][]any{
+			{"2024-01-10", "A", 3}, {"2024-02-10 10:30", "it''s", 4}, {"2024-03-15", "", 5}, {"nonsense", "B", 5}, {"2024-01-10", "A", 3},
+		}},
+		{"SELECT time_bucket('%s', timestamp) AS b, sum(volume * 1) FROM market_data GROUP BY %d HAVING sum(volume) > -%d", [][]any{
+			{"1 day", 1, 5}, {"7 days", 1, 77}, {"1 minute", 1, 0}, {"1 day", 2, 5},
+		}},
+		{"SELECT date_trunc('%s', timestamp) AS b, sum(volume) + %s AS v FROM market_data GROUP BY 1 HAVING sum(volume) > -%s ORDER BY %d", [][]any{
+			{"week", "1.50", "3", 1}, {"hour", "2.5", "99999999999", 2}, {"day", "3.", "3", 3},
+		}},
+		{"SELECT count(*) FROM (SELECT symbol, max(high) AS h FROM market_data WHERE timestamp < '%s' GROUP BY symbol) x WHERE x.h > %d", [][]any{
+			{"2024-02-10", 1}, {"2024-02-12", 2}, {"2023-02-12", 2},
+		}},
+	} {
+		warm := goldenRouter(t)
+		for i, args := range shape.args {
+			text := fmt.Sprintf(shape.format, args...)
+			got, want := warm.Plan(c, []byte(text)), goldenRouter(t).Plan(c, []byte(text))
+			if describePlan(got) != describePlan(want) {
+				t.Errorf("%s\nfrom the template %s\nfrom the parser   %s", text, describePlan(got), describePlan(want))
+			}
+			if parsed := warm.Stat().Parsed; parsed != 1 && i > 0 {
+				t.Errorf("%s: %d texts parsed, want the first alone", text, parsed)
+			}
+		}
+	}
+}
+
+func describePlan(p *Plan) string {
+	s := fmt.Sprint(p.Action, " ", p.Reason, " ", p.AtBind, " ", p.Statements, " ", p.Pins.Names(), " ", len(p.mentioned))
+	if a := p.Aggregates; a != nil {
+		s += fmt.Sprint(" ", *a)
+	}
+	return s
+}
+
+func TestParametersAreBoundToWhatTheyMean(t *testing.T) {
+	c := goldenContext()
+	r := goldenRouter(t)
+	const text = "SELECT time_bucket($3, timestamp) AS b, symbol, sum(volume) FROM market_data WHERE timestamp >= $1 AND timestamp < $2::date AND symbol = $4 GROUP BY 1, 2 LIMIT 7"
+	if p := r.Plan(c, []byte(text)); !p.AtBind || p.Action != Rewrite || p.Aggregates != nil {
+		t.Fatalf("before Bind: %s", describePlan(p))
+	}
+	micros := func(s string) []byte {
+		at, err := time.Parse(time.DateTime, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return binary.BigEndian.AppendUint64(nil, uint64(at.UnixMicro()-postgresEpoch))
+	}
+	date := func(s string) []byte {
+		at, err := time.Parse(time.DateOnly, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return binary.BigEndian.AppendUint32(nil, uint32((at.UnixMicro()-postgresEpoch)/86_400_000_000))
+	}
+	week := append(make([]byte, 8), 0, 0, 0, 7, 0, 0, 0, 0)
+	symbol := Param{Type: oidVarchar, Value: []byte("SPY")}
+	binaries := []Param{
+		{Type: oidTimestamptz, Binary: true, Value: micros("2024-01-10 10:30:00")},
+		{Type: oidDate, Binary: true, Value: date("2024-03-01")},
+		{Type: oidInterval, Binary: true, Value: week},
+		symbol,
+	}
+	texts := []Param{
+		{Type: oidTimestamptz, Value: []byte("2024-01-10 10:30:00+00")},
+		{Type: oidDate, Value: []byte("2024-03-01")},
+		{Type: oidInterval, Value: []byte("0 months 7 days 0.000000 seconds")},
+		symbol,
+	}
+	a, b := r.Bound(c, []byte(text), binaries), r.Bound(c, []byte(text), texts)
+	if a.Aggregates == nil || !strings.Contains(a.Aggregates.SQL, "= $4") || strings.Contains(a.Aggregates.SQL+a.Aggregates.Guard, "$1") {
+		t.Fatalf("bound: %s", describePlan(a))
+	}
+	for _, plan := range []*Plan{a, b} {
+		if got := plan.Aggregates.View; got != "market_data_1d" && got != "market_data_1w" {
+			t.Errorf("bound to %s", got)
+		}
+		if got := plan.Aggregates.Ranges; len(got) < 2 || got[0].From != "2024-01-10T10:30:00Z" || got[len(got)-1].To != "2024-03-01T00:00:00Z" {
+			t.Errorf("ranges %v", got)
+		}
+	}
+	if again := r.Bound(c, []byte(text), append(binaries[:3:3], Param{Type: oidVarchar, Value: []byte("SPX")})); again != a {
+		t.Error("the plan depends on a parameter that it does not look at")
+	}
+	for name, params := range map[string][]Param{
+		"NULL":        {{Type: oidTimestamptz}, binaries[1], binaries[2], symbol},
+		"infinity":    {{Type: oidTimestamptz, Binary: true, Value: []byte{0x7f, 255, 255, 255, 255, 255, 255, 255}}, binaries[1], binaries[2], symbol},
+		"now":         {{Type: oidTimestamptz, Value: []byte("now")}, binaries[1], binaries[2], symbol},
+		"short":       {{Type: oidTimestamptz, Binary: true, Value: []byte{1}}, binaries[1], binaries[2], symbol},
+		"a text":      {{Type: oidText, Value: []byte("2024-01-10")}, binaries[1], binaries[2], symbol},
+		"a minute":    {binaries[0], binaries[1], {Type: oidInterval, Value: []byte("1 minute")}, symbol},
+		"an empty":    {binaries[0], {Type: oidDate, Value: []byte("2024-01-10")}, binaries[2], symbol},
+		"none at all": {},
+	} {
+		if p := r.Bound(c, []byte(text), params); p.Aggregates != nil {
+			t.Errorf("%s: %s", name, describePlan(p))
+		}
+	}
+}
+
+// BenchmarkATextOfAKnownShape plans a text whose shape is known and whose literals
+// are not.
+func BenchmarkATextOfAKnownShape(b *testing.B) {
+	r, c := goldenRouter(b), goldenContext()
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		text := fmt.Sprintf("SELECT time_bucket('1 hour', timestamp) AS bucket, symbol, first(open, timestamp) AS open, max(high) AS high, min(low) AS low, last(close, timestamp) AS close, sum(volume) AS volume FROM market_data WHERE symbol = 'S%d' AND timestamp >= '2024-01-10' GROUP BY bucket, symbol ORDER BY bucket DESC", i)
+		if p := r.Plan(c, []byte(text)); p.Aggregates == nil {
+			b.Fatal(p.Reason)
+		}
+	}
+	if r.Stat().Parsed != 1 {
+		b.Fatalf("%d texts parsed", r.Stat().Parsed)
+	}
+}
