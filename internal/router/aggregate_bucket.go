@@ -359,7 +359,7 @@ func lastName(nodes []*pg_query.Node) string {
 
 // constString returns a string literal, bare or cast to text.
 func constString(n *pg_query.Node) (string, bool) {
-	if c := n.GetTypeCast(); c != nil && typeNamed(c.TypeName, "text") {
+	for c := n.GetTypeCast(); c != nil && typeNamed(c.TypeName, "text"); c = n.GetTypeCast() {
 		n = c.Arg
 	}
 	c := n.GetAConst()
@@ -371,7 +371,7 @@ func constString(n *pg_query.Node) (string, bool) {
 
 // constInterval returns an interval literal, bare or cast.
 func constInterval(n *pg_query.Node) (rollup.Interval, bool) {
-	if c := n.GetTypeCast(); c != nil {
+	for c := n.GetTypeCast(); c != nil; c = n.GetTypeCast() {
 		if !typeNamed(c.TypeName, "interval") {
 			return rollup.Interval{}, false
 		}

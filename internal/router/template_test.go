@@ -70,7 +70,7 @@ func describePlan(p *Plan) string {
 func TestParametersAreBoundToWhatTheyMean(t *testing.T) {
 	c := goldenContext()
 	r := goldenRouter(t)
-	const text = "SELECT time_bucket($3, timestamp) AS b, symbol, sum(volume) FROM market_data WHERE timestamp >= $1 AND timestamp < $2::date AND symbol = $4 GROUP BY 1, 2 LIMIT 7"
+	const text = "SELECT time_bucket($3::interval, timestamp) AS b, symbol, sum(volume) FROM market_data WHERE timestamp >= $1 AND timestamp < $2::date AND symbol = $4 GROUP BY 1, 2 LIMIT 7"
 	if p := r.Plan(c, []byte(text)); !p.AtBind || p.Action != Rewrite || p.Aggregates != nil {
 		t.Fatalf("before Bind: %s", describePlan(p))
 	}
