@@ -74,24 +74,6 @@ func (s *session) lookSlow(now time.Time) {
 	_ = s.raw.SetWriteDeadline(time.Unix(1, 0))
 }
 
-// lookIdle ends a client that has sent nothing for too long.
-func (s *session) lookIdle(silent time.Duration) {
-	var e *Error
-	switch limit := s.srv.live.Load().IdleInTx; {
-	case s.inTx.Load() && limit > 0 && silent > limit:
-		e = fatal("25P03", "terminating connection due to idle-in-transaction timeout", "limits.idle_in_transaction_timeout is "+limit.String()+".")
-	default:
-		limit = s.srv.live.Load().IdleTimeout
-		if s.inTx.Load() || limit <= 0 || silent <= limit {
-			return
-		}
-		e = fatal("57P05", "terminating connection due to idle-session timeout", "limits.client_idle_timeout is "+limit.String()+".")
-	}
-	if s.evicted.CompareAndSwap(nil, e) {
-		s.wake()
-	}
-}
-
 // peerClosed says whether the other end has closed its sending side, without
 // reading.
 func peerClosed(n any) bool {

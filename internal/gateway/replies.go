@@ -395,6 +395,7 @@ func (s *session) settle() error {
 		return err
 	}
 	s.shown = false
+	s.noteIdle()
 	s.inTx.Store(s.cv.tx != wire.Idle)
 	s.busy.Store((s.busy.Load() | 1) + 1)
 	if s.srv.isDraining() && s.mayLeave() {

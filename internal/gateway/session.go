@@ -73,6 +73,7 @@ type session struct {
 	cancelled atomic.Uint64 // busy of the turn that was cancelled before it had a server connection
 	awaiting  atomic.Uint32 // awaitsCatalog, awaitCancelled, or 0
 	inTx      atomic.Bool   // a transaction is open between two turns
+	idle      atomic.Uint32 // idle_session_timeout in ms, 0: none
 	evicted   atomic.Pointer[Error]
 	again     time.Time // when a hung-up client's statement is cancelled next; likewise
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"qvpgw/internal/pool"
 	"qvpgw/internal/router"
@@ -294,7 +295,10 @@ func (s *session) apply(b, defaults *pool.Bucket) *pool.Bucket {
 
 // contexts are the router's Contexts of a bucket, by what a session's own switches
 // and state say.
-type contexts struct{ by [2][2][2]*router.Context }
+type contexts struct {
+	by   [2][2][2]*router.Context
+	idle time.Duration // idle_session_timeout, 0: none
+}
 
 // blind is the context of a session whose settings are not known at the moment.
 var blind = &router.Context{}
@@ -319,7 +323,8 @@ func bit(b bool) int {
 // learnQuery asks what a plan depends on besides its text.
 const learnQuery = `SELECT pg_catalog.array_to_string(pg_catalog.current_schemas(false), pg_catalog.chr(1)),
 	pg_catalog.current_setting('TimeZone'), pg_catalog.current_setting('standard_conforming_strings'),
-	current_user, pg_catalog.current_setting('default_transaction_isolation'), pg_catalog.current_setting('default_transaction_read_only')`
+	current_user, pg_catalog.current_setting('default_transaction_isolation'), pg_catalog.current_setting('default_transaction_read_only'),
+	pg_catalog.current_setting('idle_session_timeout', true)`
 
 // learn asks the server, once for each bucket, what its settings mean. The
 // session holds a connection with exactly the bucket's settings.
@@ -336,7 +341,7 @@ func (s *session) learn() error {
 	case err != nil:
 		return s.serverGone(err)
 	}
-	v := make([]string, 6)
+	v := make([]string, 7)
 	for i := range v {
 		if len(rows) == 1 && i < len(rows[0]) && rows[0][i] != nil {
 			v[i] = *rows[0][i]
@@ -346,7 +351,7 @@ func (s *session) learn() error {
 	if v[0] != "" {
 		path = strings.Split(v[0], "\x01")
 	}
-	x := &contexts{}
+	x := &contexts{idle: serverTime(v[6])}
 	for known := range 2 {
 		for route := range 2 {
 			for keep := range 2 {

@@ -312,6 +312,7 @@ func (s *session) welcome() error {
 		default:
 			s.detach()
 		}
+		s.busy.Store(0) // none of the client's turns has begun
 		if err != nil {
 			return err
 		}
@@ -324,6 +325,7 @@ func (s *session) welcome() error {
 	}
 	b := wire.AppendAuthenticationOk(nil)
 	s.params.shared = s.base.Learned().Params
+	s.noteIdle()
 	if s.srv.opt.LoginUser != "" {
 		s.params.set("session_authorization", s.user)
 	}
