@@ -22,7 +22,7 @@ STATICCHECK := $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FIGURES = export QVPGW_FIGURES=$$(mktemp); trap 'rm -f "$$QVPGW_FIGURES"' EXIT
 TESTSUM = $(GO) run ./internal/testsum
 
-.PHONY: help build static demo test lint fuzz fuzz-preauth torture rolling conformance streaming bench drivers docker-config clean
+.PHONY: help build static demo test lint fuzz fuzz-preauth torture rolling migrations-kill conformance streaming bench drivers docker-config clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +87,11 @@ rolling: ## ten restarts under 64 clients: nothing refused, nothing lost
 	@$(FIGURES)
 	export QVPGW_ROLLING=$${QVPGW_ROLLING:-10}
 	$(GO) test -count=1 -timeout 10m -json -run TestRollingRestart ./cmd/qvpgw | $(TESTSUM) -v
+
+migrations-kill: ## fifty migrations killed at random steps: what is advised must lead on, with all rows
+	@$(FIGURES)
+	export QVPGW_KILLS=$${QVPGW_KILLS:-50}
+	$(GO) test -count=1 -timeout 60m -json -run TestAKilledMigrationIsMended ./cmd/qvpgw | $(TESTSUM) -v
 
 conformance: ## PostgreSQL's regression suite: direct, in session mode, in transaction mode
 	@$(FIGURES)

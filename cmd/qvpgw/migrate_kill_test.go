@@ -63,7 +63,7 @@ type kills struct {
 // doctor must tell the truth, and the commands that they advise must lead to the
 // newest version with all rows. QVPGW_KILLS is the number of rounds.
 func TestAKilledMigrationIsMendedByWhatIsAdvised(t *testing.T) {
-	rounds := 6
+	rounds := 4
 	if v := os.Getenv("QVPGW_KILLS"); v != "" {
 		var err error
 		if rounds, err = strconv.Atoi(v); err != nil {
@@ -133,7 +133,8 @@ func shapeOf(t *testing.T, c *pgtest.Cluster, dsn string) string {
 // keyed are the lines that pg_dump makes anew each time.
 var keyed = regexp.MustCompile(`(?m)^\\(un)?restrict .*\n`)
 
-// linesApart lists the lines that one of two texts has alone.
+// linesApart lists the lines that one of two texts has alone; pg_dump's order
+// depends on the order in which things were made.
 func linesApart(want, got string) string {
 	count := map[string]int{}
 	for line := range strings.Lines(want) {
@@ -213,8 +214,8 @@ func (k *kills) round(t *testing.T, c *pgtest.Cluster, from int, at int64, byPro
 	if !s.Current() || s.Advice != "" {
 		t.Errorf("after the advice status is %+v", s)
 	}
-	if got := shapeOf(t, c, dsn); got != k.shapes[k.newest] {
-		t.Errorf("the schema is not that of version %d:\n%s", k.newest, linesApart(k.shapes[k.newest], got))
+	if apart := linesApart(k.shapes[k.newest], shapeOf(t, c, dsn)); apart != "" {
+		t.Errorf("the schema is not that of version %d:\n%s", k.newest, apart)
 	}
 	after, err := pgtest.Answers(t.Context(), conn, looks)
 	if err != nil || !slices.Equal(before, after) {
@@ -270,8 +271,8 @@ func (k *kills) truth(t *testing.T, c *pgtest.Cluster, dsn string, program folde
 	if s.Session != 0 {
 		t.Errorf("nobody migrates, status says %+v", s)
 	}
-	if got := shapeOf(t, c, dsn); s.Part == nil && got != k.shapes[max(s.Whole, 0)] {
-		t.Errorf("status says version %d is there (%s), but the schema differs:\n%s", s.Whole, s.Advice, linesApart(k.shapes[max(s.Whole, 0)], got))
+	if apart := linesApart(k.shapes[max(s.Whole, 0)], shapeOf(t, c, dsn)); s.Part == nil && apart != "" {
+		t.Errorf("status says version %d is there (%s), but the schema differs:\n%s", s.Whole, s.Advice, apart)
 	}
 	if (s.Advice == "") != s.Current() {
 		t.Errorf("status advises %q at %+v", s.Advice, s)

@@ -450,38 +450,3 @@ func lastLogged(ctx context.Context, conn *pgx.Conn) (int, error) {
 	}
 	return version, nil
 }
-
-// mayLose refuses to undo files that drop tables with rows, unless yes.
-func (s *session) mayLose(ctx context.Context, undone []file, yes bool) error {
-	if yes {
-		return nil
-	}
-	const most = 1_000_000
-	var lost []string
-	for _, f := range undone {
-		for _, table := range f.loses {
-			var there bool
-			if err := s.driver.conn.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", table).Scan(&there); err != nil {
-				return fmt.Errorf("cannot look for table %s: %w", table, err)
-			}
-			if !there {
-				continue
-			}
-			var rows int
-			sql := fmt.Sprintf("SELECT count(*) FROM (SELECT FROM %s LIMIT %d) r", pgx.Identifier{table}.Sanitize(), most)
-			if err := s.driver.conn.QueryRow(ctx, sql).Scan(&rows); err != nil {
-				return fmt.Errorf("cannot count the rows of %s: %w", table, err)
-			}
-			switch {
-			case rows == most:
-				lost = append(lost, fmt.Sprintf("%s (%d rows or more)", table, rows))
-			case rows > 0:
-				lost = append(lost, fmt.Sprintf("%s (%d rows)", table, rows))
-			}
-		}
-	}
-	if len(lost) == 0 {
-		return nil
-	}
-	return fmt.Errorf("cannot migrate down: this would drop %s: say --yes to lose them", strings.Join(lost, ", "))
-}
