@@ -1,7 +1,7 @@
 package main
 
 import (
-	"encoding/json"
+	"context"
 	"fmt"
 	"strings"
 
@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/spf13/cobra"
 
+	"qvpgw/internal/config"
 	"qvpgw/internal/schema"
 )
 
@@ -16,33 +17,64 @@ func doctorCommand(load loadFunc) *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use: "doctor", Args: cobra.NoArgs,
-		Short: "Say what the database is, what the gateway can do with it, and what to mend",
+		Short: "Say what the database is, what the gateway can do with it, and what to mend; status 1 if something is broken",
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := load()
 			if err != nil {
 				return err
 			}
-			b := cfg.Backend
-			conn, err := pgx.Connect(c.Context(), connString(b, b.Database, b.User, string(b.Password)))
-			if err != nil {
-				return fmt.Errorf("cannot connect to the server (backend.host %s, backend.port %d): %w", b.Host, b.Port, err)
-			}
-			defer conn.Close(c.Context())
-			r, err := schema.Doctor(c.Context(), schema.ConnQuery(conn), schema.DoctorOptions{PoolSize: cfg.Pool.MaxServers()})
+			r, err := diagnose(c.Context(), cfg)
 			if err != nil {
 				return err
 			}
 			if asJSON {
-				e := json.NewEncoder(c.OutOrStdout())
-				e.SetIndent("", "  ")
-				return e.Encode(r)
+				var b []byte
+				if b, err = r.JSON(); err == nil {
+					_, err = c.OutOrStdout().Write(b)
+				}
+			} else {
+				_, err = fmt.Fprint(c.OutOrStdout(), r.Text())
 			}
-			_, err = fmt.Fprint(c.OutOrStdout(), r.Text())
+			if err == nil && !r.Healthy() {
+				err = exitCode(1)
+			}
 			return err
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
+}
+
+// diagnose examines the gateway's own database, as its own role.
+func diagnose(ctx context.Context, cfg *config.Config) (schema.Report, error) {
+	b := cfg.Backend
+	conn, err := pgx.Connect(ctx, connString(b, b.Database, b.User, string(b.Password)))
+	if err != nil {
+		return schema.Report{}, fmt.Errorf("cannot connect to the server (backend.host %s, backend.port %d): %w", b.Host, b.Port, err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	o := schema.DoctorOptions{
+		PoolSize: cfg.Pool.MaxServers(), Policies: policies(cfg),
+		AuthQuery: cfg.Auth.Query && cfg.Auth.QueryText == config.Default().Auth.QueryText,
+	}
+	o.Demanded, o.Without = extensions(cfg)
+	return schema.Doctor(ctx, schema.ConnQuery(conn), o)
+}
+
+// extensions are those that the configuration demands, and those that it does without.
+func extensions(cfg *config.Config) (demanded, without []string) {
+	for _, x := range []struct {
+		name string
+		want config.Toggle
+	}{{"timescaledb", cfg.Schema.TimescaleDB}, {"vector", cfg.Schema.PGVector}} {
+		switch x.want {
+		case config.On:
+			demanded = append(demanded, x.name)
+		case config.Off:
+			without = append(without, x.name)
+		}
+	}
+	return demanded, without
 }
 
 func explainCommand(load loadFunc) *cobra.Command {

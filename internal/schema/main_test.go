@@ -18,16 +18,20 @@ func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 // a single database, which is emptied afterwards.
 func onEach(t *testing.T, test func(t *testing.T, dsn string)) {
 	t.Run("native", func(t *testing.T) { test(t, pgtest.Database(t)) })
-	t.Run("embedded", func(t *testing.T) {
-		dsn := pgtest.Embedded(t).DSN()
-		t.Cleanup(func() {
-			if _, err := NewMigrator(dsn, Options{Yes: true}).Goto(context.Background(), 0); err != nil {
-				t.Error(err)
-			}
-			exec(t, connect(t, dsn), "DROP SCHEMA qvpgw CASCADE")
-		})
-		test(t, dsn)
+	t.Run("embedded", func(t *testing.T) { onEmbedded(t, test) })
+}
+
+// onEmbedded runs a test on the embedded backend's database, which is emptied
+// afterwards.
+func onEmbedded(t *testing.T, test func(t *testing.T, dsn string)) {
+	dsn := pgtest.Embedded(t).DSN()
+	t.Cleanup(func() {
+		if _, err := NewMigrator(dsn, Options{Yes: true}).Goto(context.Background(), 0); err != nil {
+			t.Error(err)
+		}
+		exec(t, connect(t, dsn), "DROP SCHEMA qvpgw CASCADE")
 	})
+	test(t, dsn)
 }
 
 // newest is the highest number of the migrations that are built in.

@@ -19,10 +19,12 @@ const (
 
 // Finding is something about the database that somebody should know.
 type Finding struct {
-	Level  Level  `json:"level"`
-	Code   string `json:"code"` // stable, as "aggregates-missing"
-	Text   string `json:"text"`
-	Advice string `json:"advice,omitempty"` // the command that mends it
+	Level  Level    `json:"level"`
+	Code   string   `json:"code"` // stable, as "aggregates-missing"; Kinds has all
+	Text   string   `json:"text"`
+	Off    string   `json:"turns_off,omitempty"` // what does not work for it
+	Mend   []string `json:"mend,omitempty"`      // what mends it, in order: SQL with a semicolon, or a command of this program
+	Advice string   `json:"advice,omitempty"`    // what people have to know or do besides
 }
 
 // Capability is something the gateway does, and whether it can here.
@@ -109,8 +111,14 @@ func (r Report) Text() string {
 	b.WriteByte('\n')
 	for _, f := range r.Findings {
 		line(string(f.Level), "%s: %s", f.Code, f.Text)
+		if f.Off != "" {
+			line("", "turns off: %s", f.Off)
+		}
+		for _, m := range f.Mend {
+			line("", "-> %s", m)
+		}
 		if f.Advice != "" {
-			line("", "-> %s", f.Advice)
+			line("", "   %s", f.Advice)
 		}
 	}
 	return b.String()

@@ -1,0 +1,56 @@
+package schema
+
+import (
+	"fmt"
+	"time"
+)
+
+// maxSkew is how far clocks may be apart without a word; skewStep is how exactly that
+// is said.
+const (
+	maxSkew  = 5 * time.Second
+	skewStep = time.Millisecond
+)
+
+// longSQL lists the transactions of clients that are open for longer than a number of
+// seconds, the oldest first: process, role, state, seconds, application.
+const longSQL = `
+SELECT pid, coalesce(usename, ''), coalesce(state, ''), extract(epoch FROM now() - xact_start)::bigint, coalesce(application_name, '')
+FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+  AND xact_start <= clock_timestamp() - interval '1 second' * %d
+ORDER BY xact_start
+LIMIT 20`
+
+// preparedSQL lists this database's prepared transactions.
+const preparedSQL = `
+SELECT gid, owner, extract(epoch FROM now() - prepared)::bigint FROM pg_prepared_xacts
+WHERE database = current_database() ORDER BY prepared LIMIT 20`
+
+// transactions says which of them hold others up.
+func (e *exam) transactions() error {
+	rows, err := e.ask("transactions", fmt.Sprintf(longSQL, int(e.o.LongAfter/time.Second)), 5)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		by := row[1]
+		if row[4] != "" {
+			by += " (" + row[4] + ")"
+		}
+		e.find("long-transaction", fmt.Sprintf("process %s of %s is %s, in a transaction that is open for %s", row[0], by, row[2], seconds(row[3])),
+			fmt.Sprintf("SELECT pg_terminate_backend(%s);", row[0])).Advice = "if its client does not end it"
+	}
+	rows, err = e.ask("prepared transactions", preparedSQL, 3)
+	for _, row := range rows {
+		e.find("prepared-transactions", fmt.Sprintf("transaction %q of %s is prepared for %s", row[0], row[1], seconds(row[2])),
+			fmt.Sprintf("ROLLBACK PREPARED %s;", literal(row[0]))).Advice = "or COMMIT PREPARED: the transaction manager that prepared it knows which"
+	}
+	return err
+}
+
+// seconds is a number of them for people.
+func seconds(s string) string {
+	var n numbers
+	return (time.Duration(n.int64(s)) * time.Second).String()
+}
