@@ -33,7 +33,7 @@ var kinds = []Kind{
 	{"extension-hidden", Warning, "an extension's schema is not in the search path: its functions, types and operators are not found by their names", "statements that use them", "`ALTER EXTENSION vector SET SCHEMA …;` or `ALTER DATABASE … SET search_path = …;`"},
 
 	// The schema.
-	{"schema-dirty", Fault, "a migration did not come to its end", "the gateway: it does not serve a schema that is half made", "what `qvpgw migrate status` says: `qvpgw migrate up`, or `qvpgw migrate force` after a look"},
+	{"schema-dirty", Fault, "a migration did not come to its end", "the gateway: it does not serve a schema that is half made", "what `qvpgw migrate status` says: `qvpgw migrate up`, or `migrate force` after a look"},
 	{"schema-newer", Fault, "a newer gateway migrated the database", "this gateway: it does not know what it would serve", "run the newer gateway"},
 	{"schema-pending", Warning, "migrations of this gateway are not applied yet", "what they make", "`qvpgw migrate up`"},
 	{"schema-privilege", Fault, "migrations are pending, and the gateway's role may not make what they make", "migrations", "`GRANT CREATE ON DATABASE …;`, `GRANT CREATE ON SCHEMA …;`"},
@@ -70,8 +70,8 @@ var kinds = []Kind{
 	{"aggregate-stale", Warning, "the table has rows more than four buckets after the end of what its aggregate holds", "answers from it for the newest rows", "`CALL refresh_continuous_aggregate(…);`, or a policy that works"},
 	{"aggregate-invalid", Note, "rows that the aggregate holds have changed and it was not refreshed since", "answers from it for those ranges: they are read from the raw rows", "`CALL refresh_continuous_aggregate(…);`"},
 	{"aggregate-row-security", Warning, "the table of an aggregate has row security, which an aggregate knows nothing of", "answers from it", "`ALTER TABLE … DISABLE ROW LEVEL SECURITY;`, if everybody may read all rows"},
-	{"policy-differs", Warning, "a policy is not as `schema.policies` wants it: somebody changed it in the database, or the schema is not migrated by this gateway", "what the policy does, partly", "`qvpgw migrate up`, or RELOAD"},
-	{"policy-held", Warning, "a policy is not made as `schema.policies` wants it, because it would lose rows or buckets at once", "what the policy does", "`qvpgw migrate up --yes`, or another value in `schema.policies`"},
+	{"policy-differs", Warning, "a policy is not as the configuration wants it: somebody changed it in the database, or the schema is not migrated by this gateway", "what the policy does, partly", "`qvpgw migrate up`, or RELOAD"},
+	{"policy-held", Warning, "a policy is not made as the configuration wants it, because it would lose rows or buckets at once", "what the policy does", "`qvpgw migrate up --yes`, or another value in the configuration"},
 	{"chunks-uncompressed", Warning, "chunks are older than the compression policy allows, and not compressed", "the space that compression saves", "`CALL run_job(…);`"},
 	{"job-failed", Warning, "the last run of a policy failed", "what the policy does", "the cause of its error, then `SELECT alter_job(…, next_start => now());` or the next run; `CALL run_job(…);` shows the error and does not count as a run"},
 	{"job-paused", Warning, "a policy is paused", "what the policy does", "`SELECT alter_job(…, scheduled => true);`"},
