@@ -45,12 +45,10 @@ func (b *blocks) answer(s *pg_query.SelectStmt, ctes *withQueries) (*piece, Reas
 	if reason := plainSelect(s); reason != "" {
 		return nil, reason
 	}
-	if rv := s.FromClause[0].GetRangeVar(); rv != nil && rv.Schemaname == "" {
-		if cte, _ := ctes.named(rv.Relname); cte != nil {
-			return nil, ReasonAggCTE
-		}
+	if namesAny(s.FromClause, ctes) {
+		return nil, ReasonAggCTE
 	}
-	sc, reason := fromClause(s.FromClause[0], b.c, b.snap)
+	sc, reason := fromClause(s.FromClause, b.c, b.snap)
 	if reason != "" {
 		return nil, reason
 	}
@@ -68,6 +66,21 @@ func (b *blocks) answer(s *pg_query.SelectStmt, ctes *withQueries) (*piece, Reas
 		}
 	}
 	return best.emit(b)
+}
+
+// namesAny reports whether a table in FROM is a WITH query.
+func namesAny(from []*pg_query.Node, ctes *withQueries) bool {
+	for _, n := range from {
+		if j := n.GetJoinExpr(); j != nil && namesAny([]*pg_query.Node{j.Larg, j.Rarg}, ctes) {
+			return true
+		}
+		if rv := n.GetRangeVar(); rv != nil && rv.Schemaname == "" {
+			if cte, _ := ctes.named(rv.Relname); cte != nil {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // inside returns what stands for s, which is inside of the statement, when it or

@@ -22,9 +22,13 @@ func (q *aggQuery) groupExpr(n *pg_query.Node, combined func(call int, filter st
 
 func (q *aggQuery) overGroups(r *renderer, n *pg_query.Node, combined func(call int, filter string) string) bool {
 	if n.GetAConst() == nil && n.GetParamRef() == nil {
-		if raw, reason := render(q.scope.snap, n, q.overRaw); reason == "" {
+		if raw, reason := render(q.scope.snap, n, q.overJoined); reason == "" {
 			if i := q.keyIndex(raw, false); i >= 0 {
 				r.write(keyColumn(i))
+				return true
+			}
+			if text := q.mixedText(raw); text != "" {
+				r.write(text)
 				return true
 			}
 		}
@@ -35,6 +39,12 @@ func (q *aggQuery) overGroups(r *renderer, n *pg_query.Node, combined func(call 
 	}
 	if f := n.GetFuncCall(); f != nil && distinctFunctions[functionName(f)] && f.AggDistinct {
 		text, reason := q.distinctCall(f)
+		r.fail(reason)
+		r.write(text)
+		return true
+	}
+	if f := n.GetFuncCall(); f != nil && repeatable[functionName(f)] && len(f.Args) == 1 && q.scope.touches(f.Args[0]) {
+		text, reason := q.joinedCall(f, "(")
 		r.fail(reason)
 		r.write(text)
 		return true
@@ -62,7 +72,8 @@ func (q *aggQuery) overGroups(r *renderer, n *pg_query.Node, combined func(call 
 		return true
 	}
 	if ref := n.GetColumnRef(); ref != nil {
-		if _, ok := q.scope.column(ref); ok {
+		_, joined := q.scope.dimension(ref)
+		if _, ok := q.scope.column(ref); ok || joined {
 			r.fail(ReasonAggUngrouped)
 		} else {
 			r.fail(ReasonAggColumn)
@@ -78,14 +89,23 @@ func (q *aggQuery) filter(f *pg_query.FuncCall) (string, Reason) {
 	if f.AggFilter == nil {
 		return "", ""
 	}
-	i, reason := q.hiddenKey(f.AggFilter)
+	text, reason := q.inside(f.AggFilter)
 	switch reason {
 	case "":
-		return " FILTER (WHERE " + keyColumn(i) + ")", ""
+		return " FILTER (WHERE " + text + ")", ""
 	case ReasonAggBucket:
 		return "", ReasonAggFilterClause
 	}
 	return "", reason
+}
+
+// inside writes what FILTER and DISTINCT inside a call look at.
+func (q *aggQuery) inside(n *pg_query.Node) (string, Reason) {
+	if q.scope.touches(n) {
+		return q.joinedExpr(n)
+	}
+	i, reason := q.hiddenKey(n)
+	return keyColumn(i), reason
 }
 
 // distinctFunctions are those whose result over distinct values of a grouped
@@ -94,6 +114,15 @@ var distinctFunctions = setOf("count", "sum", "avg", "min", "max", "array_agg")
 
 // distinctCall writes f(DISTINCT x) for a grouped x: every value of x is a key.
 func (q *aggQuery) distinctCall(f *pg_query.FuncCall) (string, Reason) {
+	return q.joinedCall(f, "(DISTINCT ")
+}
+
+// repeatable are the functions whose result is the same however often a value
+// comes: those of joined tables need no partials.
+var repeatable = setOf("min", "max", "bool_and", "bool_or", "every", "bit_and", "bit_or")
+
+// joinedCall writes a call that looks at the keys of the union and at joined tables.
+func (q *aggQuery) joinedCall(f *pg_query.FuncCall, open string) (string, Reason) {
 	names, ok := stringsOf(f.Funcname)
 	switch {
 	case !ok, len(names) > 2:
@@ -107,11 +136,11 @@ func (q *aggQuery) distinctCall(f *pg_query.FuncCall) (string, Reason) {
 	if reason != "" {
 		return "", reason
 	}
-	i, reason := q.hiddenKey(f.Args[0])
+	text, reason := q.inside(f.Args[0])
 	if reason == ReasonAggBucket {
 		reason = ReasonAggFilterClause
 	}
-	return dottedText(names) + "(DISTINCT " + keyColumn(i) + ")" + filter, reason
+	return dottedText(names) + open + text + ")" + filter, reason
 }
 
 // call registers an aggregate call and returns its number.

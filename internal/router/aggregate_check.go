@@ -71,7 +71,7 @@ func (d *candidate) parsesBack(text string) (*pg_query.SelectStmt, Reason) {
 		return nil, ReasonAggRoundTrip
 	}
 	s := tree.Stmts[0].Stmt.GetSelectStmt()
-	if len(s.GetFromClause()) != 1 || s.FromClause[0].GetRangeSubselect() == nil || len(s.TargetList) != len(d.query.names) {
+	if len(s.GetFromClause()) != len(d.query.stmt.FromClause) || len(d.query.scope.dims) == 0 && s.FromClause[0].GetRangeSubselect() == nil || len(s.TargetList) != len(d.query.names) {
 		return nil, ReasonAggRoundTrip
 	}
 	return s, ""

@@ -12,7 +12,7 @@ import (
 // rows in two arms. Then nothing is put together, and the server saves an
 // aggregation over every stored row.
 func (d *candidate) single() bool {
-	if d.view.Extra || d.query.groups != nil || d.query.hides() {
+	if d.view.Extra || d.query.groups != nil || d.query.hides() || len(d.query.scope.dims) > 0 {
 		return false
 	}
 	for name := range d.view.Dims {

@@ -142,6 +142,9 @@ func (d *candidate) lock(arms *armSet) []string {
 		add(d.raw.Name)
 		chunks(arms.chunks)
 	}
+	for _, dim := range d.query.scope.dims {
+		names = append(names, relationText(dim.relation.Name)) // with what inherits from it
+	}
 	add(d.view.Aggregate.Materialization)
 	chunks(d.inSpans(d.held.Chunks))
 	return names
@@ -252,11 +255,24 @@ func (d *candidate) sql(arms *armSet, filter string) (string, bool, Reason) {
 	if reason != "" {
 		return "", false, reason
 	}
-	b.WriteString(" FROM (" + stored)
+	union := "(" + stored
 	for _, arm := range arms.arms {
-		b.WriteString(" UNION ALL " + d.rawArm(columns, d.armConditions(arm, arms)))
+		union += " UNION ALL " + d.rawArm(columns, d.armConditions(arm, arms))
 	}
-	b.WriteString(") AS " + unionAlias + " WHERE (SELECT " + filter + ")")
+	union += ") AS " + unionAlias
+	if len(q.scope.dims) > 0 {
+		if union, reason = q.from(union); reason != "" {
+			return "", false, reason
+		}
+	}
+	b.WriteString(" FROM " + union + " WHERE (SELECT " + filter + ")")
+	for _, n := range q.above {
+		text, reason := q.joinedExpr(n)
+		if reason != "" {
+			return "", false, reason
+		}
+		b.WriteString(" AND " + text)
+	}
 	if !single {
 		b.WriteString(q.grouping())
 	}

@@ -10,15 +10,15 @@ import (
 // groupItem is an element of a GROUP BY that has grouping sets: a key, or several
 // items under a word as ROLLUP or, with an empty one, in parentheses.
 type groupItem struct {
-	key   int // from 1; 0 for a list
+	key   string // over the union; "" for a list
 	word  string
 	items []groupItem
 }
 
 // text writes the item over the union.
 func (g groupItem) text() string {
-	if g.key > 0 {
-		return keyColumn(g.key - 1)
+	if g.key != "" {
+		return g.key
 	}
 	list := make([]string, len(g.items))
 	for i, item := range g.items {
@@ -91,8 +91,8 @@ func (q *aggQuery) groupItem(n *pg_query.Node, plain bool) (groupItem, Reason) {
 				return item, ReasonAggGroupBy
 			}
 		}
-		i, reason := q.groupKey(n, plain)
-		item.key = i + 1
+		var reason Reason
+		item.key, reason = q.groupKey(n, plain)
 		return item, reason
 	}
 	for _, n := range list {
@@ -105,24 +105,50 @@ func (q *aggQuery) groupItem(n *pg_query.Node, plain bool) (groupItem, Reason) {
 	return item, ""
 }
 
-// groupKey registers an expression of GROUP BY and returns its number.
-func (q *aggQuery) groupKey(n *pg_query.Node, plain bool) (int, Reason) {
+// groupKey registers an expression of GROUP BY and returns its text over the union.
+func (q *aggQuery) groupKey(n *pg_query.Node, plain bool) (string, Reason) {
+	if q.scope.touches(n) {
+		text, reason := q.joinedExpr(n)
+		if reason != "" {
+			return "", reason
+		}
+		raw, reason := render(q.scope.snap, n, q.overJoined)
+		if q.mixedText(raw) == "" {
+			q.mixed = append(q.mixed, mixedKey{n, raw, text})
+		}
+		return text, reason
+	}
 	raw, reason := q.rowExpr(n)
 	if reason != "" {
-		return 0, reason
+		return "", reason
 	}
 	if !q.mentionsColumn(n) {
-		return 0, ReasonAggGroupBy
+		return "", ReasonAggGroupBy
 	}
 	if ref := n.GetColumnRef(); ref != nil && plain {
 		c, _ := q.scope.column(ref)
 		q.pinned[c.Name] = true
 	}
-	if i := q.keyIndex(raw, false); i >= 0 {
-		return i, ""
+	i := q.keyIndex(raw, true)
+	switch {
+	case i < 0:
+		i = len(q.keys)
+		q.keys = append(q.keys, groupKey{node: n, raw: raw})
+	case q.keys[i].hidden:
+		q.keys[i].hidden = false // a join looks at it too
 	}
-	q.keys = append(q.keys, groupKey{node: n, raw: raw})
-	return len(q.keys) - 1, ""
+	return keyColumn(i), ""
+}
+
+// mixedText is the text of an expression of GROUP BY over joined tables, "" when it
+// is none.
+func (q *aggQuery) mixedText(raw string) string {
+	for _, m := range q.mixed {
+		if m.raw == raw {
+			return m.text
+		}
+	}
+	return ""
 }
 
 // hiddenKey registers an expression that FILTER or DISTINCT inside a call looks at.
@@ -167,6 +193,9 @@ func (q *aggQuery) grouping() string {
 			if !k.hidden {
 				list = append(list, keyColumn(i))
 			}
+		}
+		for _, m := range q.mixed {
+			list = append(list, m.text)
 		}
 	}
 	if len(list) == 0 {

@@ -22,7 +22,9 @@ type aggQuery struct {
 	names  []string // of the output columns
 	keys   []groupKey
 	groups []groupItem      // GROUP BY over the keys; nil where it is all keys that are not hidden
-	conds  []*pg_query.Node // conjuncts without a bare time column
+	mixed  []mixedKey       // expressions of GROUP BY over joined tables
+	conds  []*pg_query.Node // conjuncts over the hypertable without a bare time column
+	above  []*pg_query.Node // conjuncts over joined tables
 	bounds []bound
 	order  []orderItem
 
@@ -52,6 +54,13 @@ type groupKey struct {
 	hidden bool
 }
 
+// mixedKey is an expression of GROUP BY that looks at joined tables.
+type mixedKey struct {
+	node *pg_query.Node
+	raw  string // by which equal expressions are found
+	text string // over joined rows
+}
+
 type orderItem struct {
 	ordinal int // of an output column, 0 for an expression
 	node    *pg_query.Node
@@ -66,13 +75,13 @@ func analyze(s *pg_query.SelectStmt, sc *scope, c *Context, e estimator) (*aggQu
 		callNo: map[string]int{}, columns: map[string]catalog.Column{}, pinned: map[string]bool{},
 	}
 	for _, step := range []func() Reason{
-		q.targets, q.groupBy, func() Reason { return q.where(s.WhereClause, e) }, q.orderBy, q.outputs, q.limits, q.spelling,
+		q.targets, q.joins, q.groupBy, func() Reason { return q.where(s.WhereClause, e) }, q.orderBy, q.outputs, q.limits, q.spelling,
 	} {
 		if reason := step(); reason != "" {
 			return nil, reason
 		}
 	}
-	if len(q.keys) == 0 && len(q.calls) == 0 {
+	if len(q.keys)+len(q.mixed)+len(q.calls) == 0 {
 		return nil, ReasonAggNotGrouped
 	}
 	return q, ""
@@ -107,7 +116,7 @@ func (q *aggQuery) outputNamed(name string) int {
 			continue
 		}
 		t, reason := render(q.scope.snap, q.target(i), func(r *renderer, n *pg_query.Node) bool {
-			return verbatimCalls(r, n) || q.overRaw(r, n)
+			return verbatimCalls(r, n) || q.overJoined(r, n)
 		})
 		if found != 0 && (reason != "" || t != text) {
 			return -1
@@ -174,6 +183,18 @@ func (q *aggQuery) overRaw(r *renderer, n *pg_query.Node) bool {
 	}
 	r.write(rawAlias, ".", ident(c.Name))
 	return true
+}
+
+// overJoined is overRaw with the columns of joined tables: the text by which equal
+// expressions are found.
+func (q *aggQuery) overJoined(r *renderer, n *pg_query.Node) bool {
+	if ref := n.GetColumnRef(); ref != nil {
+		if text, ok := q.scope.dimension(ref); ok {
+			r.write(text)
+			return true
+		}
+	}
+	return q.overRaw(r, n)
 }
 
 func (q *aggQuery) orderBy() Reason {
@@ -260,7 +281,16 @@ func (q *aggQuery) spelling() Reason {
 	for _, b := range q.bounds {
 		nodes = append(nodes, b.value)
 	}
-	nodes = append(nodes, q.conds...)
+	nodes = append(append(nodes, q.conds...), q.above...)
+	for _, m := range q.mixed {
+		nodes = append(nodes, m.node)
+	}
+	visitAll(q.stmt.FromClause, func(m any) bool {
+		if j, ok := m.(*pg_query.JoinExpr); ok && j.Quals != nil {
+			nodes = append(nodes, j.Quals)
+		}
+		return true
+	})
 	for _, n := range []*pg_query.Node{q.stmt.HavingClause, q.stmt.LimitCount, q.stmt.LimitOffset} {
 		if n != nil {
 			nodes = append(nodes, n)

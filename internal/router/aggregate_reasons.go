@@ -12,6 +12,7 @@ const (
 	ReasonAggSetOperation  Reason = "aggregate_set_operation"
 	ReasonAggCTE           Reason = "aggregate_cte"
 	ReasonAggJoin          Reason = "aggregate_join"
+	ReasonAggOuterJoin     Reason = "aggregate_outer_join"
 	ReasonAggSubquery      Reason = "aggregate_subquery"
 	ReasonAggWindow        Reason = "aggregate_window"
 	ReasonAggDistinct      Reason = "aggregate_distinct"
@@ -63,7 +64,8 @@ var aggregateReasons = map[Reason]string{
 	ReasonAggUserCode:      "A function, operator, type or cast of that name is a user's, so its meaning is not known.",
 	ReasonAggSetOperation:  "No arm of UNION, INTERSECT or EXCEPT aggregates a hypertable; VALUES reads none.",
 	ReasonAggCTE:           "The aggregate is over a WITH query that is more than columns and conditions of one table.",
-	ReasonAggJoin:          "Only one hypertable in FROM is routed.",
+	ReasonAggJoin:          "A join is of two hypertables, with something else than a table of the catalog, NATURAL, or of a form that is not followed.",
+	ReasonAggOuterJoin:     "An outer join may fill up the hypertable's columns with NULL, which counts as a row.",
 	ReasonAggSubquery:      "The aggregate is over a sub-query that is more than columns and conditions of one table, or an expression has one.",
 	ReasonAggWindow:        "A window function is not one of the built-in ones that are followed, or reads rows instead of groups.",
 	ReasonAggDistinct:      "DISTINCT ON is not routed.",

@@ -6,7 +6,7 @@ import (
 	"qvpgw/internal/catalog"
 )
 
-// scope is the one relation of a query and how its columns may be named.
+// scope is the hypertable of a query and how its columns may be named.
 type scope struct {
 	snap      *catalog.Snapshot
 	hyper     *catalog.Hypertable
@@ -16,6 +16,7 @@ type scope struct {
 	alias     string // by which columns are qualified
 	aliased   bool   // an alias hides the table's own name
 	timeIsUTC bool   // the time column is timestamptz: an instant
+	dims      []*dim // joined to it
 }
 
 // plainSelect says whether the clauses of a SELECT are those that are followed.
@@ -37,18 +38,39 @@ func plainSelect(s *pg_query.SelectStmt) Reason {
 		return ReasonAggLimit
 	case len(s.FromClause) == 0:
 		return ReasonAggNotHypertable
-	case len(s.FromClause) > 1:
-		return ReasonAggJoin
 	}
 	return ""
 }
 
-// fromClause resolves the FROM item as the session would.
-func fromClause(from *pg_query.Node, c *Context, snap *catalog.Snapshot) (*scope, Reason) {
+// fromClause resolves FROM as the session would.
+func fromClause(from []*pg_query.Node, c *Context, snap *catalog.Snapshot) (*scope, Reason) {
+	if len(from) == 1 && from[0].GetJoinExpr() == nil {
+		return fromTable(from[0], c, snap)
+	}
+	t := &joinTree{c: c, snap: snap}
+	for _, n := range from {
+		if _, reason := t.item(n); reason != "" {
+			return nil, reason
+		}
+	}
+	if t.scope == nil {
+		return nil, ReasonAggNotHypertable
+	}
+	t.scope.dims = t.dims
+	names := map[string]bool{t.scope.alias: true}
+	for _, d := range t.dims {
+		if names[d.alias] {
+			return nil, ReasonAggJoin // two of one name: the server is to say so
+		}
+		names[d.alias] = true
+	}
+	return t.scope, ""
+}
+
+// fromTable resolves a FROM item that is a hypertable.
+func fromTable(from *pg_query.Node, c *Context, snap *catalog.Snapshot) (*scope, Reason) {
 	rv := from.GetRangeVar()
 	switch {
-	case from.GetJoinExpr() != nil:
-		return nil, ReasonAggJoin
 	case from.GetRangeSubselect() != nil:
 		return nil, ReasonAggSubquery
 	case rv == nil, !rv.Inh, rv.Catalogname != "" && rv.Catalogname != c.Database:
@@ -121,6 +143,9 @@ func (s *scope) column(ref *pg_query.ColumnRef) (catalog.Column, bool) {
 	}
 	switch len(names) {
 	case 1:
+		if s.ambiguous(names[0]) {
+			return catalog.Column{}, false
+		}
 	case 2:
 		if names[0] != s.alias {
 			return catalog.Column{}, false

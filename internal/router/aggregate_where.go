@@ -21,6 +21,11 @@ func (q *aggQuery) where(n *pg_query.Node, e estimator) Reason {
 	if handled, reason := q.timeBound(n, e); handled {
 		return reason
 	}
+	if q.scope.touches(n) {
+		_, reason := q.joinedExpr(n)
+		q.above = append(q.above, n)
+		return reason
+	}
 	_, reason := q.rowExpr(n)
 	if reason == ReasonAggBucket {
 		reason = ReasonAggTimeFilter

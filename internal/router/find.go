@@ -13,6 +13,12 @@ func visit(n *pg_query.Node, f func(m any) bool) {
 	}
 }
 
+func visitAll(list []*pg_query.Node, f func(m any) bool) {
+	for _, n := range list {
+		visit(n, f)
+	}
+}
+
 func visitMessage(m protoreflect.Message, f func(m any) bool) {
 	if !f(m.Interface()) {
 		return

@@ -287,7 +287,7 @@ func hasParameter(n *pg_query.Node) bool {
 // formReasons are the reasons of planAggregate that no literal, chunk or
 // watermark has a say in.
 var formReasons = map[Reason]bool{
-	ReasonAggNotSelect: true, ReasonAggSetOperation: true, ReasonAggCTE: true, ReasonAggJoin: true,
+	ReasonAggNotSelect: true, ReasonAggSetOperation: true, ReasonAggCTE: true, ReasonAggJoin: true, ReasonAggOuterJoin: true,
 	ReasonAggSubquery: true, ReasonAggWindow: true, ReasonAggDistinct: true, ReasonAggLocking: true,
 	ReasonAggGroupingSets: true, ReasonAggFrom: true, ReasonAggNotHypertable: true,
 	ReasonAggHierarchical: true, ReasonAggRowSecurity: true, ReasonAggTimeType: true,
