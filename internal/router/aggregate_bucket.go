@@ -149,9 +149,17 @@ func (b *buckets) extract(args []*pg_query.Node) (need, bool) {
 	return need{grid: grid, zone: b.clock(t)}, true
 }
 
-// timeBucket reads time_bucket(width, t [, origin | offset]). The forms with a
-// time zone are left alone.
+// timeBucket reads time_bucket(width, t [, origin | offset | zone]).
 func (b *buckets) timeBucket(args []*pg_query.Node) (need, bool) {
+	if zone, ok := bucketZone(args); ok {
+		t, isTerm := b.term(args[1])
+		width, isWidth := constInterval(args[0])
+		grid, ok := rollup.Bucket(width)
+		if !isTerm || !t.instant || !isWidth || !ok {
+			return need{}, false
+		}
+		return need{grid, zone, true}, true
+	}
 	grid, arg, ok := bucketGrid(args)
 	if !ok {
 		return need{}, false
@@ -164,6 +172,22 @@ func (b *buckets) timeBucket(args []*pg_query.Node) (need, bool) {
 		return need{grid: grid, start: true}, true // time_bucket of timestamptz counts in UTC
 	}
 	return need{grid, b.clock(t), true}, true
+}
+
+// bucketZone returns the zone of time_bucket(width, t, zone): an untyped literal in
+// that place is a text, which is a zone's name.
+func bucketZone(args []*pg_query.Node) (string, bool) {
+	if len(args) != 3 || args[0].GetNamedArgExpr() != nil || args[1].GetNamedArgExpr() != nil {
+		return "", false
+	}
+	third := args[2]
+	if named := third.GetNamedArgExpr(); named != nil {
+		if named.Name != "timezone" {
+			return "", false
+		}
+		third = named.Arg
+	}
+	return constString(third)
 }
 
 // bucketGrid returns the grid of a call of time_bucket and the argument that it
