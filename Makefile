@@ -22,7 +22,7 @@ STATICCHECK := $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FIGURES = export QVPGW_FIGURES=$$(mktemp); trap 'rm -f "$$QVPGW_FIGURES"' EXIT
 TESTSUM = $(GO) run ./internal/testsum
 
-.PHONY: help build static demo test lint fuzz fuzz-preauth torture rolling migrations-kill conformance streaming bench drivers docker-config clean
+.PHONY: help build static demo test lint fuzz fuzz-preauth torture rolling migrations-kill conformance streaming ageing bench drivers docker-config clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -102,6 +102,11 @@ streaming: ## a value of 300 MB to the server and back: the gateway holds none o
 	@$(FIGURES)
 	export QVPGW_STREAM_MB=$${QVPGW_STREAM_MB:-300}
 	$(GO) test -count=1 -timeout 20m -json -run TestValuesLongerThanMemoryPass ./cmd/qvpgw | $(TESTSUM) -v
+
+ageing: ## compression, retention and refreshes over bars of yours: BARS=/path/bars.csv.gz
+	@$(FIGURES)
+	export QVPGW_BARS=$(abspath $(BARS))
+	$(GO) test -count=1 -timeout 30m -json -run TestPoliciesDoWhatTheySay ./internal/schema | $(TESTSUM) -v
 
 bench: ## direct, PgBouncer and qvpgw side by side, 11 minutes; QVPGW_BENCH_ONLY=tls,idle for parts
 	@$(FIGURES)

@@ -33,21 +33,23 @@ func policies(cfg *config.Config) *schema.Policies {
 			ChunkInterval: time.Duration(t.ChunkInterval), CompressAfter: time.Duration(t.CompressAfter), Retain: time.Duration(t.Retain),
 		})
 	}
+	const day = 24 * time.Hour
 	for _, a := range []struct {
-		name string
+		name   string
+		bucket time.Duration
 		config.RefreshPolicy
 	}{
-		{"market_data_1h", p.Aggregates.MarketData1h},
-		{"market_data_1d", p.Aggregates.MarketData1d},
-		{"market_data_1w", p.Aggregates.MarketData1w},
-		{"tick_data_1m", p.Aggregates.TickData1m},
-		{"tick_data_1h", p.Aggregates.TickData1h},
-		{"tick_data_1d", p.Aggregates.TickData1d},
-		{"tick_data_1w", p.Aggregates.TickData1w},
-		{"portfolio_values_1d", p.Aggregates.PortfolioValues1d},
+		{"market_data_1h", time.Hour, p.Aggregates.MarketData1h},
+		{"market_data_1d", day, p.Aggregates.MarketData1d},
+		{"market_data_1w", 7 * day, p.Aggregates.MarketData1w},
+		{"tick_data_1m", time.Minute, p.Aggregates.TickData1m},
+		{"tick_data_1h", time.Hour, p.Aggregates.TickData1h},
+		{"tick_data_1d", day, p.Aggregates.TickData1d},
+		{"tick_data_1w", 7 * day, p.Aggregates.TickData1w},
+		{"portfolio_values_1d", day, p.Aggregates.PortfolioValues1d},
 	} {
 		w.Aggregates = append(w.Aggregates, schema.RefreshPolicy{
-			Aggregate: a.name, Off: !a.Enabled,
+			Aggregate: a.name, Bucket: a.bucket, Off: !a.Enabled,
 			From: time.Duration(a.From), Until: time.Duration(a.Until), Every: time.Duration(a.Every),
 		})
 	}

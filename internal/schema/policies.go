@@ -31,6 +31,7 @@ type TablePolicy struct {
 // and how often.
 type RefreshPolicy struct {
 	Aggregate   string
+	Bucket      time.Duration // width of its buckets
 	From, Until time.Duration // before now; 0: no limit
 	Every       time.Duration
 	Off         bool // left as it is

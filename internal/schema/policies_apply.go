@@ -72,7 +72,7 @@ func b2i(b bool) int {
 // changeSQL is one statement, as a Query takes, that waits for other gateways, and
 // not long for statements that keep the table.
 func changeSQL(sql string) string {
-	return fmt.Sprintf("DO $qvpgw$ BEGIN PERFORM pg_advisory_xact_lock(%d); SET LOCAL lock_timeout = '10s'; %s END $qvpgw$", policyLock, sql)
+	return fmt.Sprintf("DO $qvpgw$ DECLARE id int; BEGIN PERFORM pg_advisory_xact_lock(%d); SET LOCAL lock_timeout = '10s'; %s END $qvpgw$", policyLock, sql)
 }
 
 // policies brings the policies to what is wanted, if anything is.

@@ -222,11 +222,23 @@ func (c *comparison) aggregate(w RefreshPolicy) {
 		if impossible == "" {
 			p.Actual = "none"
 		}
-		ch.sql = fmt.Sprintf("PERFORM add_continuous_aggregate_policy(%s, start_offset => %s, end_offset => %s, schedule_interval => %s, if_not_exists => true);",
-			literal(w.Aggregate), intervalSQL(w.From), intervalSQL(w.Until), intervalSQL(w.Every))
+		ch.sql = fmt.Sprintf("id := add_continuous_aggregate_policy(%s, start_offset => %s, end_offset => %s, schedule_interval => %s, if_not_exists => true); %s",
+			literal(w.Aggregate), intervalSQL(w.From), intervalSQL(w.Until), intervalSQL(w.Every), batchSQL(w))
 	}
 	c.add(p, w.Off, impossible, c.dropped(w, h), ch)
 	c.note(j)
+}
+
+// batchSQL has each transaction of a refresh bring some thirty days up to date. By
+// itself TimescaleDB, where it has batches, takes ten buckets, which makes ten
+// thousands of transactions of a year's minutes.
+func batchSQL(w RefreshPolicy) string {
+	if w.Bucket == 0 {
+		return ""
+	}
+	return fmt.Sprintf(`IF EXISTS (SELECT FROM pg_proc WHERE proname = 'add_continuous_aggregate_policy' AND 'buckets_per_batch' = ANY (proargnames)) THEN
+  PERFORM alter_job(id, config => config || '{"buckets_per_batch": %d}') FROM timescaledb_information.jobs WHERE job_id = id;
+END IF;`, max(10, 30*day/w.Bucket))
 }
 
 // dropped says that a refresh would look for rows that the retention of its
