@@ -53,7 +53,7 @@ func (s *session) onBind(m *message) error {
 			s.cv.expect(reply{msg: wire.Bind, mode: fake, bytes: bindComplete})
 			return nil
 		case router.Rewrite, router.Cached:
-			if m.mem == nil && s.lone() {
+			if m.mem == nil && (s.lone() || plan.Action == router.Rewrite && s.within()) {
 				if held, err := s.startGather(); held || err != nil {
 					return err
 				}

@@ -52,9 +52,15 @@ func (s *session) rewrite(g *group) (bool, error) {
 		g.plan = bound
 	}
 	rw := g.plan.Aggregates
-	if rw.Float && s.srv.opt.ExactFloats {
+	switch {
+	case rw.Float && s.srv.opt.ExactFloats:
 		s.routed(metrics.Pass, router.ReasonFloatExact, g)
 		return false, nil
+	case s.cv.tx == wire.InTx && rw.Within == "":
+		s.routed(metrics.Pass, router.ReasonNotAlone, g)
+		return false, nil
+	case s.cv.tx == wire.InTx:
+		return s.rewriteWithin(g, d)
 	}
 	b := s.scratch[:0]
 	s.conn.Unnamed = 0
@@ -63,15 +69,7 @@ func (s *session) rewrite(g *group) (bool, error) {
 		lock += ";"
 	}
 	b = wire.AppendQuery(b, beginRewrite+lock+rw.Guard)
-	if g.extended {
-		b = wire.AppendParse(b, "", rw.SQL, d.params)
-		b = append(wire.AppendBindHead(b, "", "", len(g.bind)), g.bind...)
-		b = wire.AppendDescribe(b, 'P', "")
-		b = wire.AppendExecute(b, "", 0)
-		b = wire.AppendSync(b)
-	} else {
-		b = wire.AppendQuery(b, rw.SQL)
-	}
+	b = g.appendRun(b, rw.SQL, d)
 	b = wire.AppendQuery(b, "COMMIT")
 	s.scratch = b[:0]
 	if _, err := s.up.Write(b); err != nil {
@@ -81,11 +79,11 @@ func (s *session) rewrite(g *group) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	started, err := s.readRewritten(g, d, proven == guardYes)
+	started, err := s.readRewritten(g, d, sendIf(proven == guardYes))
 	if err != nil {
 		return false, err
 	}
-	status, err := s.readCommit()
+	status, err := s.readStatus()
 	if err != nil {
 		return false, err
 	}
@@ -101,7 +99,7 @@ func (s *session) rewrite(g *group) (bool, error) {
 			s.srv.m.Reassociated.Inc()
 		}
 		s.routed(metrics.Rewrite, g.plan.Reason, g)
-		return true, s.injectReady()
+		return true, s.injectReady(wire.Idle)
 	case proven == guardYes:
 		s.srv.m.Rewrites[metrics.FellBack].Inc()
 		s.routed(metrics.Pass, router.ReasonRewriteFailed, g)
@@ -114,6 +112,18 @@ func (s *session) rewrite(g *group) (bool, error) {
 	}
 	s.db.refresh()
 	return false, nil
+}
+
+// appendRun appends the messages that run a query in the place of g's.
+func (g *group) appendRun(b []byte, sql string, d *description) []byte {
+	if !g.extended {
+		return wire.AppendQuery(b, sql)
+	}
+	b = wire.AppendParse(b, "", sql, d.params)
+	b = append(wire.AppendBindHead(b, "", "", len(g.bind)), g.bind...)
+	b = wire.AppendDescribe(b, 'P', "")
+	b = wire.AppendExecute(b, "", 0)
+	return wire.AppendSync(b)
 }
 
 // params are the values that g's Bind gives to the parameters; false when it gives
@@ -145,12 +155,12 @@ func (s *session) injectError(f *wire.ErrorFields) error {
 	if err := s.conn.Stream.Inject(wire.AppendErrorResponse(nil, f)); err != nil {
 		return s.serverError(err)
 	}
-	return s.injectReady()
+	return s.injectReady(s.cv.tx)
 }
 
 // injectReady ends the client's turn.
-func (s *session) injectReady() error {
-	if err := s.conn.Stream.Inject(readyIdle); err != nil {
+func (s *session) injectReady(status wire.TxStatus) error {
+	if err := s.conn.Stream.Inject(wire.AppendReadyForQuery(nil, status)); err != nil {
 		return s.serverError(err)
 	}
 	return nil
@@ -180,8 +190,8 @@ func (s *session) readGuard() (guardAnswer, error) {
 	return guardNo, nil
 }
 
-// readCommit reads the reply to COMMIT.
-func (s *session) readCommit() (wire.TxStatus, error) {
+// readStatus reads a reply to its end and returns the transaction's status then.
+func (s *session) readStatus() (wire.TxStatus, error) {
 	st := &s.conn.Stream
 	for {
 		h, err := st.Next()
@@ -202,10 +212,25 @@ func (s *session) readCommit() (wire.TxStatus, error) {
 	}
 }
 
-// readRewritten reads the reply to the rewritten query. With send it is passed to
-// the client under the original's description, from the first row or the end on;
-// started says that it was.
-func (s *session) readRewritten(g *group, d *description, send bool) (started bool, err error) {
+// sending says from where on the reply to a rewritten query goes to the client.
+type sending uint8
+
+const (
+	sendNever  sending = iota
+	sendRows           // from the first row on: without any, nothing was said
+	sendAlways         // from the first row or the end on
+)
+
+func sendIf(yes bool) sending {
+	if yes {
+		return sendAlways
+	}
+	return sendNever
+}
+
+// readRewritten reads the reply to the rewritten query and passes it to the client
+// under the original's description; started says that it did.
+func (s *session) readRewritten(g *group, d *description, send sending) (started bool, err error) {
 	st := &s.conn.Stream
 	failed := false // an error came, or the columns are not the original's
 	for {
@@ -213,7 +238,7 @@ func (s *session) readRewritten(g *group, d *description, send bool) (started bo
 		if err != nil {
 			return started, s.serverError(err)
 		}
-		if (h.Type == wire.DataRow || h.Type == wire.CommandComplete) && send && !failed && !started {
+		if (h.Type == wire.DataRow && send >= sendRows || h.Type == wire.CommandComplete && send == sendAlways) && !failed && !started {
 			started = true
 			if err := st.Inject(s.replyHead(g, d)); err != nil {
 				return started, s.serverError(err)
@@ -313,14 +338,27 @@ func (s *session) describe(g *group) (*description, error) {
 	if d, ok := s.db.described(key); ok && d.fingerprint == snap.Fingerprint {
 		return d, nil
 	}
-	b := wire.AppendParse(s.scratch[:0], "", g.sql, g.oids)
+	within := s.cv.tx == wire.InTx
+	b := s.scratch[:0]
+	if within {
+		b = wire.AppendQuery(b, beginWithin)
+	}
+	b = wire.AppendParse(b, "", g.sql, g.oids)
 	b = wire.AppendDescribe(b, 'S', "")
 	b = wire.AppendSync(b)
+	if within {
+		b = wire.AppendQuery(b, undoWithin)
+	}
 	s.scratch = b[:0]
 	if _, err := s.up.Write(b); err != nil {
 		return nil, s.clientError(&wire.WriteError{Err: err})
 	}
 	s.conn.Unnamed = 0
+	if within {
+		if status, err := s.readStatus(); err != nil || status != wire.InTx {
+			return nil, s.lostWithin(err)
+		}
+	}
 	st := &s.conn.Stream
 	d := &description{fingerprint: snap.Fingerprint}
 	failed := false
@@ -358,6 +396,11 @@ func (s *session) describe(g *group) (*description, error) {
 		st.Drop()
 		if h.Type == wire.ReadyForQuery {
 			break
+		}
+	}
+	if within {
+		if status, err := s.readStatus(); err != nil || status != wire.InTx {
+			return nil, s.lostWithin(err)
 		}
 	}
 	if failed || d.fields == nil {

@@ -175,6 +175,60 @@ func TestRoutedAnswersAreTheDatabasesOwn(t *testing.T) {
 		t.Errorf("with qvpgw.route = off: %s", got)
 	}
 
+	t.Run("in a transaction", func(t *testing.T) {
+		// One after the other: the server has one session.
+		inTransaction := func(sql string, args []string, how string) string {
+			var replies [2][]string
+			route := ""
+			for i, p := range []*peer{off, on} {
+				p.must("BEGIN")
+				list, n := asks(sql, args, how)
+				p.send(list...)
+				replies[i] = compared(sql, p.reply(n))
+				if p == on {
+					route = p.route()
+				}
+				p.must("COMMIT")
+			}
+			if !slices.Equal(replies[0], replies[1]) {
+				t.Errorf("%s: %s\nrouted %.2000q\nraw    %.2000q", how, sql, replies[1], replies[0])
+			}
+			return route
+		}
+		for _, r := range routed {
+			for _, how := range []string{"simple", "text", "named"} {
+				if how == "simple" && r.args != nil {
+					continue
+				}
+				route := inTransaction(strings.ReplaceAll(r.sql, "@", "market_data"), r.args, how)
+				nested, empty := strings.Contains(r.sql, "FROM (SELECT"), strings.Contains(r.sql, "'none'")
+				if how != "named" && !nested && !empty && !strings.HasPrefix(route, "rewrite aggregate market_data_1") {
+					t.Errorf("%s: %s: %s", how, r.sql, route)
+				}
+			}
+		}
+		for _, begin := range []string{"BEGIN ISOLATION LEVEL REPEATABLE READ", "BEGIN ISOLATION LEVEL SERIALIZABLE"} {
+			on.must(begin)
+			on.rows(strings.ReplaceAll(routed[5].sql, "@", "market_data"))
+			if got := on.route(); got != "pass not_fresh market_data_1w" {
+				t.Errorf("after %s: %s", begin, got)
+			}
+			on.must("ROLLBACK")
+		}
+		// An error of the statement's own fails the transaction, as without us.
+		failing := strings.Replace(strings.ReplaceAll(routed[37].sql, "@", "market_data"), "count(*)", "1 / (count(*) - count(*))", 1)
+		var replies [2][]string
+		for i, p := range []*peer{off, on} {
+			p.must("BEGIN")
+			p.must("SAVEPOINT here")
+			p.send(simple(failing), simple("SELECT 1"), simple("ROLLBACK TO here"), simple("SELECT 2"), simple("COMMIT"))
+			replies[i] = p.reply(5)
+		}
+		if !slices.Equal(replies[0], replies[1]) {
+			t.Errorf("failing: routed %q\nraw %q", replies[1], replies[0])
+		}
+	})
+
 	t.Run("what is not alone", func(t *testing.T) {
 		sql := strings.ReplaceAll(routed[5].sql, "@", "market_data")
 		insert := "INSERT INTO market_data (timestamp, symbol, open, high, low, close, volume) VALUES ('2024-02-01 10:10', 'SPY', 1, 5000, 1, 2, 1)"
@@ -184,7 +238,7 @@ func TestRoutedAnswersAreTheDatabasesOwn(t *testing.T) {
 			p.must(insert)
 			own = append(own, p.rows(sql))
 			if p == on {
-				if got := p.route(); got != "pass not_alone market_data_1w" {
+				if got := p.route(); got != "pass not_fresh market_data_1w" {
 					t.Errorf("in a transaction: %s", got)
 				}
 			}

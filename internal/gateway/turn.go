@@ -218,7 +218,7 @@ func (s *session) onQuery(m *message) error {
 		s.leave(m)
 		return s.localQuery(plan)
 	case router.Rewrite, router.Cached:
-		if s.lone() {
+		if s.lone() || plan.Action == router.Rewrite && s.within() {
 			return s.answerQuery(m, plan, sql)
 		}
 		s.notAlone(plan, sql)

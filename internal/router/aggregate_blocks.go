@@ -304,6 +304,9 @@ func (b *blocks) rewrite(whole *pg_query.SelectStmt) (*AggregateRewrite, Reason)
 	}
 	rw.View = strings.Join(views, ", ")
 	rw.Lock = "LOCK TABLE " + strings.Join(locks, ", ") + " IN ACCESS SHARE MODE NOWAIT"
+	if whole == nil {
+		rw.Within = b.pieces[0].within(append(session, inner...))
+	}
 	rw.Guard = "SELECT COALESCE(" + strings.Join(append(session, inner...), " AND ") + ", FALSE)"
 	return rw, ""
 }

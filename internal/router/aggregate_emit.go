@@ -84,7 +84,7 @@ func (d *candidate) emit(b *blocks) (*piece, Reason) {
 		filter = "TRUE"
 	}
 	var reason Reason
-	if p.sql, p.float, reason = d.sql(p.arms, filter); reason != "" {
+	if p.sql, p.float, reason = d.sql(p.arms, filter, false); reason != "" {
 		return nil, reason
 	}
 	if !b.checked {
@@ -93,6 +93,19 @@ func (d *candidate) emit(b *blocks) (*piece, Reason) {
 		}
 	}
 	return p, ""
+}
+
+// within writes the query for inside a transaction, where each statement has a
+// snapshot of its own and the locks come before it: at READ COMMITTED. What the
+// transaction has written itself is in no log yet.
+func (p *piece) within(all proof) string {
+	filter := "pg_catalog.current_setting('transaction_isolation') = 'read committed' AND pg_catalog.pg_current_xact_id_if_assigned() IS NULL AND " +
+		strings.Join(all, " AND ")
+	text, _, reason := p.candidate.sql(p.arms, filter, true)
+	if reason != "" {
+		return ""
+	}
+	return text
 }
 
 // writable reports whether every moment in the texts has one spelling: years 1 to
@@ -220,8 +233,8 @@ func (d *candidate) parts() (columns []partColumn, numbers [][]int) {
 	return columns, numbers
 }
 
-// sql writes the rewritten query.
-func (d *candidate) sql(arms *armSet, filter string) (string, bool, Reason) {
+// sql writes the rewritten query. proven: it gives no row where the filter is false.
+func (d *candidate) sql(arms *armSet, filter string, proven bool) (string, bool, Reason) {
 	q := d.query
 	columns, numbers := d.parts()
 	var b strings.Builder
@@ -276,12 +289,16 @@ func (d *candidate) sql(arms *armSet, filter string) (string, bool, Reason) {
 	if !single {
 		b.WriteString(q.grouping())
 	}
+	having := " HAVING "
+	if single {
+		having = " AND "
+	} else if proven && (q.groups != nil || q.grouping() == "") {
+		// A group of no rows, which stands for all.
+		b.WriteString(" HAVING pg_catalog.count(*) > 0")
+		having = " AND "
+	}
 	if q.stmt.HavingClause != nil {
-		word := " HAVING "
-		if single {
-			word = " AND "
-		}
-		b.WriteString(word + group(q.stmt.HavingClause))
+		b.WriteString(having + group(q.stmt.HavingClause))
 	}
 	windows, reason := q.windows(combined)
 	if reason != "" {

@@ -149,10 +149,14 @@ const (
 // true proves the answer equal to the original's. SQL carries the same guard as a
 // one-time filter, so that a refused one costs no execution.
 type AggregateRewrite struct {
-	View    string    // the aggregate, for last_route
-	Lock    string    // LOCK TABLE ONLY …; "" when no raw arm is read
-	Guard   string    // SELECT … returning one boolean
-	SQL     string    // the rewritten query; same columns, names and types
+	View  string // the aggregate, for last_route
+	Lock  string // LOCK TABLE ONLY …; "" when no raw arm is read
+	Guard string // SELECT … returning one boolean
+	SQL   string // the rewritten query; same columns, names and types
+	// Within is the query for inside a transaction: it carries all of the proof, and
+	// gives no row at all where that fails. A reply without rows says nothing: the
+	// original is to run. "" where a row may come without the proof.
+	Within  string
 	Ranges  []Range   // what is read from where, for EXPLAIN (QVPGW)
 	Float   bool      // a float sum was re-associated
 	Expires time.Time // plan again after this (bounds relative to now()); zero: never

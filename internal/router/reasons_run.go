@@ -16,10 +16,10 @@ const (
 var runReasons = map[Reason]string{
 	ReasonHit:           "The answer was in memory, and the database has not changed since it was given.",
 	ReasonMiss:          "The answer was not in memory, or the database has changed since: the server answered, and the answer is kept.",
-	ReasonNotFresh:      "The guard did not prove the aggregate fresh in the snapshot that would read it: the original ran.",
+	ReasonNotFresh:      "The guard did not prove the aggregate fresh in the snapshot that would read it, or in a transaction the level is not READ COMMITTED, it has written, or there was no row: the original ran.",
 	ReasonLockRefused:   "A chunk that the rewritten query would read could not be locked at once, or is gone: the original ran.",
 	ReasonRewriteFailed: "The rewritten query failed before its first row: the original ran.",
 	ReasonNotDescribed:  "The server does not describe the original, which would fail: it ran and says why.",
 	ReasonFloatExact:    "It adds floats in another order, and route.float is exact: the original ran.",
-	ReasonNotAlone:      "A transaction is open, the statement shares its group with others, asks for some of its rows, or the client is pinned: what is proven for a statement alone does not hold.",
+	ReasonNotAlone:      "The statement shares its group or its transaction with others, asks for some of its rows, or the client is pinned: what is proven for a statement alone does not hold.",
 }
