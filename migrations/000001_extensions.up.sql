@@ -1,11 +1,13 @@
--- TimescaleDB and pgvector where they can be had. What is missing is named in a
--- notice and leaves the tables plain; nothing here fails for it.
+-- TimescaleDB and pgvector where they can be had and are not switched off
+-- (qvpgw.without names those). What is missing is named in a notice and leaves the
+-- tables plain; nothing here fails for it.
 DO $do$
 DECLARE
   wanted text;
 BEGIN
   FOREACH wanted IN ARRAY ARRAY['timescaledb', 'vector'] LOOP
-    IF EXISTS (SELECT FROM pg_extension WHERE extname = wanted) THEN
+    IF EXISTS (SELECT FROM pg_extension WHERE extname = wanted)
+       OR position(wanted IN coalesce(current_setting('qvpgw.without', true), '')) > 0 THEN
       CONTINUE;
     END IF;
     IF NOT EXISTS (SELECT FROM pg_available_extensions WHERE name = wanted) THEN

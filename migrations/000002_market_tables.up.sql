@@ -46,10 +46,10 @@ DECLARE
   hypertable text;
 BEGIN
   FOREACH hypertable IN ARRAY ARRAY['market_data', 'tick_data', 'portfolio_values', 'risk_metrics'] LOOP
-    IF EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb') THEN
+    IF EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb' AND position(extname IN coalesce(current_setting('qvpgw.without', true), '')) = 0) THEN
       PERFORM create_hypertable(hypertable::regclass, by_range('timestamp', INTERVAL '7 days'), create_default_indexes => false);
     ELSE
-      RAISE NOTICE 'qvpgw: % stays a plain table, TimescaleDB is missing', hypertable;
+      RAISE NOTICE 'qvpgw: % stays a plain table, TimescaleDB is missing or switched off', hypertable;
     END IF;
   END LOOP;
 END

@@ -3,8 +3,8 @@
 -- in a space of encoded figures, so Euclidean.
 DO $do$
 BEGIN
-  IF NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'vector') THEN
-    RAISE NOTICE 'qvpgw: feature_embeddings and volatility_regimes are not made, pgvector is missing';
+  IF NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'vector' AND position(extname IN coalesce(current_setting('qvpgw.without', true), '')) = 0) THEN
+    RAISE NOTICE 'qvpgw: feature_embeddings and volatility_regimes are not made, pgvector is missing or switched off';
     RETURN;
   END IF;
 

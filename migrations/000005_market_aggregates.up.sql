@@ -8,8 +8,8 @@ DO $do$
 DECLARE
   aggregate record;
 BEGIN
-  IF NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb') THEN
-    RAISE NOTICE 'qvpgw: market_data_1h, market_data_1d and market_data_1w are not made, TimescaleDB is missing';
+  IF NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb' AND position(extname IN coalesce(current_setting('qvpgw.without', true), '')) = 0) THEN
+    RAISE NOTICE 'qvpgw: market_data_1h, market_data_1d and market_data_1w are not made, TimescaleDB is missing or switched off';
     RETURN;
   END IF;
   IF current_setting('timescaledb.license', true) IS DISTINCT FROM 'timescale' THEN

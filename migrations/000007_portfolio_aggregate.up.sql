@@ -2,8 +2,8 @@
 -- the first and last moment of a day.
 DO $do$
 BEGIN
-  IF NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb') THEN
-    RAISE NOTICE 'qvpgw: portfolio_values_1d is not made, TimescaleDB is missing';
+  IF NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb' AND position(extname IN coalesce(current_setting('qvpgw.without', true), '')) = 0) THEN
+    RAISE NOTICE 'qvpgw: portfolio_values_1d is not made, TimescaleDB is missing or switched off';
     RETURN;
   END IF;
   IF current_setting('timescaledb.license', true) IS DISTINCT FROM 'timescale' THEN

@@ -17,6 +17,9 @@
 //	-- qvpgw: when CONDITION   skips it unless the SQL condition is true
 //	-- qvpgw: repeatable       says that it, too, may be begun again
 //
+// An extension is there for a file if pg_extension has it and the session's setting
+// qvpgw.without, names with blanks between them, does not name it.
+//
 // A down file names what it loses in a first line "-- loses: name name …": the
 // tables, table.column, and aggregates that it drops, so that whoever goes down with
 // rows in them is asked first.

@@ -25,9 +25,9 @@ func migrateCommand(load loadFunc) *cobra.Command {
 			return nil, err
 		}
 		b := cfg.Backend
-		return schema.NewMigrator(connString(b, b.Database, b.User, string(b.Password)), schema.Options{
-			Yes: *yes, Policies: policies(cfg), Log: func(s string) { fmt.Fprintln(c.ErrOrStderr(), s) },
-		}), nil
+		o := schema.Options{Yes: *yes, Policies: policies(cfg), Log: func(s string) { fmt.Fprintln(c.ErrOrStderr(), s) }}
+		o.Demanded, o.Without = extensions(cfg)
+		return schema.NewMigrator(connString(b, b.Database, b.User, string(b.Password)), o), nil
 	}
 	show := func(c *cobra.Command, v interface{ Text() string }) error {
 		if *asJSON {

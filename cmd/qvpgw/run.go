@@ -196,13 +196,19 @@ func newLoader() func(gateway.QueryFunc, *catalog.Snapshot) (*catalog.Snapshot, 
 // migrate brings the schema up to date, if the gateway owns it. What is half made is
 // not served in either case.
 func (p *program) migrate(ctx context.Context) error {
-	m := schema.NewMigrator(p.dsn(), schema.Options{Policies: policies(p.cfg()), Log: func(s string) { p.log.Info(s) }})
+	o := schema.Options{Policies: policies(p.cfg()), Log: func(s string) { p.log.Info(s) }}
+	o.Demanded, o.Without = extensions(p.cfg())
+	m := schema.NewMigrator(p.dsn(), o)
 	if !p.cfg().Schema.Migrate {
 		return p.whole(ctx, m)
 	}
 	r, err := m.Up(ctx)
 	if err != nil && errors.Is(err, schema.ErrHalf) {
 		return fmt.Errorf("cannot serve: %w", err)
+	}
+	if lacks, ok := errors.AsType[*schema.PrivilegeError](err); ok {
+		p.log.Warn("the schema is not migrated: what is there is served as it is", "why", lacks.Error())
+		return p.whole(ctx, m)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot migrate the schema (schema.migrate: false serves without): %w", err)
@@ -220,6 +226,12 @@ func (p *program) whole(ctx context.Context, m *schema.Migrator) error {
 	ctx, stop := context.WithTimeout(ctx, lookTimeout)
 	defer stop()
 	s, err := m.Status(ctx)
+	if err == nil {
+		err = m.Demand(ctx)
+	}
+	if errors.Is(err, schema.ErrDemanded) {
+		return fmt.Errorf("cannot serve: %w", err)
+	}
 	if err != nil {
 		p.log.Debug("the state of the schema is not known", "error", err)
 		return nil

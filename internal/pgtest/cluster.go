@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -36,6 +37,7 @@ type options struct {
 	hba      []string
 	files    map[string][]byte
 	plain    bool
+	hidden   []string
 }
 
 // Option asks for a cluster that differs from the shared one. Any option, Own
@@ -68,6 +70,18 @@ func HBA(lines ...string) Option {
 // expect: a cluster as initdb makes it.
 func Plain() Option { return func(o *options) { o.plain = true } }
 
+// Hide has the server not know extensions, as if their packages were not installed.
+// Databases must then be made from template0; TimescaleDB's library is not preloaded
+// when it is hidden.
+func Hide(extensions ...string) Option {
+	return func(o *options) {
+		o.hidden = append(o.hidden, extensions...)
+		if slices.Contains(extensions, "timescaledb") {
+			o.settings = append(o.settings, "shared_preload_libraries = ''")
+		}
+	}
+}
+
 // File writes a file into the data directory, as a server certificate.
 func File(name string, content []byte) Option {
 	return func(o *options) {
@@ -85,6 +99,7 @@ type Cluster struct {
 
 	dir     string // of the data, on this machine
 	inside  string // the same in the root
+	bin     string // of the server's program, in the root
 	cmd     *exec.Cmd
 	done    <-chan error
 	counter atomic.Int64 // of databases
@@ -102,7 +117,7 @@ func (r *Root) StartCluster(ctx context.Context, opts ...Option) (*Cluster, erro
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a data directory: %w", err)
 	}
-	c := &Cluster{Root: r, dir: filepath.Join(dir, "data"), inside: filepath.Join(stateDir, "run", filepath.Base(dir), "data")}
+	c := &Cluster{Root: r, dir: filepath.Join(dir, "data"), inside: filepath.Join(stateDir, "run", filepath.Base(dir), "data"), bin: pgBin}
 	if err := c.create(ctx, o); err != nil {
 		os.RemoveAll(dir)
 		return nil, err
@@ -138,6 +153,11 @@ func (c *Cluster) create(ctx context.Context, o options) error {
 			return fmt.Errorf("cannot copy the template cluster: %w", err)
 		}
 	}
+	if len(o.hidden) > 0 {
+		if err := c.hide(o.hidden); err != nil {
+			return fmt.Errorf("cannot hide extensions from the server: %w", err)
+		}
+	}
 	files := map[string][]byte{"qvpgw.conf": []byte(strings.Join(o.settings, "\n") + "\n")}
 	if len(o.hba) > 0 {
 		hba, err := os.ReadFile(filepath.Join(c.dir, "pg_hba.conf"))
@@ -157,9 +177,45 @@ func (c *Cluster) create(ctx context.Context, o options) error {
 	return nil
 }
 
+// hide gives the cluster an installation of its own beside its data: the program,
+// which finds the other files by its own place, and links to all that is not hidden.
+func (c *Cluster) hide(extensions []string) error {
+	const program, share = "/usr/lib/postgresql/17", "/usr/share/postgresql/17"
+	base := filepath.Dir(c.inside)
+	here := func(path string) string { return filepath.Join(c.Root.Dir, path) }
+	c.bin = filepath.Join(base, "lib/postgresql/17/bin")
+	for _, dir := range []string{c.bin, filepath.Join(base, "share/postgresql/17/extension")} {
+		if err := os.MkdirAll(here(dir), 0o755); err != nil {
+			return err
+		}
+	}
+	if err := os.Link(here(program+"/bin/postgres"), here(c.bin+"/postgres")); err != nil {
+		return err
+	}
+	links := map[string]string{filepath.Join(base, "lib/postgresql/17/lib"): program + "/lib"}
+	for _, sub := range []string{"", "extension"} {
+		list, err := os.ReadDir(here(filepath.Join(share, sub)))
+		if err != nil {
+			return err
+		}
+		for _, f := range list {
+			hidden := slices.ContainsFunc(extensions, func(x string) bool { return f.Name() == x+".control" || strings.HasPrefix(f.Name(), x+"--") })
+			if f.Name() != "extension" && !hidden {
+				links[filepath.Join(base, "share/postgresql/17", sub, f.Name())] = filepath.Join(share, sub, f.Name())
+			}
+		}
+	}
+	for link, target := range links {
+		if err := os.Symlink(target, here(link)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Start starts a cluster that was crashed, on its old port and data.
 func (c *Cluster) Start(ctx context.Context) error {
-	cmd := exec.Command(pgBin+"/postgres", "-D", c.inside, "-p", strconv.Itoa(c.Port))
+	cmd := exec.Command(c.bin+"/postgres", "-D", c.inside, "-p", strconv.Itoa(c.Port))
 	cmd.Env = []string{"LC_ALL=C", "TZ=UTC"}
 	c.inRoot(cmd, syscall.SIGQUIT)
 	log, err := os.OpenFile(c.logFile(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)

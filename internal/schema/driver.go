@@ -134,6 +134,9 @@ func (e *Error) Error() string {
 		if kept == "" {
 			kept = "nothing of this file was kept: mend the cause and migrate up again"
 		}
+		if pg.Code == "42501" { // insufficient_privilege
+			kept += "; `qvpgw doctor` says what the role lacks"
+		}
 		b.WriteString("; " + kept)
 	}
 	return b.String()

@@ -23,7 +23,7 @@ func (e *exam) extensions() error {
 	}
 	for _, name := range e.o.Demanded {
 		if name == "timescaledb" && e.s.Timescale == "" || name == "vector" && e.s.Vector == "" {
-			key := map[string]string{"timescaledb": "schema.timescaledb", "vector": "schema.pgvector"}[name]
+			key := extensionKeys[name]
 			e.find("extension-demanded", fmt.Sprintf("%s is on, and the database lacks extension %s", key, name)).Advice = fmt.Sprintf("create the extension, or set %s to auto", key)
 		}
 	}

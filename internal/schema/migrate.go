@@ -49,6 +49,8 @@ type Options struct {
 	Yes         bool          // going down, or a retention that is made, may drop rows
 	Log         func(string)  // told what happens while it happens; nil: nobody
 	Policies    *Policies     // what Up brings the policies to and Status compares them with; nil: neither
+	Demanded    []string      // extensions without which nothing is migrated
+	Without     []string      // extensions that the schema does without, though the server may have them
 }
 
 // Result says what a command did.
@@ -141,6 +143,9 @@ func (m *Migrator) Up(ctx context.Context) (Result, error) {
 		if err := s.mayGo("up"); err != nil {
 			return err
 		}
+		if err := demand(ctx, ConnQuery(s.driver.conn), m.o.Demanded); err != nil {
+			return fmt.Errorf("cannot migrate: %w", err)
+		}
 		if err := s.mayMake(ctx); err != nil {
 			return err
 		}
@@ -151,6 +156,9 @@ func (m *Migrator) Up(ctx context.Context) (Result, error) {
 // up runs what is pending, and then has the policies be as wanted.
 func (s *session) up(ctx context.Context, o Options) error {
 	if at, _ := position(s.files, s.driver.current); at+1 < len(s.files) {
+		if err := mayMigrate(ctx, ConnQuery(s.driver.conn)); err != nil {
+			return fmt.Errorf("cannot migrate from version %s on: %w", versionText(s.driver.current), err)
+		}
 		if err := s.migrate.Up(); err != nil && !errors.Is(err, migrate.ErrNoChange) {
 			return err
 		}
@@ -305,7 +313,11 @@ func (m *Migrator) open(ctx context.Context, work func(*session) error) (result 
 	if err := m.lock(ctx, db); err != nil {
 		return Result{}, err
 	}
-	if err := prepare(ctx, db); err != nil {
+	q := ConnQuery(s.driver.conn)
+	if err := quiet(ctx, q, m.o.Without); err != nil {
+		return Result{}, err
+	}
+	if err := prepare(ctx, db, q); err != nil {
 		return Result{}, err
 	}
 	inner, err := migratepgx.WithInstance(db, &migratepgx.Config{
@@ -355,7 +367,7 @@ func (m *Migrator) lock(ctx context.Context, db *sql.DB) error {
 
 // prepare makes the bookkeeping unless it is there; making it needs the
 // privilege to create a schema, finding it needs none.
-func prepare(ctx context.Context, db *sql.DB) error {
+func prepare(ctx context.Context, db *sql.DB, q Query) error {
 	var there bool
 	const all = "SELECT to_regclass('qvpgw.migration_log') IS NOT NULL AND to_regclass('qvpgw.migration_part') IS NOT NULL"
 	if err := db.QueryRowContext(ctx, all).Scan(&there); err != nil {
@@ -364,8 +376,11 @@ func prepare(ctx context.Context, db *sql.DB) error {
 	if there {
 		return nil
 	}
+	if err := mayMigrate(ctx, q); err != nil {
+		return fmt.Errorf("cannot make the gateway's schema qvpgw: %w", err)
+	}
 	if _, err := db.ExecContext(ctx, bookkeeping); err != nil {
-		return fmt.Errorf("cannot make the gateway's schema qvpgw: %w; the role that migrates needs CREATE on the database", err)
+		return fmt.Errorf("cannot make the gateway's schema qvpgw: %w", err)
 	}
 	return nil
 }
