@@ -240,8 +240,11 @@ func (s *session) rebase() error {
 // before its ReadyForQuery: a SET of it may name the style or the order alone and
 // leave the other as it was.
 func (s *session) settleDateStyle() {
+	if !s.dated {
+		return
+	}
 	value := s.conn.Params["DateStyle"]
-	if !s.dated || value == "" {
+	if value == "" {
 		return
 	}
 	s.dated = false

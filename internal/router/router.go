@@ -34,6 +34,8 @@ type Router struct {
 	templates *planCache
 	state     atomic.Pointer[state]
 
+	patterns patterns // by texts that differ in integers alone
+
 	// follow makes one goroutine at a time follow the catalog.
 	follow sync.Mutex
 
@@ -71,6 +73,7 @@ func New(o Options) *Router {
 		raw:   newPlanCache(o.Size, o.Size<<10),
 		shape: newPlanCache(o.Size/4, o.Size<<8),
 
+		patterns:  patterns{seed: maphash.MakeSeed()},
 		templates: newPlanCache(max(shards, o.Size/16), o.Size<<7),
 		seed:      maphash.MakeSeed(),
 	}
@@ -94,6 +97,10 @@ func (r *Router) Known(c *Context, text []byte) *Plan { return r.find(c, text, f
 
 func (r *Router) find(c *Context, text []byte, parse bool) *Plan {
 	st := r.current()
+	slot := r.patterns.slot(c, text)
+	if p := slot.get(c, text, st.epoch); p != nil {
+		return p
+	}
 	if p := r.raw.get(c, text, st, r.opt.Now); p != nil {
 		return p
 	}
@@ -110,6 +117,7 @@ func (r *Router) find(c *Context, text []byte, parse bool) *Plan {
 	shared := !info.Moving
 	if shared {
 		if p := r.shape.get(c, *buf, st, r.opt.Now); p != nil {
+			slot.put(c, text, p, st.epoch)
 			r.remember(c, text, p, st)
 			return p
 		}
