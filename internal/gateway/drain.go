@@ -28,6 +28,7 @@ func (s *Server) drain(ctx context.Context, successor bool) error {
 	s.refusing = s.refusing || !successor
 	if !s.draining {
 		s.draining = true
+		s.ending.Store(true)
 		close(s.done)
 	}
 	for _, l := range s.listeners {
@@ -115,14 +116,7 @@ func (s *session) stop() {
 }
 
 // isDraining says whether the gateway is shutting down.
-func (s *Server) isDraining() bool {
-	select {
-	case <-s.done:
-		return true
-	default:
-		return false
-	}
-}
+func (s *Server) isDraining() bool { return s.ending.Load() }
 
 // firstStatement is how long a client that has just logged in may take for it
 // while the gateway drains: it connected in good faith.

@@ -20,6 +20,7 @@ func (s *Server) resolveMetrics() {
 	for i, c := range s.m.Reasons(names) {
 		s.reasons[all[i]] = c
 	}
+	s.plain = s.reasons[router.ReasonPlain]
 	s.rules = map[string]metrics.RuleHits{}
 	for i, h := range s.m.Rules(rules.Names()) {
 		s.rules[rules.Names()[i]] = h

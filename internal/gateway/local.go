@@ -44,12 +44,17 @@ func (r *lastRoute) String() string {
 // note takes note of a plan that is about to be carried out.
 func (s *session) note(plan *router.Plan) {
 	s.srv.m.Queries[metrics.Action(plan.Action)].Inc()
-	s.began = time.Now()
+	if s.began = s.attempt.now; s.began.IsZero() {
+		s.began = time.Now()
+	}
+	s.attempt.now = time.Time{}
 	if s.opened.IsZero() {
 		s.opened = s.began
 	}
 	s.tally().queries.Add(1)
-	if c := s.srv.reasons[plan.Reason]; c != nil {
+	if plan.Reason == router.ReasonPlain {
+		s.srv.plain.Inc()
+	} else if c := s.srv.reasons[plan.Reason]; c != nil {
 		c.Inc()
 	}
 	if plan.Action == router.Refused || len(plan.Warnings) > 0 {

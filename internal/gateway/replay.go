@@ -29,7 +29,8 @@ type attempt struct {
 	second   bool // it is being run again
 	pure     bool // so far it has reads alone
 	since    time.Time
-	reshaped bool // the rest of the refused attempt is swallowed
+	now      time.Time // since, until its statement is noted
+	reshaped bool      // the rest of the refused attempt is swallowed
 }
 
 // starts begins an attempt.
@@ -38,6 +39,7 @@ func (s *session) starts() {
 	a.may = s.cv.idle() && s.cv.tx == wire.Idle && s.pins.Load() == 0 && s.mode != Session && !s.renew &&
 		len(s.pending) == 0 && len(s.gathered) == 0 && len(s.out) == 0 && !a.second
 	a.pure, a.reshaped, a.since = true, false, time.Time{}
+	a.now = time.Time{}
 	if a.may {
 		s.client.Mark()
 	}
@@ -51,6 +53,7 @@ func (s *session) runs(p *router.Plan) {
 	}
 	if a.since.IsZero() {
 		a.since = time.Now()
+		a.now = a.since
 	}
 	a.pure = p.Action == router.Pass && p.Pins == 0 && !p.Effects && !p.Moving && len(p.Warnings) == 0
 	for i := range p.Statements {

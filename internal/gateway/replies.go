@@ -332,7 +332,8 @@ func (s *session) serverGone(err error) error {
 // server connection is free for others unless the client must keep it.
 func (s *session) settle() error {
 	s.srv.m.Turns[1-bit(s.first)].Inc()
-	s.account()
+	now := time.Now()
+	s.account(now)
 	s.pool.Forgo(&s.waiter)
 	s.decided, s.attempt = false, attempt{}
 	if s.conn != nil && s.between() {
@@ -373,14 +374,14 @@ func (s *session) settle() error {
 		}
 		if s.pins.Load() == 0 && s.mode != Session {
 			s.srv.m.Transactions[metrics.Shared].Inc()
-			s.ended(false)
+			s.ended(false, now)
 			s.detach()
 		} else {
 			if err := s.rebase(); err != nil {
 				return err
 			}
 			s.srv.m.Transactions[metrics.Pinned].Inc()
-			s.ended(true)
+			s.ended(true, now)
 			if s.mode != Session {
 				s.pool.Hold(s.conn)
 			}
@@ -404,8 +405,8 @@ func (s *session) settle() error {
 	return nil
 }
 
-// account adds a turn to the figures.
-func (s *session) account() {
+// account adds a turn that ends now to the figures.
+func (s *session) account(now time.Time) {
 	m := s.srv.m
 	read, _ := s.client.Counts()
 	m.Received.Add(float64(read - s.readBefore))
@@ -421,7 +422,7 @@ func (s *session) account() {
 		s.opened = time.Time{}
 	}
 	if !s.began.IsZero() && s.cv.idle() {
-		took := time.Since(s.began)
+		took := now.Sub(s.began)
 		m.Duration[s.route.action()].Observe(took.Seconds())
 		t.answered(s.route.action(), took)
 		s.began = time.Time{}

@@ -107,7 +107,8 @@ type Server struct {
 	listeners []net.Listener
 	lastPID   uint32
 	draining  bool
-	refusing  bool // new logins, too
+	ending    atomic.Bool // the same, without mu
+	refusing  bool        // new logins, too
 
 	paused  atomic.Bool // all databases, see Pause
 	usersMu sync.Mutex  // protects users; may be taken under any other lock
@@ -119,6 +120,7 @@ type Server struct {
 	done      chan struct{}  // closed when Shutdown begins
 	routes    routeLog
 	reasons   map[router.Reason]metrics.Counter // by reason code
+	plain     metrics.Counter                   // that of ReasonPlain
 	rules     map[string]metrics.RuleHits       // by rule
 
 	unchecked atomic.Bool // nobody looks what a transaction left behind: for the tests that must see it

@@ -43,9 +43,9 @@ func (t *tally) answered(a metrics.Action, took time.Duration) {
 	}
 }
 
-// ended counts the end of a transaction. One whose client keeps the connection is
+// ended counts the end, now, of a transaction. One whose client keeps the connection is
 // pinned.
-func (s *session) ended(pinned bool) {
+func (s *session) ended(pinned bool, now time.Time) {
 	t := s.tally()
 	if pinned {
 		t.pinned.Add(1)
@@ -53,7 +53,7 @@ func (s *session) ended(pinned bool) {
 		t.shared.Add(1)
 	}
 	if !s.opened.IsZero() {
-		t.xactTime.Add(int64(time.Since(s.opened)))
+		t.xactTime.Add(int64(now.Sub(s.opened)))
 		s.opened = time.Time{}
 	}
 }

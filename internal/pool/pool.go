@@ -369,8 +369,9 @@ func (c *Conn) settle() bool {
 
 // free hands c to the oldest waiter or makes it idle.
 func (p *Pool) free(c *Conn) {
+	now := time.Now()
 	p.mu.Lock()
-	if p.spentLocked(c) {
+	if p.spentLocked(c, now) {
 		p.mu.Unlock()
 		p.Discard(c)
 		return
@@ -387,7 +388,7 @@ func (p *Pool) free(c *Conn) {
 		p.Discard(c)
 		return
 	}
-	c.idleSince = time.Now()
+	c.idleSince = now
 	c.where = len(p.idle)
 	p.idle = append(p.idle, c)
 	p.mu.Unlock()

@@ -70,12 +70,11 @@ func (p *Pool) surplusLocked(now time.Time) bool {
 	return p.open > p.roomLocked(since, now)
 }
 
-// spentLocked says whether a connection that has become free is to be closed.
-func (p *Pool) spentLocked(c *Conn) bool {
+// spentLocked says whether a connection that becomes free now is to be closed.
+func (p *Pool) spentLocked(c *Conn, now time.Time) bool {
 	if p.closed || p.paused || c.retired {
 		return true
 	}
-	now := time.Now()
 	return p.agedLocked(c, now) || p.surplusLocked(now) || p.yieldsLocked(now)
 }
 
