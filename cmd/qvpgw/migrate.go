@@ -123,19 +123,51 @@ func migrateCommand(load loadFunc) *cobra.Command {
 				return err
 			},
 		},
-		&cobra.Command{
-			Use: "create title", Short: "Write the two files of a new migration", Args: cobra.ExactArgs(1),
-			RunE: func(c *cobra.Command, a []string) error {
-				up, down, err := schema.Create("migrations", a[0])
+		createCommand(open),
+	)
+	return root
+}
+
+// createCommand writes migrations into the folder of the program's source.
+func createCommand(open func(*cobra.Command) (*schema.Migrator, error)) *cobra.Command {
+	var fromDiff bool
+	var dir, scratch string
+	c := &cobra.Command{
+		Use: "create title", Short: "Write the two files of a new migration", Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, a []string) (err error) {
+			var up, down string
+			if fromDiff {
+				m, err := open(c)
 				if err != nil {
 					return err
 				}
-				_, err = fmt.Fprintln(c.OutOrStdout(), up+"\n"+down)
+				d, err := m.Diff(c.Context(), scratch)
+				if err != nil {
+					return err
+				}
+				for _, k := range d.Kept {
+					fmt.Fprintln(c.ErrOrStderr(), "kept, though no migration makes it:", k)
+				}
+				if d.Empty() {
+					_, err = fmt.Fprintln(c.OutOrStdout(), "the schema is the wanted one: nothing to write")
+					return err
+				}
+				upText, downText := d.Files()
+				up, down, err = schema.CreateWith(dir, a[0], upText, downText)
+				if err != nil {
+					return err
+				}
+			} else if up, down, err = schema.Create(dir, a[0]); err != nil {
 				return err
-			},
+			}
+			_, err = fmt.Fprintln(c.OutOrStdout(), up+"\n"+down)
+			return err
 		},
-	)
-	return root
+	}
+	c.Flags().BoolVar(&fromDiff, "from-diff", false, "write what makes the database's schema the wanted one")
+	c.Flags().StringVar(&dir, "dir", "migrations", "the folder of the migrations")
+	c.Flags().StringVar(&scratch, "scratch", "", "address of an empty database to make the wanted schema in; default: one is made and dropped")
+	return c
 }
 
 // number reads the first argument, or the default.

@@ -31,7 +31,7 @@ CREATE TABLE killer.reached (version int, steps bigint);
 CREATE FUNCTION killer.step() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   IF nextval('killer.steps')::text = current_setting('killer.at', true) THEN
-    FOR i IN 1..3000 LOOP
+    FOR i IN 1..20000 LOOP
       EXIT WHEN (SELECT is_called FROM killer.go);
       PERFORM pg_sleep(0.01);
     END LOOP;

@@ -91,8 +91,13 @@ var notInTitle = regexp.MustCompile(`[^a-z0-9]+`)
 // Create writes the two files of a new migration into dir, numbered after the
 // highest there, and returns their paths. It overwrites nothing.
 func Create(dir, title string) (up, down string, err error) {
-	title = strings.Trim(notInTitle.ReplaceAllString(strings.ToLower(title), "_"), "_")
-	if title == "" {
+	title = slug(title)
+	return CreateWith(dir, title, "-- "+strings.ReplaceAll(title, "_", " ")+": one transaction, so no BEGIN or COMMIT here.\n", "-- loses: \n")
+}
+
+// CreateWith is Create with the texts of the files.
+func CreateWith(dir, title, upText, downText string) (up, down string, err error) {
+	if title = slug(title); title == "" {
 		return "", "", errors.New("cannot create a migration without a title: give it a few words, as \"add risk metrics\"")
 	}
 	files, err := readFiles(os.DirFS(dir))
@@ -104,13 +109,17 @@ func Create(dir, title string) (up, down string, err error) {
 		f.version = files[len(files)-1].version + 1
 	}
 	up, down = filepath.Join(dir, f.name("up")), filepath.Join(dir, f.name("down"))
-	if err := writeNew(up, "-- "+strings.ReplaceAll(title, "_", " ")+": one transaction, so no BEGIN or COMMIT here.\n"); err != nil {
+	if err := writeNew(up, upText); err != nil {
 		return "", "", err
 	}
-	if err := writeNew(down, "-- loses: \n"); err != nil {
+	if err := writeNew(down, downText); err != nil {
 		return "", "", errors.Join(err, os.Remove(up))
 	}
 	return up, down, nil
+}
+
+func slug(title string) string {
+	return strings.Trim(notInTitle.ReplaceAllString(strings.ToLower(title), "_"), "_")
 }
 
 func writeNew(path, text string) error {

@@ -121,8 +121,29 @@ func Migrate(ctx context.Context, dsn string, o Options) error {
 // under an advisory lock, and closes its connection. The connection must lead to
 // PostgreSQL itself or to a session pool: the lock belongs to the session.
 type Migrator struct {
-	dsn string
-	o   Options
+	dsn      string
+	database string // instead of the one that dsn names; "": that one
+	o        Options
+}
+
+// config is the way to the database.
+func (m *Migrator) config() (*pgx.ConnConfig, error) {
+	config, err := pgx.ParseConfig(m.dsn)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the database's address: %w", err)
+	}
+	if m.database != "" {
+		config.Database = m.database
+	}
+	return config, nil
+}
+
+func (m *Migrator) connect(ctx context.Context) (*pgx.Conn, error) {
+	config, err := m.config()
+	if err != nil {
+		return nil, err
+	}
+	return pgx.ConnectConfig(ctx, config)
 }
 
 // NewMigrator returns a Migrator for the database that dsn names. Nothing is
@@ -288,9 +309,9 @@ func (m *Migrator) open(ctx context.Context, work func(*session) error) (result 
 	if err != nil {
 		return Result{}, err
 	}
-	config, err := pgx.ParseConfig(m.dsn)
+	config, err := m.config()
 	if err != nil {
-		return Result{}, fmt.Errorf("cannot read the database's address: %w", err)
+		return Result{}, err
 	}
 	s := &session{files: files}
 	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { s.notice(n.Message, m.log) }

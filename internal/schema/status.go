@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // State is what became of a migration.
@@ -85,7 +83,7 @@ func (m *Migrator) Version(ctx context.Context) (version int, dirty bool, err er
 // Status reads the state of all migrations, and of the policies that were asked
 // for. It takes no lock and changes nothing.
 func (m *Migrator) Status(ctx context.Context) (status Status, err error) {
-	conn, err := pgx.Connect(ctx, m.dsn)
+	conn, err := m.connect(ctx)
 	if err != nil {
 		return Status{}, fmt.Errorf("cannot connect to the database to read its migrations: %w", err)
 	}

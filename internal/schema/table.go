@@ -3,6 +3,7 @@ package schema
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"qvpgw/internal/catalog"
@@ -73,6 +74,11 @@ func (i index) sql(name string, on catalog.Name) string {
 	return fmt.Sprintf("CREATE %sINDEX %s ON %s USING %s", unique, catalog.Quote(name), on, i.def)
 }
 
+// sqlOnce creates the index under its name unless there is one of that name.
+func (i index) sqlOnce(on catalog.Name) string {
+	return strings.Replace(i.sql(i.name, on), "INDEX ", "INDEX IF NOT EXISTS ", 1)
+}
+
 func (t *table) column(name string) (column, bool) {
 	for _, c := range t.columns {
 		if c.name == name {
@@ -82,14 +88,21 @@ func (t *table) column(name string) (column, bool) {
 	return column{}, false
 }
 
+// constraint says whether the table has one with this definition. Checks are
+// compared without casts and parentheses: the server writes those of varchar
+// otherwise after they were read once from what it wrote.
 func (t *table) constraint(def string) bool {
 	for _, c := range t.constraints {
-		if c.def == def {
+		if c.def == def || c.kind == "c" && bareCheck(c.def) == bareCheck(def) {
 			return true
 		}
 	}
 	return false
 }
+
+var castOrBracket = regexp.MustCompile(`::(character varying|[a-z_]+)(\([0-9]+\))?(\[\])?|[() ]`)
+
+func bareCheck(def string) string { return castOrBracket.ReplaceAllString(def, "") }
 
 func (t *table) index(want index) bool {
 	for _, i := range t.indexes {
