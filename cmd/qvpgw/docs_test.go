@@ -207,6 +207,8 @@ func checkCommand(words []string, makefile string) error {
 		return err
 	case "psql":
 		return checkPsql(words[1:])
+	case "pg_dump", "pg_restore":
+		return checkPsql(words[2:]) // after -d
 	case "curl":
 		return checkURL(words[len(words)-1])
 	case "docker":

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"context"
+	"net"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -36,37 +39,28 @@ func TestADumpThroughTheGatewayIsRestoredThroughIt(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	to, err := c.CreateDatabase(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.DropDatabase(t.Context(), to) })
-	run(t, connect(t, c.DSN(to)), "DROP EXTENSION timescaledb, vector CASCADE")
+	const to = "dump_restored"
+	t.Cleanup(func() { _ = c.DropDatabase(context.Background(), to) })
 	_, addr := startGateway(t, strings.Replace(migratingConfig(from), "http:", "schema: {migrate: false}\nhttp:", 1))
-	through := func(database string) string {
-		return "postgres://" + pgtest.Superuser + "@" + addr + "/" + database + "?sslmode=disable"
-	}
+	_, port, _ := net.SplitHostPort(addr)
 	_, inside := c.TempDir(t)
-	file := inside + "/platform.dump"
-	c.PgDump(t, through(databaseOf(t, from)), "-Fc", "-f", file)
-
-	c.Psql(t, through(to), "-c", "CREATE EXTENSION timescaledb")
-	// Both functions change a setting of the database, which connections that are
-	// there already do not have.
-	renew := func() {
-		for _, command := range []string{"RECONNECT ", "WAIT_CLOSE "} {
-			c.Psql(t, through("qvpgw"), "-c", command+to)
+	here := strings.NewReplacer("port=6432", "port="+port, "dbname=platform", "dbname="+databaseOf(t, from), "restored", to, "platform.dump", inside+"/platform.dump")
+	ran := 0
+	for _, b := range readPage(t, filepath.Join(repository, "docs", "migrations.md")).blocks("sh") {
+		for _, line := range strings.Split(strings.TrimSpace(b.text), "\n") {
+			if strings.HasPrefix(line, "p") {
+				words := shellWords(here.Replace(line))
+				if out, err := c.Command(t.Context(), words[0], words[1:]...).CombinedOutput(); err != nil {
+					t.Errorf("%s: %v\n%s", line, err, out)
+				}
+				ran++
+			}
 		}
 	}
-	c.Psql(t, through(to), "-c", "SELECT timescaledb_pre_restore()")
-	renew()
-	out, err := c.Command(t.Context(), "pg_restore", "-d", through(to), file).CombinedOutput()
-	if err != nil {
-		t.Errorf("pg_restore: %v\n%s", err, out)
+	if ran != 10 {
+		t.Errorf("%d lines were run", ran)
 	}
-	c.Psql(t, through(to), "-c", "SELECT timescaledb_post_restore()")
-	renew()
-	if got := c.Psql(t, through(to), "-c", "SHOW timescaledb.restoring"); strings.TrimSpace(got) != "off" {
+	if got := c.Psql(t, "postgres://"+pgtest.Superuser+"@"+addr+"/"+to+"?sslmode=disable", "-c", "SHOW timescaledb.restoring"); strings.TrimSpace(got) != "off" {
 		t.Errorf("after the restore timescaledb.restoring is %s", got)
 	}
 

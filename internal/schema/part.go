@@ -191,7 +191,7 @@ func (p *Part) half(files []file) string {
 	}
 	switch {
 	case !ok:
-		return fmt.Sprintf("%s; %s: look at what is there, do the rest by hand and say so with `qvpgw migrate force %d`, or undo it by hand and say `qvpgw migrate force %d`", what, why, done, undone)
+		return fmt.Sprintf("%s; %s: look at what is there, do the rest by hand and say so with `qvpgw migrate force %d`, or undo it by hand and force version %d", what, why, done, undone)
 	case p.Direction == "down":
 		return fmt.Sprintf("%s; `qvpgw migrate down 1` goes on with it", what)
 	default:

@@ -134,7 +134,7 @@ func TestAStatementThatMustNotRunTwiceIsLeftToAPerson(t *testing.T) {
 		name, note string
 		want       string // in the advice
 	}{
-		{"unmarked", "", "`qvpgw migrate force 2`, or undo it by hand and say `qvpgw migrate force 1`"},
+		{"unmarked", "", "`qvpgw migrate force 2`, or undo it by hand and force version 1"},
 		{"repeatable", "-- qvpgw: repeatable\n", "`qvpgw migrate up` goes on with it"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
