@@ -51,11 +51,14 @@ func serve(t testing.TB, dsn string, opt gateway.Options) (g *gateway.Server, ad
 	if opt.QueueTimeout == 0 {
 		opt.QueueTimeout = 5 * time.Second
 	}
+	if opt.Guard == nil {
+		opt.Guard = trusting()
+	}
 	set, err := rules.New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	opt.Rules, opt.Guard = set, trusting()
+	opt.Rules = set
 	g = gateway.New(opt)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -64,7 +67,7 @@ func serve(t testing.TB, dsn string, opt gateway.Options) (g *gateway.Server, ad
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = g.Serve(l) })
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
 		_ = g.Shutdown(ctx) // tests leave clients
 		serving.Wait()
@@ -122,6 +125,16 @@ func direct(t testing.TB, dsn string, params ...string) *peer {
 }
 
 func login(t testing.TB, addr, dsn string, version uint32, params ...string) (*peer, error) {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	return loginOver(t, conn, dsn, version, params...)
+}
+
+// loginOver is login on a connection that is there, which it closes with the test.
+func loginOver(t testing.TB, conn net.Conn, dsn string, version uint32, params ...string) (*peer, error) {
+	t.Cleanup(func() { _ = conn.Close() })
 	u, err := url.Parse(dsn)
 	if err != nil {
 		return nil, err
@@ -133,11 +146,6 @@ func login(t testing.TB, addr, dsn string, version uint32, params ...string) (*p
 		k, v, _ := strings.Cut(p, "=")
 		start.Parameters[k] = v
 	}
-	conn, err := net.Dial("tcp", addr)
-	if err != nil {
-		return nil, err
-	}
-	t.Cleanup(func() { _ = conn.Close() })
 	p := &peer{TB: t, name: "gateway", conn: conn, front: pgproto3.NewFrontend(conn, conn), params: map[string]string{}}
 	p.send(start)
 	for {

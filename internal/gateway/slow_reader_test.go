@@ -1,14 +1,18 @@
 package gateway_test
 
 import (
+	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"qvpgw/internal/auth"
 	"qvpgw/internal/gateway"
 	"qvpgw/internal/metrics"
 	"qvpgw/internal/pgtest"
@@ -23,11 +27,22 @@ const hugeResult = "SELECT pg_catalog.repeat('x', 1000) FROM pg_catalog.generate
 func TestAReaderThatDoesNotRead(t *testing.T) {
 	dsn := nativeDatabase(t, "")
 	const limit = time.Second
-	for name, gear := range map[string]gateway.Gear{"first gear": gateway.GearAuto, "second gear": gateway.GearSecond} {
+	for name, how := range map[string]struct {
+		gear gateway.Gear
+		tls  bool
+	}{"first gear": {gear: gateway.GearAuto}, "second gear": {gear: gateway.GearSecond}, "TLS": {tls: true}} {
 		t.Run(name, func(t *testing.T) {
 			m := metrics.New()
-			_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 1}, SlowReader: limit, Gear: gear, Metrics: m})
+			opt := gateway.Options{Pool: pool.Options{Size: 1}, SlowReader: limit, Gear: how.gear, Metrics: m}
+			if how.tls {
+				opt.Guard = trusting()
+				opt.Guard.TLS = certificates(t)
+			}
+			_, addr := serve(t, dsn, opt)
 			slow, other := dial(t, addr, dsn), dial(t, addr, dsn)
+			if how.tls {
+				slow = dialTLS(t, addr, dsn)
+			}
 			other.want("SELECT 1", "1")
 			other.want("SELECT 1", "1")
 			backend := slow.rows("SELECT pg_backend_pid()")
@@ -87,6 +102,36 @@ func TestASlowReaderThatReadsIsLeftAlone(t *testing.T) {
 		default:
 		}
 	}
+}
+
+// certificates are those of a server at loopback.
+func certificates(t *testing.T) *auth.Certificates {
+	t.Helper()
+	dir := t.TempDir()
+	files := auth.Files{Cert: filepath.Join(dir, "cert"), Key: filepath.Join(dir, "key")}
+	cert, key := pgtest.NewAuthority(t, "own").Issue(t, "server", "127.0.0.1")
+	if err := errors.Join(os.WriteFile(files.Cert, cert, 0o600), os.WriteFile(files.Key, key, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	c, err := auth.NewCertificates(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// dialTLS is dial with TLS from the first byte on.
+func dialTLS(t *testing.T, addr, dsn string) *peer {
+	t.Helper()
+	conn, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"postgresql"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := loginOver(t, conn, dsn, pgproto3.ProtocolVersion30)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
 
 // memory is what this process has, the gateway included.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"net"
 	"os"
 	"runtime"
 	"slices"
@@ -25,7 +24,6 @@ import (
 	"qvpgw/internal/metrics"
 	"qvpgw/internal/pgtest"
 	"qvpgw/internal/pool"
-	"qvpgw/internal/rules"
 )
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
@@ -414,45 +412,14 @@ func goroutines(name string) int {
 	return strings.Count(string(buf[:runtime.Stack(buf, true)]), "internal/"+name+"(")
 }
 
-// startGateway serves a database by a gateway in this process until the test
-// ends. What opt leaves out is filled in.
+// startGateway is serve without the cache, for clients that wait as long as it takes.
 func startGateway(t testing.TB, dsn string, opt gateway.Options) (g *gateway.Server, addr string) {
 	t.Helper()
-	if opt.Backend == nil {
-		opt.Backend = func(database, user string) (*pgconn.Config, error) {
-			c, err := pgconn.ParseConfig(dsn)
-			if err == nil {
-				c.Database, c.User, c.RuntimeParams = database, user, map[string]string{}
-			}
-			return c, err
-		}
-	}
-	if opt.Guard == nil {
-		opt.Guard = trusting()
-	}
-	if opt.NewLoader == nil {
-		opt.NewLoader = wholeLoader
-	}
-	set, err := rules.New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	opt.Rules = set
 	opt.NoCache = true
-	g = gateway.New(opt)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	if opt.QueueTimeout == 0 {
+		opt.QueueTimeout = time.Hour
 	}
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = g.Serve(l) })
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		defer cancel()
-		_ = g.Shutdown(ctx) // a test may leave clients
-		serving.Wait()
-	})
-	return g, l.Addr().String()
+	return serve(t, dsn, opt)
 }
 
 // run executes statements on a connection of its own and returns the rows of the
