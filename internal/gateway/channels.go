@@ -16,6 +16,10 @@ import (
 type channels struct {
 	on      map[string]struct{} // the session's alone, like pending
 	pending []channelStep       // of the open transaction
+	// encoding is the listener's, which notifications come in.
+	encoding string
+	own      []string       // channels for the client's own connection, at the end of the turn
+	moved    map[string]int // notifications that were passed and come there again
 
 	waiting atomic.Bool // mail holds something
 
@@ -76,7 +80,7 @@ func (s *session) deliverSlowly(b []byte) {
 // is open.
 func (s *session) takeMail() []byte {
 	c := s.chans
-	if c == nil || s.cv.tx != wire.Idle || !c.waiting.Swap(false) {
+	if c == nil || s.cv.tx != wire.Idle || s.foreign() || !c.waiting.Swap(false) {
 		return nil
 	}
 	c.mu.Lock()
@@ -243,6 +247,10 @@ func (s *session) applyChannels(answered bool) bool {
 				continue
 			}
 			if err := s.db.listener.subscribe(s, x.Name, s.listenWait(answered)); err != nil {
+				if answered && err == errListenEncoding {
+					c.own = append(c.own, x.Name)
+					continue
+				}
 				if answered {
 					s.evicted.CompareAndSwap(nil, &Error{
 						Code: "53300", Message: "cannot LISTEN: " + err.Error(), Fatal: true, Err: err,

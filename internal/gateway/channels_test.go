@@ -96,10 +96,33 @@ var listening = []struct {
 	}},
 }
 
+// In these, a two-phase transaction that is refused has not LISTENed.
+var listeningOtherwise = []struct {
+	name  string
+	steps []string
+}{
+	{"another client_encoding since", []string{
+		"LISTEN a", "SET client_encoding TO 'LATIN1'", "<NOTIFY a, 'schön'", "SELECT 1", "<NOTIFY a, 'süß'", "SELECT 'ä'", "LISTEN b", "<NOTIFY b, 'ö'", "SELECT 2",
+		"UNLISTEN a", "<NOTIFY a, 'unheard'", "SELECT 3", "SET client_encoding TO 'UTF8'", "<NOTIFY b, 'ü'", "SELECT 4", "SELECT pg_listening_channels()",
+	}},
+	{"another client_encoding in the transaction", []string{
+		"BEGIN", "LISTEN a", "SET client_encoding TO 'LATIN1'", "COMMIT", "<NOTIFY a, 'schön'", "SELECT 1",
+		"BEGIN", "SET client_encoding TO 'UTF8'", "ROLLBACK", "<NOTIFY a, 'süß'", "SELECT 2",
+	}},
+	{"a name in another encoding", []string{
+		`LISTEN "bär"`, "SET client_encoding TO 'LATIN1'", `<NOTIFY "bär", 'x'`, "SELECT 1", "SELECT length(c) FROM pg_listening_channels() c",
+	}},
+	{"PREPARE TRANSACTION after LISTEN", []string{
+		"BEGIN", "LISTEN a", "PREPARE TRANSACTION 'x'", "<NOTIFY a, '1'", "SELECT 1", "BEGIN", "UNLISTEN *", "PREPARE TRANSACTION 'u'", "ROLLBACK PREPARED 'u'", "SELECT 2",
+		"BEGIN", "LISTEN a", "SELECT 1/0", "PREPARE TRANSACTION 'x'", "SELECT 3", "LISTEN a", "BEGIN", "UNLISTEN a", "PREPARE TRANSACTION 'x'", "BEGIN", "SELECT 4", "PREPARE TRANSACTION 'y'", "ROLLBACK PREPARED 'y'",
+		"BEGIN", "SAVEPOINT s", "LISTEN b", "ROLLBACK TO s", "PREPARE TRANSACTION 'z'", "ROLLBACK PREPARED 'z'", "<NOTIFY a, '2'", "SELECT 5",
+	}},
+}
+
 func TestAListenerHearsWhatADirectOneHears(t *testing.T) {
 	dsn := nativeDatabase(t, "")
 	_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 3}})
-	for _, l := range listening {
+	for _, l := range append(slices.Clone(listening), listeningOtherwise...) {
 		for _, extended := range []bool{false, true} {
 			if extended && slices.ContainsFunc(l.steps, func(s string) bool { return strings.Contains(s, "; ") }) {
 				continue
@@ -159,7 +182,7 @@ func hear(t *testing.T, p, sender *peer, steps []string, extended bool, atLeast 
 	for len(others) < atLeast {
 		l := p.next()
 		if !note(l, false) {
-			t.Fatalf("%s: got %q", p.name, l)
+			t.Fatalf("%s: got %q after %q", p.name, l, others)
 		}
 	}
 	p.send(&pgproto3.Terminate{})

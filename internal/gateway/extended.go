@@ -78,6 +78,9 @@ func (s *session) onBind(m *message) error {
 			s.leave(m)
 			return s.refuse(e, false)
 		}
+		if err := s.spoilPrepare(plan); err != nil {
+			return err
+		}
 		if err := s.useNames(plan); err != nil {
 			return err
 		}

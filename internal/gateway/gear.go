@@ -360,7 +360,7 @@ func (s *session) settlesAtOnce() bool {
 		s.releaseLong()
 	}
 	pins := router.Pins(s.pins.Load())
-	return !s.between() || s.due == 0 && pins&router.PinCatalog == 0 && (pins != 0 || s.bucket.Learned() != nil)
+	return !s.between() || s.due == 0 && !s.foreign() && pins&router.PinCatalog == 0 && (pins != 0 || s.bucket.Learned() != nil)
 }
 
 // verdicts of easy.

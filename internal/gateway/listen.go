@@ -70,7 +70,7 @@ func (s *session) passHeard() error {
 }
 
 // notification returns a notification as the client is to see it: from the sender
-// as clients know it; nil when the listener delivers it.
+// as clients know it; nil when the listener delivers it, or has.
 func (s *session) notification(pid uint32, channel, payload []byte) []byte {
 	if s.chans != nil {
 		if _, on := s.chans.on[string(channel)]; on {
@@ -82,7 +82,12 @@ func (s *session) notification(pid uint32, channel, payload []byte) []byte {
 	} else if pid == s.conn.PID {
 		pid = s.pid
 	}
-	return wire.AppendNotificationResponse(nil, pid, channel, payload)
+	b := wire.AppendNotificationResponse(nil, pid, channel, payload)
+	if s.chans != nil && s.chans.moved[string(b)] > 0 {
+		s.chans.moved[string(b)]--
+		return nil
+	}
+	return b
 }
 
 // passAsync passes what the server says between two turns until its read deadline

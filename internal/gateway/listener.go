@@ -225,6 +225,9 @@ func (l *listener) start(s *session, w listenWait) error {
 	case l.encoding != s.params.value("client_encoding"):
 		return errListenEncoding
 	}
+	if s.chans != nil {
+		s.chans.encoding = l.encoding
+	}
 	return nil
 }
 

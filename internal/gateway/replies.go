@@ -369,6 +369,9 @@ func (s *session) settle() error {
 		if err := s.learn(); err != nil {
 			return err
 		}
+		if err := s.moveChannels(); err != nil {
+			return err
+		}
 		if err := s.passHeard(); err != nil {
 			return err
 		}

@@ -242,6 +242,9 @@ func (s *session) passQuery(m *message, plan *router.Plan, sql []byte) error {
 		s.leave(m)
 		return s.refuse(e, true)
 	}
+	if err := s.spoilPrepare(plan); err != nil {
+		return err
+	}
 	if err := s.useNames(plan); err != nil {
 		return err
 	}

@@ -71,3 +71,22 @@ func TestALentConnectionStaysItsHolders(t *testing.T) {
 		t.Errorf("the connection belongs to %d", owner)
 	}
 }
+
+// TestWhatAConnectionHeardIsNotTheNextHolders: a reset reads what the one before
+// listened to.
+func TestWhatAConnectionHeardIsNotTheNextHolders(t *testing.T) {
+	p := New(Options{Size: 1})
+	defer p.Close()
+	c := &Conn{pool: p, created: time.Now(), where: -1, Heard: []byte("a notification")}
+	p.open = 1
+	p.free(c)
+	var w Waiter
+	w.Init(nil)
+	got, err := p.Acquire(&w, 2, nil, p.Empty(), time.Second)
+	if err != nil || got != c {
+		t.Fatal(got, err)
+	}
+	if len(got.Heard) > 0 {
+		t.Errorf("the next holder hears %q", got.Heard)
+	}
+}

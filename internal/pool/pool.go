@@ -213,6 +213,7 @@ func (p *Pool) usable(c *Conn) bool {
 func (p *Pool) grant(c *Conn, owner uint64) *Conn {
 	c.grants++
 	c.failed = false
+	c.Heard = nil // somebody else's
 	c.idleSince = time.Time{}
 	c.state.Store(owner << 16)
 	return c

@@ -119,35 +119,42 @@ func (p *Pool) wakeLocked() {
 	if w == nil || p.closed || p.paused {
 		return
 	}
+	now := time.Now()
 	if p.takePlaceLocked(w.queued) {
 		p.popLocked()
 		w.deliverLocked(grant{})
 		w = p.nextLocked()
 	}
 	if w != nil {
-		p.alarmLocked(w)
+		p.alarmLocked(now)
 	}
 }
 
-// alarmLocked has the queue looked at when a host may be tried again, or when w
-// has waited long enough for the reserve.
-func (p *Pool) alarmLocked(w *Waiter) {
-	now := time.Now()
+// alarmLocked has the queue looked at when a host may be tried again, or when one of
+// those who come next has waited long enough for the reserve. now is that of the look
+// before: what became due since is due at once.
+func (p *Pool) alarmLocked(now time.Time) {
 	var at time.Time
 	if t := p.nextDialLocked(); now.Before(t) {
 		at = t
 	}
-	if t := w.queued.Add(p.opt.ReserveTimeout); p.opt.Reserve > 0 && p.opt.ReserveTimeout > 0 && now.Before(t) && (at.IsZero() || t.Before(at)) {
-		at = t
+	for _, w := range [...]*Waiter{p.control.head, p.waiting.head} {
+		if w == nil || p.opt.Reserve == 0 || p.opt.ReserveTimeout <= 0 {
+			continue
+		}
+		if t := w.queued.Add(p.opt.ReserveTimeout); now.Before(t) && (at.IsZero() || t.Before(at)) {
+			at = t
+		}
 	}
 	if at.IsZero() {
 		return
 	}
+	left := max(0, time.Until(at))
 	if p.alarm == nil {
-		p.alarm = time.AfterFunc(at.Sub(now), p.wake)
+		p.alarm = time.AfterFunc(left, p.wake)
 		return
 	}
-	p.alarm.Reset(at.Sub(now))
+	p.alarm.Reset(left)
 }
 
 // wake lets waiters dial for whom there is room now.

@@ -154,7 +154,7 @@ func (p *Pool) queueLocked(w *Waiter, owner uint64) {
 		q.restore(w)
 	}
 	if p.nextLocked() == w {
-		p.alarmLocked(w)
+		p.alarmLocked(w.queued)
 	}
 }
 
