@@ -65,7 +65,6 @@ ALTER ROLE postgres SET search_path = evil, pg_catalog`)
 listen: "%%s"
 http: ""
 backend: {host: 127.0.0.1, port: %d, database: postgres, user: %s, sslmode: disable}
-pool: {mode: session}
 schema: {migrate: false}
 %s`, cluster.Port, pgtest.Superuser, more)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -232,9 +233,33 @@ func (m *conformanceMode) report(t *testing.T) {
 			t.Logf("%s: pins for %s: %.0f", m.name, strings.TrimSuffix(reason, `"}`), m.metrics[name])
 		}
 	}
+	var kept []pinnedTransactions
+	for name, n := range m.metrics {
+		if labels, ok := strings.CutPrefix(name, `qvpgw_pinned_transactions_total{reason="`); ok {
+			reason, statement, _ := strings.Cut(strings.TrimSuffix(labels, `"}`), `",statement="`)
+			kept = append(kept, pinnedTransactions{reason, statement, n})
+		}
+	}
+	slices.SortFunc(kept, func(a, b pinnedTransactions) int { return cmp.Compare(b.n, a.n) })
 	shared, pinned := m.metrics[`qvpgw_transactions_total{mode="shared"}`], m.metrics[`qvpgw_transactions_total{mode="pinned"}`]
+	t.Logf("%s: %.0f transactions; %.0f left their client pinned, of which", m.name, shared+pinned, pinned)
+	by := map[string]float64{}
+	for _, k := range kept {
+		by[k.reason] += k.n
+		t.Logf("%s: %6.0f %5.2f %% %-9s since %s", m.name, k.n, 100*k.n/max(1, shared+pinned), k.reason, k.statement)
+	}
+	for _, reason := range slices.SortedFunc(maps.Keys(by), func(a, b string) int { return cmp.Compare(by[b], by[a]) }) {
+		t.Logf("%s: %6.0f %5.2f %% %s in all", m.name, by[reason], 100*by[reason]/max(1, shared+pinned), reason)
+	}
 	figure.Print(t, "conformance.reserve_used", max(0, m.servers-conformancePool))
 	figure.Print(t, "conformance.unpinned_share", shared/max(1, shared+pinned))
+}
+
+// pinnedTransactions are those that left their client pinned for a reason, and by what
+// kind of statement that began.
+type pinnedTransactions struct {
+	reason, statement string
+	n                 float64
 }
 
 // beginning is the first n bytes of a text.

@@ -48,9 +48,11 @@ type Snapshot struct {
 	// Words are the names that the texts of users' functions mention.
 	Words map[string]bool
 
-	UserCasts bool // a cast with a user function exists: any expression may run it
+	UserCasts  bool // a cast between built-in types with a user function exists: any expression may run it
+	Validators bool // a foreign-data wrapper's validator is a user's
 
 	EventTriggers bool // a user's DDL event trigger exists
+	EventCode     Code // what they may do
 	LoginTriggers bool // a user's login event trigger exists
 
 	// Hypertables by TimescaleDB's hypertable id, with those that hold the rows of

@@ -17,7 +17,7 @@ func (s *session) leaves(plan *router.Plan, sure bool) {
 	if plan.Leaves|plan.Ends == 0 {
 		return
 	}
-	if sure && plan.Leaves&sqltext.LeavesAnything != 0 {
+	if sure && plan.Leaves&unseen != 0 {
 		s.kept |= plan.Pins & found
 	}
 	s.due |= plan.Leaves | plan.Ends&statesOf(router.Pins(s.pins.Load()))
@@ -30,6 +30,9 @@ func (s *session) leaves(plan *router.Plan, sure bool) {
 	}
 	s.local = s.local || plan.Leaves&sqltext.LeavesRole != 0
 }
+
+// unseen is what no question finds: code that may have left it keeps its pin.
+const unseen = sqltext.LeavesAnything | sqltext.LeavesSeed | sqltext.LeavesLibrary
 
 // readBack is what a check takes over into the session's settings.
 const readBack = sqltext.LeavesSettings | sqltext.LeavesRole
@@ -50,9 +53,12 @@ var looks = []struct {
 	{sqltext.LeavesListen, router.PinListen, `EXISTS (SELECT FROM pg_catalog.pg_listening_channels())`},
 }
 
-// found are the pins that a check takes, or takes back.
-const found = router.PinUnparsed | router.PinFunction | router.PinRelation | router.PinDo | router.PinTemp | router.PinPrepare |
-	router.PinCursor | router.PinListen | router.PinAdvisory | router.PinSetting
+// code are the pins for code that runs, found those that a check takes, or takes back.
+const (
+	code  = router.PinUnparsed | router.PinFunction | router.PinRelation | router.PinDo
+	found = code | router.PinTemp | router.PinPrepare |
+		router.PinCursor | router.PinListen | router.PinAdvisory | router.PinSetting
+)
 
 // statesOf returns the states that pins stand for.
 func statesOf(p router.Pins) (s sqltext.State) {
@@ -75,7 +81,13 @@ func (s *session) check() error {
 		s.srv.m.Pinned(uint32(p &^ s.counted))
 		s.counted = p
 	}()
-	if s.due == 0 || s.srv.unchecked.Load() || s.mode == Session || pins&router.PinCatalog != 0 && !s.lasting {
+	if s.srv.unchecked.Load() || s.mode == Session || pins&router.PinCatalog != 0 && !s.lasting {
+		return nil
+	}
+	if s.due == 0 {
+		if s.kept == 0 && pins&code != 0 {
+			s.pins.Store(uint32(pins &^ code)) // it leaves nothing, and is known
+		}
 		return nil
 	}
 	if s.kept != 0 || pins&router.PinProcess != 0 {

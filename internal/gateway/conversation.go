@@ -31,9 +31,11 @@ type reply struct {
 	local  *router.LocalAnswer // takes effect when the reply leaves
 	bytes  []byte
 	pins   router.Pins // taken for this message
+	doubts int32       // kept for this message
 	began  bool        // of a simple query: a part of it was answered
 
 	ahead    bool // settings sent ahead of a statement
+	quiet    bool // nobody is told should it fail: a simple query of ours
 	restored bool // a RESET, behind which the startup packet's settings were set again
 }
 
@@ -54,12 +56,15 @@ const (
 type verdict struct {
 	drop  bool
 	event event
-	mode  mode        // of the reply it belongs to
-	bytes []byte      // likewise
-	pins  router.Pins // likewise, of a simple query that failed before anything of it ran
-	ahead bool        // likewise
-	of    *statement  // likewise
-	reply *reply      // likewise, valid until the next expect or pop; nil after failed
+	mode  mode   // of the reply it belongs to
+	bytes []byte // likewise
+	// pins and doubts are likewise, of a simple query that failed before anything of it ran.
+	pins   router.Pins
+	doubts int32
+	ahead  bool       // likewise
+	of     *statement // likewise
+	quiet  bool       // likewise
+	reply  *reply     // likewise, valid until the next expect or pop; nil after failed
 }
 
 // conversation is the protocol state between a client and its server connection
@@ -73,7 +78,8 @@ type conversation struct {
 	skip    bool // an extended message failed: nothing counts until Sync
 	group   bool // extended messages were sent since the last Sync
 
-	pins router.Pins // taken for the next message that passes
+	pins   router.Pins // taken for the next message that passes
+	doubts int32       // kept for it
 	// undone are the pins of what failed before it ran or was skipped; the session
 	// takes them back.
 	undone router.Pins
@@ -102,6 +108,7 @@ const maxReplies = 4096
 func (v *conversation) expect(r reply) {
 	if r.mode == pass {
 		r.pins, v.pins = v.pins, 0
+		r.doubts, v.doubts = v.doubts, 0
 	}
 	v.queue.push(r)
 	switch r.msg {
@@ -164,11 +171,19 @@ func (v *conversation) fromServer(typ byte) (d verdict, ends bool) {
 		v.copying = false
 		d.reply = nil
 		if !whole {
+			d.quiet = h.quiet
 			v.fail()
 			return d, false
 		}
+		if h.quiet {
+			d.quiet = true
+			if h.placed {
+				v.dead = append(v.dead, deadParse{h.stmt, h.name, true})
+			}
+			return d, false
+		}
 		if !h.began {
-			d.pins = h.pins
+			d.pins, d.doubts = h.pins, h.doubts
 		}
 		switch {
 		case h.placed:

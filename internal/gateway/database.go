@@ -130,7 +130,7 @@ func (d *database) read(p *pool.Pool) {
 		asked := make(chan struct{})
 		defer close(asked)
 		go d.ask(asked)
-		return p.Query(sql, readTimeout)
+		return p.Ask(sql, nil, readTimeout) // whatever the role's search_path says
 	}
 	every := d.srv.opt.CatalogEvery
 	if every <= 0 {

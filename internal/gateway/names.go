@@ -104,7 +104,7 @@ const maxOwn = 256
 func (s *session) parseAs(name string, st *statement) error {
 	lone := !s.cv.group
 	b := wire.AppendParse(s.scratch[:0], name, st.sql, st.oids)
-	s.cv.expect(reply{msg: wire.Parse, mode: drop, stmt: st, name: name, placed: true})
+	s.cv.expect(reply{msg: wire.Parse, mode: drop, stmt: st, name: name, placed: true, quiet: s.quiet && lone})
 	if lone {
 		b = wire.AppendSync(b)
 		s.cv.expect(reply{msg: wire.Sync, mode: drop})
@@ -117,8 +117,13 @@ func (s *session) parseAs(name string, st *statement) error {
 }
 
 // showStatements has the connection hold the client's statements under their own
-// names and no others, for a text that looks at pg_prepared_statements.
+// names and no others, for a text that looks at pg_prepared_statements. One that cannot
+// be prepared any more, since what it names is gone, is seen as long as the client
+// stays on the connection.
 func (s *session) showStatements() error {
+	if s.allPlaced() {
+		return nil
+	}
 	if err := s.inject("DEALLOCATE ALL"); err != nil {
 		return err
 	}
@@ -129,11 +134,44 @@ func (s *session) showStatements() error {
 	}
 	slices.SortFunc(names, func(a, b string) int { return int(s.named[a].id) - int(s.named[b].id) })
 	for _, name := range names {
-		if err := s.place(name); err != nil {
+		if err := s.tryPlace(name); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// allPlaced says whether the connection has the client's statements under their own
+// names already, and nothing else.
+func (s *session) allPlaced() bool {
+	if s.conn.Shared() > 0 || len(s.conn.Own) != len(s.named) {
+		return false
+	}
+	for name, st := range s.named {
+		if !s.placed(name, st) {
+			return false
+		}
+	}
+	return true
+}
+
+// tryPlace is place for a statement that the client's text does without.
+func (s *session) tryPlace(name string) error {
+	if s.cv.group {
+		return s.place(name)
+	}
+	s.quiet = true
+	defer func() { s.quiet = false }()
+	if s.cv.tx != wire.InTx {
+		return s.place(name)
+	}
+	if err := s.inject("SAVEPOINT " + injected); err != nil {
+		return err
+	}
+	if err := s.place(name); err != nil {
+		return err
+	}
+	return s.injectEach([]string{"ROLLBACK TO SAVEPOINT " + injected, "RELEASE SAVEPOINT " + injected})
 }
 
 // makes returns what a text that is one PREPARE will have made, and under which

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"errors"
+	"strings"
 	"time"
 
 	"qvpgw/internal/router"
@@ -25,15 +26,16 @@ func (s *session) pin(p router.Pins) {
 // pinFor is pin for the message that is being handled: should it not run, its pins
 // are taken back.
 func (s *session) pinFor(plan *router.Plan, p router.Pins, sql []byte) {
-	sure := p&router.PinCatalog == 0
+	sure, kept := p&router.PinCatalog == 0, s.kept
 	s.leaves(plan, sure)
 	if !sure {
 		p &^= router.PinFunction | router.PinRelation // resolve says whether they are true
 	}
+	s.blame(plan)
 	if p == 0 {
 		return
 	}
-	s.cv.pins |= p &^ router.Pins(s.pins.Load())
+	s.cv.pins |= p&^router.Pins(s.pins.Load()) | s.kept&^kept
 	s.pin(p)
 	if p&router.PinCatalog != 0 {
 		s.doubt(plan, sql)
@@ -44,20 +46,27 @@ func (s *session) pinFor(plan *router.Plan, p router.Pins, sql []byte) {
 func (s *session) unpin(p router.Pins) {
 	s.pins.Store(s.pins.Load() &^ uint32(p))
 	s.kept &^= p
+	s.lastly = s.lastly && s.kept != 0
 }
 
-// beforeRunning says whether an error of that code, answered before anything else,
-// was found while the text was read and its names were looked up, so that nothing
-// of it ran. A function that fails with such a code of its own has PinFunction.
-func beforeRunning(code string, pins router.Pins) bool {
-	const found = router.PinUnparsed | router.PinRelation | router.PinCatalog
-	return pins&^found == 0 && (code == "42601" || code == "42P01")
+// beforeRunning says whether an error, answered before anything else, was found while
+// the text was read and its names were looked up, so that nothing of it ran. What code
+// of a user raises has its place in that code with it.
+func beforeRunning(f *wire.ErrorFields) bool {
+	if f.Where != "" || f.InternalQuery != "" {
+		return false
+	}
+	switch f.File {
+	case "scan.l", "gram.y", "parser.c": // the grammar's errors, whatever their codes
+		return true
+	}
+	return strings.HasPrefix(f.Code, "42")
 }
 
 // Texts kept for resolve, in number and bytes each; beyond them a doubt is
 // settled by the end of the session.
 const (
-	maxDoubts    = 64
+	maxDoubts    = 256
 	maxDoubtText = 16 << 10
 )
 
@@ -66,14 +75,17 @@ type doubt struct {
 	plan    *router.Plan // the one that was in doubt
 	context *router.Context
 	sql     []byte
+	// asOf is the reading of the catalog, less one, that settles it: what others have
+	// changed since its transaction ended is no part of it. 0: it has not ended.
+	asOf uint64
 }
 
 // doubt keeps a text that is sent with PinCatalog.
 func (s *session) doubt(plan *router.Plan, sql []byte) {
 	c := s.context()
-	s.asOf = 0
 	for i := range s.doubts {
 		if d := &s.doubts[i]; d.context == c && (d.plan == plan || bytes.Equal(d.sql, sql)) {
+			d.asOf = 0
 			return // equal plans are of texts that differ in literals without a say
 		}
 	}
@@ -81,35 +93,50 @@ func (s *session) doubt(plan *router.Plan, sql []byte) {
 		s.lasting = true
 		return
 	}
-	s.doubts = append(s.doubts, doubt{plan, c, bytes.Clone(sql)})
+	s.doubts = append(s.doubts, doubt{plan: plan, context: c, sql: bytes.Clone(sql)})
+	s.cv.doubts++
 }
 
-// known says whether the catalog was read since the transaction of the last doubt
-// ended: what others have changed meanwhile is no part of that doubt.
-func (s *session) known() bool {
-	s.db.mu.Lock()
-	defer s.db.mu.Unlock()
-	if s.asOf == 0 {
-		s.asOf = s.db.wanted + 1
-	}
-	return s.db.fresh.Load() || s.db.have+1 >= s.asOf && s.db.catalog.Load() != nil
+// undoubt forgets the newest n texts, which never ran.
+func (s *session) undoubt(n int) {
+	last := max(0, len(s.doubts)-n)
+	clear(s.doubts[last:])
+	s.doubts = s.doubts[:last]
 }
 
-// resolve ends PinCatalog once the catalog is known again and has nothing against
-// the texts that were sent without knowing it. Called between two transactions.
+// resolve ends each doubt about whose text the catalog is known again, and PinCatalog
+// with the last. Called between two transactions.
 func (s *session) resolve() {
-	if router.Pins(s.pins.Load())&router.PinCatalog == 0 || s.lasting || !s.known() {
+	if router.Pins(s.pins.Load())&router.PinCatalog == 0 || s.lasting {
 		return
 	}
-	s.unpin(router.PinCatalog)
+	s.db.mu.Lock()
+	have, wanted, fresh := s.db.have, s.db.wanted, s.db.fresh.Load()
+	s.db.mu.Unlock()
+	var rest router.Pins
+	open := s.doubts[:0]
 	for _, d := range s.doubts {
-		plan := s.db.router.Plan(d.context, d.sql)
-		if s.leaves(plan, true); plan.Pins != 0 {
-			s.pin(plan.Pins)
+		if d.asOf == 0 {
+			d.asOf = wanted + 1
 		}
+		if !fresh && (have+1 < d.asOf || s.db.catalog.Load() == nil) {
+			open = append(open, d)
+			continue
+		}
+		plan := s.db.router.Plan(d.context, d.sql)
+		s.leaves(plan, true)
+		s.blame(plan)
+		rest |= plan.Pins
 	}
-	s.lasting = router.Pins(s.pins.Load())&router.PinCatalog != 0
-	s.doubts = s.doubts[:0]
+	clear(s.doubts[len(open):])
+	s.doubts = open
+	s.lasting = rest&router.PinCatalog != 0
+	if len(open) == 0 && !s.lasting {
+		s.unpin(router.PinCatalog)
+	}
+	if rest != 0 {
+		s.pin(rest)
+	}
 }
 
 // between says that nothing is expected and no transaction is open.
@@ -162,7 +189,11 @@ func (s *session) lend(idle time.Duration) error {
 		return nil
 	}
 	used := false
-	for wait := time.Now(); !s.known() && time.Since(wait) < idle; time.Sleep(time.Millisecond) {
+	doubtful := func() bool {
+		s.resolve()
+		return router.Pins(s.pins.Load())&router.PinCatalog != 0 && !s.lasting
+	}
+	for wait := time.Now(); doubtful() && time.Since(wait) < idle; time.Sleep(time.Millisecond) {
 		lent, ok := s.pool.Lend(s.conn)
 		if !ok {
 			return s.serverGone(errors.New("the connection ended while the catalog was read on it"))
@@ -177,7 +208,6 @@ func (s *session) lend(idle time.Duration) error {
 		}
 		s.conn.Stream.SetDst(s.net)
 	}
-	s.resolve()
 	return nil
 }
 

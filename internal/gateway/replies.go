@@ -99,6 +99,11 @@ func (s *session) onEvent(v verdict, body []byte) error {
 	case notified:
 		return s.onNotification(body)
 	case failed:
+		if v.quiet {
+			s.buryDead()
+			s.conn.Stream.Drop()
+			return nil
+		}
 		if f, err := wire.ParseErrorFields(body); err == nil && shutdown(f) && s.survives() {
 			s.lose()
 			return errAgain
@@ -226,7 +231,8 @@ func (s *session) onError(v verdict, body []byte) error {
 		if f.Code == "25006" {
 			s.conn.Doubt()
 		}
-		if beforeRunning(f.Code, v.pins) {
+		if (v.pins != 0 || v.doubts != 0) && beforeRunning(f) {
+			s.undoubt(int(v.doubts))
 			s.unpin(v.pins)
 		}
 		if f.SeverityV == "FATAL" || f.SeverityV == "PANIC" {
@@ -238,11 +244,7 @@ func (s *session) onError(v verdict, body []byte) error {
 	if s.cv.lost {
 		s.cv.lost, s.sequences = false, nil
 	}
-	for _, d := range s.cv.dead {
-		s.parseFailed(d)
-	}
-	clear(s.cv.dead)
-	s.cv.dead = s.cv.dead[:0]
+	s.buryDead()
 	s.undone = true
 	if v.mode == instead || renamed != nil {
 		b := v.bytes
@@ -261,6 +263,15 @@ func (s *session) onError(v verdict, body []byte) error {
 		st.Forward()
 	}
 	return nil
+}
+
+// buryDead forgets what came to nothing.
+func (s *session) buryDead() {
+	for _, d := range s.cv.dead {
+		s.parseFailed(d)
+	}
+	clear(s.cv.dead)
+	s.cv.dead = s.cv.dead[:0]
 }
 
 // emitFakes sends the replies of our own that are due.
@@ -377,6 +388,7 @@ func (s *session) settle() error {
 		}
 		if s.pins.Load() == 0 && s.mode != Session {
 			s.srv.m.Transactions[metrics.Shared].Inc()
+			s.culprit, s.lastly = nil, false
 			s.ended(false, now)
 			s.detach()
 		} else {
@@ -386,6 +398,7 @@ func (s *session) settle() error {
 			s.srv.m.Transactions[metrics.Pinned].Inc()
 			s.ended(true, now)
 			if s.mode != Session {
+				s.srv.m.PinnedBy(s.reason(), s.culpritKind())
 				s.pool.Hold(s.conn)
 			}
 		}

@@ -78,7 +78,6 @@ type session struct {
 	again     time.Time // when a hung-up client's statement is cancelled next; likewise
 
 	pins     atomic.Uint32 // router.Pins
-	asOf     uint64        // the reading of the catalog, less one, that settles them; 0: not known yet
 	fixed    bool          // PinStatement stays: literals were read once and for all
 	lasting  bool          // PinCatalog stays: not all of them are there
 	kept     router.Pins   // of what no check finds out
@@ -108,7 +107,9 @@ type session struct {
 	notifies bool                  // the open transaction may send notifications
 	shown    bool                  // the connection was told of chans in this turn
 	route    lastRoute
-	decided  bool // the route of the statement under way is known already
+	culprit  *router.Plan // that began to keep the server connection, or made that last
+	lastly   bool         // the latter
+	decided  bool         // the route of the statement under way is known already
 }
 
 // serveConn takes a client in and runs its first turn.

@@ -77,7 +77,7 @@ CREATE FUNCTION dynamic(text) RETURNS text LANGUAGE plpgsql AS
 	_, a, b := handOver(t, dsn)
 	for _, sql := range []string{
 		"SELECT tenant('x'), pg_advisory_lock(2)", "LISTEN news", "CREATE TEMP TABLE scratch (x int)", "PREPARE q AS SELECT 1; SELECT 2", "SELECT pg_advisory_lock(1)",
-		"SELECT setseed(0.1)", "DO $$ BEGIN END $$", "SELECT dynamic('x')", "LOAD 'plpgsql'",
+		"SELECT setseed(0.1)", "DO $$ BEGIN PERFORM setseed(0.1); END $$", "SELECT dynamic('x')", "LOAD 'plpgsql'",
 		"BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1; COMMIT", "SELECT set_config('app.' || 'user', 'dynamic', false)",
 	} {
 		a.must(sql)
@@ -98,7 +98,7 @@ func TestOrdinaryStatementsDoNotPin(t *testing.T) {
 	_, a, b := handOver(t, dsn)
 	for _, sql := range []string{
 		"SELECT 1", "SET work_mem = '5MB'", "SET app.user = 'me'", "BEGIN; SET LOCAL work_mem = '6MB'; COMMIT", "INSERT INTO plain (note) VALUES ('x')",
-		"SELECT nextval('numbers')", "UPDATE plain SET note = upper(note)", "DELETE FROM plain", "NOTIFY news", "SELECT pg_advisory_xact_lock(1)",
+		"SELECT nextval('numbers')", "UPDATE plain SET note = upper(note)", "DELETE FROM plain", "NOTIFY news", "SELECT pg_advisory_xact_lock(1)", "DO $$ BEGIN END $$",
 		"CREATE TABLE made (x int)", "DROP TABLE made", "EXPLAIN SELECT 1", "SHOW work_mem", "BEGIN; DECLARE c CURSOR FOR SELECT 1; FETCH c; COMMIT", "SELECT 1/0",
 		"VALUES (1), (2)", "TABLE plain", "COPY plain TO STDOUT", "SELECT now(), random(), version()", "TRUNCATE plain", "ANALYZE plain",
 	} {

@@ -105,7 +105,9 @@ func (s *session) onComplete(r *reply, tag []byte) {
 		s.local = s.local || meaning(set.Name)
 		s.literals = s.literals || slices.Contains(literalSettings, set.Name)
 	} else if set != nil {
-		s.dated = s.dated || set.Name == "datestyle"
+		if set.Name == "datestyle" || set.Name == "" {
+			s.dated = !set.Reset // that goes back to the startup packet's, which is whole
+		}
 		s.literals = s.literals || set.Name == "" || slices.Contains(literalSettings, set.Name)
 		c := change{name: set.Name, sql: set.SQL}
 		if set.Reset {
@@ -303,14 +305,16 @@ type contexts struct {
 	idle time.Duration // idle_session_timeout, 0: none
 }
 
-// blind is the context of a session whose settings are not known at the moment.
-var blind = &router.Context{}
+// blind is the context of a session whose settings are not known at the moment, with
+// what the server reported of how it reads literals.
+var blind = [2]*router.Context{{}, {ConformingStrings: true}}
 
 // context returns what the meaning of the client's next text depends on.
 func (s *session) context() *router.Context {
 	l := s.bucket.Learned()
 	if l == nil || s.unsettled() {
-		return blind
+		reported := s.conn != nil && s.cv.queue.n == 0 && !s.cv.group && s.conn.Params["standard_conforming_strings"] == "on"
+		return blind[bit(reported)]
 	}
 	known := s.pins.Load() == 0
 	return l.Extra.(*contexts).by[bit(known)][bit(!s.noRoute)][bit(!s.noCache)]
@@ -329,10 +333,14 @@ const learnQuery = `SELECT pg_catalog.array_to_string(pg_catalog.current_schemas
 	current_user, pg_catalog.current_setting('default_transaction_isolation'), pg_catalog.current_setting('default_transaction_read_only'),
 	pg_catalog.current_setting('idle_session_timeout', true)`
 
+// harmless are the pins of a session whose settings are known all the same.
+const harmless = router.PinTemp | router.PinPrepare | router.PinCursor | router.PinListen | router.PinAdvisory | router.PinSequence |
+	router.PinSeed | router.PinStatement | router.PinProcess
+
 // learn asks the server, once for each bucket, what its settings mean. The
 // session holds a connection with exactly the bucket's settings.
 func (s *session) learn() error {
-	if s.bucket.Learned() != nil || s.pins.Load() != 0 || !pool.Same(s.conn.Bucket, s.bucket) {
+	if s.bucket.Learned() != nil || router.Pins(s.pins.Load())&^harmless != 0 || s.unsettled() || !pool.Same(s.conn.Bucket, s.bucket) {
 		return nil
 	}
 	rows, err := s.conn.Query(learnQuery, switchTimeout)

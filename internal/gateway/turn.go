@@ -100,7 +100,7 @@ func (s *session) clientError(err error) error {
 // message handles one message of the client; ends says that the client awaits an
 // answer now.
 func (s *session) message(m *message) (ends bool, err error) {
-	s.cv.pins = 0
+	s.cv.pins, s.cv.doubts = 0, 0
 	if (m.Type == wire.Query || m.Type == wire.Parse) && s.conn != nil && s.between() {
 		if err := s.lend(catalogWait); err != nil {
 			return false, err
@@ -268,28 +268,6 @@ func (s *session) passQuery(m *message, plan *router.Plan, sql []byte) error {
 	return s.injectEach(back)
 }
 
-// onFunctionCall passes a function call; which function it is cannot be known.
-func (s *session) onFunctionCall(m *message) error {
-	if err := s.drain(); err != nil {
-		return err
-	}
-	if err := s.attach(); err != nil {
-		s.leave(m)
-		return s.answer(err, true)
-	}
-	if err := s.claim(); err != nil {
-		return err
-	}
-	s.pin(router.PinFunction)
-	s.kept |= router.PinFunction
-	if err := s.useSequences(true); err != nil {
-		return err
-	}
-	s.cv.expect(reply{msg: wire.FunctionCall})
-	s.forward(m)
-	return nil
-}
-
 // onSync ends an extended group.
 func (s *session) onSync(m *message) error {
 	if s.conn == nil {
@@ -375,6 +353,7 @@ const catalogWait = 5 * time.Second
 func (s *session) mark(plan *router.Plan, sql []byte) error {
 	s.noteNotify(plan)
 	certain := s.certain(plan, sql)
+	s.conn.Once = s.conn.Once || plan.Loads
 	s.pinFor(plan, plan.Pins|unsure(plan, certain), sql)
 	if len(plan.Warnings) > 0 {
 		if err := s.warn(plan); err != nil {
@@ -455,11 +434,15 @@ func has(c router.Change, plan *router.Plan) bool {
 func unsure(plan *router.Plan, certain bool) router.Pins {
 	for i := range plan.Statements {
 		switch st := &plan.Statements[i]; st.Kind {
-		case sqltext.Select, sqltext.With, sqltext.Insert, sqltext.Update, sqltext.Delete, sqltext.Merge, sqltext.Copy, sqltext.Explain, sqltext.Declare, sqltext.Truncate:
+		case sqltext.Select, sqltext.With, sqltext.Insert, sqltext.Update, sqltext.Delete, sqltext.Merge, sqltext.Copy, sqltext.Explain, sqltext.Declare, sqltext.Truncate,
+			sqltext.Do, sqltext.Call:
 			if !certain {
 				return router.PinCatalog
 			}
 		case sqltext.DDL:
+			if !certain && plan.Pins&(router.PinFunction|router.PinRelation) != 0 {
+				return router.PinCatalog // against what is not there any more, perhaps
+			}
 			certain = false
 		}
 	}
@@ -475,6 +458,7 @@ func (s *session) injectFor(sql string, r reply) error {
 	r.mode = drop
 	b := s.scratch[:0]
 	if !s.cv.group {
+		r.quiet = s.quiet
 		b = wire.AppendQuery(b, sql)
 		s.conn.Unnamed = 0
 		r.msg = wire.Query

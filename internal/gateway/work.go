@@ -18,6 +18,7 @@ type work struct {
 	up      serverWriter
 	ahead   []byte // settings to send before the turn's first message
 	attempt attempt
+	quiet   bool // what is injected may fail
 	reads   bool // the turn that easy found has statements that read alone
 
 	doubts  []doubt       // texts sent with PinCatalog

@@ -35,6 +35,7 @@ type Metrics struct {
 	Transactions [txModes]prometheus.Counter // by TxMode
 	Turns        [gears]prometheus.Counter   // by Gear
 	Pins         [Pins]prometheus.Counter    // pins taken, by Pin
+	pinned       *prometheus.CounterVec      // see PinnedBy
 	PoolWait     prometheus.Observer         // seconds in the queue for a server connection
 
 	// Rewrites.
@@ -105,6 +106,7 @@ func New() *Metrics {
 	for i := range m.Pins {
 		m.Pins[i] = vec.WithLabelValues(pinNames[i])
 	}
+	m.pinned = m.vec("pinned_transactions_total", "Transactions whose client kept its server connection, by reason and by the kind of the statement that began it.", "reason", "statement")
 	m.PoolWait = m.histogram("pool_wait_seconds", "Time in the queue for a server connection, of those that had to wait.").WithLabelValues()
 	m.reasons = m.vec("query_reasons_total", "Statements, by the reason for what was done with them.", "reason")
 	m.ruleHits = m.vec("rule_hits_total", "Statements that a rule spoke about, by rule and what it did.", "rule", "mode")
@@ -165,6 +167,12 @@ func (m *Metrics) Pinned(pins uint32) {
 			m.Pins[i].Inc()
 		}
 	}
+}
+
+// PinnedBy counts a transaction that left its client pinned: reason is a Pin's name,
+// statement a kind of statement, "unparsed" or "none".
+func (m *Metrics) PinnedBy(reason, statement string) {
+	m.pinned.WithLabelValues(reason, statement).Inc()
 }
 
 // Error counts an error that a client was sent, by the class (the first two

@@ -14,9 +14,11 @@ func (p *Pool) Ask(sql string, args []string, timeout time.Duration) ([][]*strin
 	return p.ours(func(c *Conn) ([][]*string, error) { return c.ask(sql, args, timeout) }, timeout)
 }
 
-// pinPath holds up to the next Sync. pg_temp is named, since it would be first
-// otherwise.
-const pinPath = "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)"
+// pins hold up to the next Sync. pg_temp is named, since it would be first otherwise.
+// What the gateway asks takes milliseconds, but the planner may take a long text for
+// an expensive one: compiling it would take seconds.
+const pins = "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true), pg_catalog.set_config('jit', 'off', true), " +
+	"pg_catalog.set_config('max_parallel_workers_per_gather', '0', true)"
 
 func (c *Conn) ask(sql string, args []string, timeout time.Duration) ([][]*string, error) {
 	if timeout > 0 {
@@ -31,7 +33,7 @@ func (c *Conn) ask(sql string, args []string, timeout time.Duration) ([][]*strin
 	for _, x := range []struct {
 		sql    string
 		values [][]byte
-	}{{pinPath, nil}, {sql, values}} {
+	}{{pins, nil}, {sql, values}} {
 		b = wire.AppendParse(b, "", x.sql, nil)
 		b = wire.AppendBind(b, "", "", nil, x.values, nil)
 		b = wire.AppendExecute(b, "", 0)

@@ -88,6 +88,9 @@ func (c *Conn) Has(id uint64) bool {
 	return ok
 }
 
+// Shared is how many statements are prepared here that Has knows.
+func (c *Conn) Shared() int { return c.statements.Len() }
+
 // Prepared records that the statement of that id was sent for preparation. It
 // returns the id of a statement that must be closed for it, if any.
 func (c *Conn) Prepared(id uint64) (evict uint64, ok bool) {

@@ -12,10 +12,14 @@ import (
 	"qvpgw/internal/pgtest"
 )
 
-// callable is the condition that SQL can call a function p of pg_proc at all.
-const callable = `NOT EXISTS (SELECT FROM unnest(p.proargtypes) a WHERE a IN
+// callable is the condition that SQL can call a function p of pg_proc at all; one that
+// takes a cstring and nothing else is the input function of one type, which a cast of a
+// literal calls, too, and one that returns it the output function of one.
+const callable = `(NOT EXISTS (SELECT FROM unnest(p.proargtypes) a WHERE a IN
 	('internal'::regtype, 'cstring'::regtype, 'trigger'::regtype, 'event_trigger'::regtype))
-	AND p.prorettype NOT IN ('internal'::regtype, 'cstring'::regtype, 'trigger'::regtype, 'event_trigger'::regtype,
+	OR p.proargtypes = ARRAY['cstring'::regtype]::oidvector)
+	AND (p.prorettype <> 'cstring'::regtype OR p.pronargs = 1 AND EXISTS (SELECT FROM pg_type t WHERE t.oid = p.proargtypes[0] AND t.typtype = 'b'))
+	AND p.prorettype NOT IN ('internal'::regtype, 'trigger'::regtype, 'event_trigger'::regtype,
 	'language_handler'::regtype, 'fdw_handler'::regtype, 'table_am_handler'::regtype, 'index_am_handler'::regtype,
 	'tsm_handler'::regtype)`
 
@@ -39,7 +43,7 @@ func TestTheBuiltInNamesAreThoseOfAFreshDatabase(t *testing.T) {
 	}{
 		{"functions", "SELECT DISTINCT proname FROM pg_proc p WHERE pronamespace = 'pg_catalog'::regnamespace AND " + callable, ""},
 		{"operators", "SELECT DISTINCT oprname FROM pg_operator WHERE oprnamespace = 'pg_catalog'::regnamespace", ""},
-		{"types", "SELECT typname FROM pg_type WHERE typnamespace = 'pg_catalog'::regnamespace AND typtype <> 'c' AND typcategory <> 'A'", ""},
+		{"types", "SELECT typname FROM pg_type WHERE typnamespace = 'pg_catalog'::regnamespace", ""},
 		{"relations", "SELECT relname FROM pg_class WHERE relnamespace = 'pg_catalog'::regnamespace AND relkind IN ('r', 'v')", ""},
 		{"timescaledb", extensionFunctions, "timescaledb"},
 		{"vector", extensionFunctions, "vector"},

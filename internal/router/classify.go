@@ -20,6 +20,9 @@ func (s *survey) statement(n *pg_query.Node) Statement {
 		s.define(n, &st)
 	}
 	st.DDL = st.DDL || s.changes
+	if s.catalog {
+		st.Kind, st.DDL = sqltext.DDL, true
+	}
 	s.everywhere(st.DDL)
 	if st.Kind == sqltext.DDL && (st.DDL || n.GetDropStmt() != nil) {
 		s.change = s.confined(n)
@@ -41,7 +44,7 @@ func (s *survey) everywhere(ddl bool) {
 		s.against(PinCatalog, "event triggers")
 	case snap == nil:
 	case ddl && snap.EventTriggers:
-		s.againstCode(PinFunction, "a user's event trigger", &snap.AnyCode)
+		s.againstCode(PinFunction, "a user's event trigger", &snap.EventCode)
 	case s.evaluates && snap.UserCasts:
 		s.againstCode(PinFunction, "a user's cast", &snap.AnyCode)
 	}
@@ -195,9 +198,14 @@ func (s *survey) session(n *pg_query.Node, st *Statement) bool {
 	case *pg_query.Node_CallStmt:
 		st.Kind, st.DDL = sqltext.Call, true
 		schema, name, _ := qualified(x.CallStmt.GetFunccall().GetFuncname())
-		if c := s.view.code(name); c != nil && schema != "pg_catalog" && !timescaleDDL[name] {
+		switch c := s.view.code(name); {
+		case schema == "pg_catalog", timescaleDDL[name]:
+			s.against(PinDo, "CALL")
+		case c != nil:
 			s.againstCode(PinDo, "CALL", c)
-		} else {
+		case s.view.function(schema, name) == own:
+			s.own = true
+		default:
 			s.against(PinDo, "CALL")
 		}
 		s.nodes(x.CallStmt.GetFunccall().GetArgs())
@@ -257,7 +265,10 @@ func (s *survey) maintenance(n *pg_query.Node, st *Statement) bool {
 	case s.view.snap == nil:
 		s.against(PinCatalog, "every index")
 	case len(s.view.snap.UserFunctions) > 0:
-		s.against(PinRelation, "an index may use a user's function")
+		// The server takes back settings that this sets, and has nothing temporary made
+		// and no channel listened to (PostgreSQL's miscinit.c, InSecurityRestrictedOperation).
+		code := catalog.Code{State: s.view.snap.AnyCode.State&uint16(sqltext.LeavesSeed) | uint16(sqltext.LeavesAdvisory)}
+		s.againstCode(PinRelation, "an index may use a user's function", &code)
 	}
 	return true
 }
@@ -273,7 +284,13 @@ func (s *survey) define(n *pg_query.Node, st *Statement) {
 		st.DDL = !s.created(x.CreateStmt.Relation)
 		s.fields(x.CreateStmt.ProtoReflect(), "relation")
 	case *pg_query.Node_CreateForeignTableStmt:
-		s.against(PinLoad, "a foreign table")
+		s.loads = true // its wrapper's
+		if s.view.snap == nil || s.view.snap.Validators {
+			s.against(PinFunction, "a foreign table")
+		}
+		if base := x.CreateForeignTableStmt.BaseStmt; base != nil {
+			s.fields(base.ProtoReflect(), "relation")
+		}
 	case *pg_query.Node_CreateTableAsStmt:
 		st.DDL = !s.created(x.CreateTableAsStmt.GetInto().GetRel())
 		s.ddl = false
@@ -292,14 +309,38 @@ func (s *survey) define(n *pg_query.Node, st *Statement) {
 	case *pg_query.Node_IndexStmt, *pg_query.Node_AlterTableStmt, *pg_query.Node_CreateStatsStmt,
 		*pg_query.Node_CreateSchemaStmt, *pg_query.Node_AlterDomainStmt, *pg_query.Node_CreateDomainStmt,
 		*pg_query.Node_AlterSeqStmt, *pg_query.Node_RenameStmt, *pg_query.Node_AlterObjectSchemaStmt,
-		*pg_query.Node_DefineStmt, *pg_query.Node_CreateEnumStmt, *pg_query.Node_CreateRangeStmt,
-		*pg_query.Node_AlterTypeStmt:
+		*pg_query.Node_CreateEnumStmt, *pg_query.Node_AlterTypeStmt:
 		s.node(n)
 		s.temporary(n)
+	case *pg_query.Node_DefineStmt:
+		s.made(x.DefineStmt)
+		s.temporary(n)
+	case *pg_query.Node_CreateRangeStmt:
+		s.temporary(n) // what it names is looked up and not run
+	case *pg_query.Node_CreateConversionStmt:
+		// Its function is run once, on an empty text.
+		_, name, ok := qualified(x.CreateConversionStmt.FuncName)
+		if snap := s.view.snap; snap == nil {
+			s.against(PinCatalog, "function "+name)
+		} else if _, users := snap.CleanFunctions[name]; !ok || users || snap.UserFunctions[name] {
+			s.against(PinFunction, "function "+name)
+		}
+	case *pg_query.Node_CreateFdwStmt:
+		for _, o := range x.CreateFdwStmt.FuncOptions {
+			if d := o.GetDefElem(); d.GetDefname() == "validator" {
+				_, name, _ := qualified(d.GetArg().GetList().GetItems())
+				s.doubtful(s.view.function("", name), "function "+name)
+			}
+		}
 	default:
+		if foreignDDL[nodeName(n)] && s.view.snap != nil && !s.view.snap.Validators {
+			s.loads = true
+			return
+		}
 		if !quietDDL[nodeName(n)] {
 			// It may load a library or call one of its functions; extensions' scripts
 			// put settings back.
+			s.loads = true
 			s.note(PinFunction, "statement "+nodeName(n))
 			if s.leaves |= sqltext.LeavesTemp; s.view.snap != nil {
 				s.code(&s.view.snap.AnyCode)
@@ -307,6 +348,30 @@ func (s *survey) define(n *pg_query.Node, st *Statement) {
 		}
 	}
 }
+
+// made looks at CREATE OPERATOR, TYPE, AGGREGATE, COLLATION or TEXT SEARCH. What its
+// options name, types, functions and words alike in the parse tree, is looked up and
+// not run, but for the input function of an aggregate's state and for what makes a
+// dictionary of a template.
+func (s *survey) made(n *pg_query.DefineStmt) {
+	for _, o := range n.Definition {
+		switch d := o.GetDefElem(); {
+		case n.Kind == pg_query.ObjectType_OBJECT_AGGREGATE && (d.Defname == "stype" || d.Defname == "mstype"),
+			n.Kind == pg_query.ObjectType_OBJECT_AGGREGATE && (d.Defname == "stype1" || d.Defname == "basetype"):
+			s.node(d.Arg)
+		case n.Kind == pg_query.ObjectType_OBJECT_TSDICTIONARY && d.Defname == "template":
+			if _, name, _ := qualified(d.Arg.GetTypeName().GetNames()); !dictionaryTemplates[name] {
+				s.against(PinFunction, "text search template "+name)
+			}
+		}
+	}
+}
+
+// dictionaryTemplates are PostgreSQL's own.
+var dictionaryTemplates = words("simple synonym ispell thesaurus snowball")
+
+// foreignDDL are those that run nothing but the validators of foreign-data wrappers.
+var foreignDDL = words(`AlterFdwStmt CreateForeignServerStmt AlterForeignServerStmt CreateUserMappingStmt AlterUserMappingStmt`)
 
 // quietDDL are the statements that change the catalog and run no code but
 // PostgreSQL's own.
@@ -318,7 +383,7 @@ AlterOwnerStmt AlterPolicyStmt AlterPublicationStmt AlterRoleSetStmt
 AlterRoleStmt AlterStatsStmt AlterSystemStmt AlterTSConfigurationStmt
 AlterTableMoveAllStmt AlterTableSpaceOptionsStmt CommentStmt CreateCastStmt
 CreateEventTrigStmt CreateOpClassStmt CreateOpFamilyStmt CreatePolicyStmt
-CreatePublicationStmt CreateRoleStmt CreateTableSpaceStmt CreateTransformStmt
+CreateAmStmt CreatePLangStmt CreatePublicationStmt CreateRoleStmt CreateTableSpaceStmt CreateTransformStmt
 CreateTrigStmt CreatedbStmt DropOwnedStmt DropRoleStmt DropTableSpaceStmt
 DropUserMappingStmt DropdbStmt GrantRoleStmt GrantStmt ReassignOwnedStmt RuleStmt
 `)
@@ -356,7 +421,7 @@ func (s *survey) function(n *pg_query.CreateFunctionStmt) {
 		switch lang := d.GetArg().GetString_().GetSval(); lang {
 		case "sql", "plpgsql", "internal":
 		default:
-			s.against(PinLoad, "a function in language "+lang)
+			s.loads = true // its validator may
 		}
 	}
 }

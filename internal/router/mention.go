@@ -53,7 +53,13 @@ func (l *mention) name(name string) {
 // message gathers all names in a tree: those of relations, functions, operators,
 // types and columns, aliases too. A constant is none.
 func (l *mention) message(m protoreflect.Message) {
-	if _, constant := m.Interface().(*pg_query.A_Const); constant {
+	switch n := m.Interface().(type) {
+	case *pg_query.A_Const:
+		return
+	case *pg_query.RangeVar:
+		l.name(n.Relname)
+		l.name(n.Schemaname)
+		l.message(n.Alias.ProtoReflect())
 		return
 	}
 	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
@@ -107,20 +113,25 @@ func (p *Plan) Mentions(has func(Identifier) bool) bool {
 // something that is there, and whatever runs code of a user itself.
 func (s *survey) confined(n *pg_query.Node) Change {
 	anything := Change{Any: true}
-	if s.pins != 0 || s.changes || s.own || s.leaves&sqltext.LeavesAnything != 0 || s.view.snap == nil {
+	if s.pins != 0 || s.changes || s.own || s.nextval || s.leaves&sqltext.LeavesAnything != 0 || s.view.snap == nil {
 		return anything
 	}
 	var l mention
 	switch x := n.Node.(type) {
 	case *pg_query.Node_CreateStmt:
-		if len(x.CreateStmt.InhRelations) > 0 || references(x.CreateStmt) {
+		if slices.ContainsFunc(x.CreateStmt.TableElts, follows) {
 			return anything
 		}
 		l.name(x.CreateStmt.GetRelation().GetRelname())
+		for _, r := range x.CreateStmt.InhRelations { // it has of their code what they have
+			l.name(r.GetRangeVar().GetRelname())
+		}
 	case *pg_query.Node_CreateTableAsStmt:
 		l.name(x.CreateTableAsStmt.GetInto().GetRel().GetRelname())
 	case *pg_query.Node_ViewStmt:
-		if x.ViewStmt.Replace {
+		// Writes to views that read this one run what writing to its relations does.
+		of := &survey{c: s.c, view: s.view, sure: s.sure, ddl: true}
+		if of.node(x.ViewStmt.Query); x.ViewStmt.Replace && (of.pins != 0 || of.own || of.nextval) {
 			return anything
 		}
 		l.name(x.ViewStmt.GetView().GetRelname())
@@ -150,7 +161,28 @@ func (s *survey) confined(n *pg_query.Node) Change {
 		for _, o := range x.DropStmt.Objects {
 			l.message(o.ProtoReflect())
 		}
-	case *pg_query.Node_CommentStmt, *pg_query.Node_GrantStmt, *pg_query.Node_GrantRoleStmt:
+	case *pg_query.Node_AlterTableStmt:
+		if slices.ContainsFunc(x.AlterTableStmt.Cmds, addsCode) {
+			return anything
+		}
+		l.name(x.AlterTableStmt.GetRelation().GetRelname())
+	case *pg_query.Node_RenameStmt:
+		if !renamesAlone[x.RenameStmt.RenameType] {
+			return anything
+		}
+		l.message(x.RenameStmt.ProtoReflect())
+	case *pg_query.Node_AlterObjectSchemaStmt, *pg_query.Node_AlterOwnerStmt, *pg_query.Node_AlterSeqStmt,
+		*pg_query.Node_CreateEnumStmt, *pg_query.Node_AlterEnumStmt, *pg_query.Node_CompositeTypeStmt:
+		l.message(n.ProtoReflect())
+	case *pg_query.Node_CreateDomainStmt:
+		_, name, ok := qualified(x.CreateDomainStmt.Domainname)
+		if !ok {
+			return anything
+		}
+		l.name(name)
+	case *pg_query.Node_CommentStmt, *pg_query.Node_GrantStmt, *pg_query.Node_GrantRoleStmt, *pg_query.Node_CreateStatsStmt,
+		*pg_query.Node_CreateRoleStmt, *pg_query.Node_AlterRoleStmt, *pg_query.Node_DropRoleStmt, *pg_query.Node_AlterDefaultPrivilegesStmt,
+		*pg_query.Node_CreatePublicationStmt, *pg_query.Node_AlterPublicationStmt:
 	default:
 		return anything
 	}
@@ -162,17 +194,67 @@ func (s *survey) confined(n *pg_query.Node) Change {
 var dropsAlone = map[pg_query.ObjectType]bool{
 	pg_query.ObjectType_OBJECT_TABLE: true, pg_query.ObjectType_OBJECT_VIEW: true, pg_query.ObjectType_OBJECT_MATVIEW: true,
 	pg_query.ObjectType_OBJECT_INDEX: true, pg_query.ObjectType_OBJECT_SEQUENCE: true, pg_query.ObjectType_OBJECT_FUNCTION: true,
+	pg_query.ObjectType_OBJECT_PROCEDURE: true, pg_query.ObjectType_OBJECT_AGGREGATE: true, pg_query.ObjectType_OBJECT_OPERATOR: true,
+	pg_query.ObjectType_OBJECT_TYPE: true, pg_query.ObjectType_OBJECT_DOMAIN: true, pg_query.ObjectType_OBJECT_TRIGGER: true,
+	pg_query.ObjectType_OBJECT_RULE: true, pg_query.ObjectType_OBJECT_POLICY: true, pg_query.ObjectType_OBJECT_STATISTIC_EXT: true,
+	pg_query.ObjectType_OBJECT_COLLATION: true, pg_query.ObjectType_OBJECT_PUBLICATION: true,
 }
 
-// references says whether a table that is made has a foreign key: writing the other
-// table then writes it.
-func references(n *pg_query.CreateStmt) bool {
-	foreign := func(n *pg_query.Node) bool {
-		return n.GetConstraint().GetContype() == pg_query.ConstrType_CONSTR_FOREIGN
+// renamesAlone are the kinds of objects whose names mean nothing for what others of
+// them are called.
+var renamesAlone = map[pg_query.ObjectType]bool{
+	pg_query.ObjectType_OBJECT_TABLE: true, pg_query.ObjectType_OBJECT_VIEW: true, pg_query.ObjectType_OBJECT_MATVIEW: true,
+	pg_query.ObjectType_OBJECT_INDEX: true, pg_query.ObjectType_OBJECT_SEQUENCE: true, pg_query.ObjectType_OBJECT_FUNCTION: true,
+	pg_query.ObjectType_OBJECT_PROCEDURE: true, pg_query.ObjectType_OBJECT_AGGREGATE: true, pg_query.ObjectType_OBJECT_TYPE: true,
+	pg_query.ObjectType_OBJECT_DOMAIN: true, pg_query.ObjectType_OBJECT_COLUMN: true, pg_query.ObjectType_OBJECT_ATTRIBUTE: true,
+	pg_query.ObjectType_OBJECT_TABCONSTRAINT: true, pg_query.ObjectType_OBJECT_TRIGGER: true, pg_query.ObjectType_OBJECT_RULE: true,
+	pg_query.ObjectType_OBJECT_POLICY: true,
+}
+
+// follows says whether an element of a table has writing another table write this one,
+// as a foreign key may, or has this one call nextval.
+func follows(n *pg_query.Node) bool {
+	if c := n.GetConstraint(); c != nil {
+		switch c.Contype {
+		case pg_query.ConstrType_CONSTR_FOREIGN:
+			return !passive(c.FkDelAction) || !passive(c.FkUpdAction)
+		case pg_query.ConstrType_CONSTR_IDENTITY:
+			return true
+		}
+		return false
 	}
-	return slices.ContainsFunc(n.TableElts, func(e *pg_query.Node) bool {
-		return foreign(e) || slices.ContainsFunc(e.GetColumnDef().GetConstraints(), foreign)
-	})
+	c := n.GetColumnDef()
+	return slices.ContainsFunc(c.GetConstraints(), follows)
+}
+
+// passive says whether what a foreign key does when a row is gone is no more than to
+// look for those that refer to it.
+func passive(action string) bool { return action == "" || action == "a" || action == "r" }
+
+// addsCode says whether a command of ALTER TABLE may have more code run with the
+// relation than did, or others follow it, all names in it being clean.
+func addsCode(n *pg_query.Node) bool {
+	c := n.GetAlterTableCmd()
+	if c == nil || c.Behavior == pg_query.DropBehavior_DROP_CASCADE {
+		return true
+	}
+	switch c.Subtype {
+	case pg_query.AlterTableType_AT_AddColumn:
+		names := c.Def.GetColumnDef().GetTypeName().GetNames()
+		return follows(c.Def) || len(names) == 1 && strings.Contains(names[0].GetString_().GetSval(), "serial")
+	case pg_query.AlterTableType_AT_AddConstraint:
+		return follows(c.Def)
+	case pg_query.AlterTableType_AT_ColumnDefault, pg_query.AlterTableType_AT_DropNotNull, pg_query.AlterTableType_AT_SetNotNull,
+		pg_query.AlterTableType_AT_SetStatistics, pg_query.AlterTableType_AT_SetOptions, pg_query.AlterTableType_AT_ResetOptions,
+		pg_query.AlterTableType_AT_SetStorage, pg_query.AlterTableType_AT_SetCompression, pg_query.AlterTableType_AT_DropColumn,
+		pg_query.AlterTableType_AT_ValidateConstraint, pg_query.AlterTableType_AT_DropConstraint, pg_query.AlterTableType_AT_AlterColumnType,
+		pg_query.AlterTableType_AT_ChangeOwner, pg_query.AlterTableType_AT_ClusterOn, pg_query.AlterTableType_AT_DropCluster,
+		pg_query.AlterTableType_AT_SetLogged, pg_query.AlterTableType_AT_SetUnLogged, pg_query.AlterTableType_AT_SetTableSpace,
+		pg_query.AlterTableType_AT_SetRelOptions, pg_query.AlterTableType_AT_ResetRelOptions, pg_query.AlterTableType_AT_ReplicaIdentity,
+		pg_query.AlterTableType_AT_DropInherit, pg_query.AlterTableType_AT_DetachPartition, pg_query.AlterTableType_AT_DropIdentity:
+		return false
+	}
+	return true
 }
 
 // plainIndex says whether an index has PostgreSQL's own access method and no

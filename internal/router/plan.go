@@ -35,6 +35,7 @@ type Plan struct {
 	Settings []string
 	Ends     sqltext.State
 	Moving   bool   // a literal's meaning depends on when it is read (trap T5): never shared
+	Loads    bool   // it may load a library into the server's process
 	Effects  bool   // some statement's completion changes what we track (settings, transaction, sequences, DDL)
 	Unclean  string // the first thing that caused a pin, as "function f"; "" without one
 

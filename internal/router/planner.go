@@ -123,6 +123,7 @@ func (m *made) add(s *survey, stmt Statement) {
 	p.Leaves |= s.leaves
 	p.Ends |= s.ends
 	p.Change.Add(s.change)
+	p.Loads = p.Loads || s.loads
 	for _, name := range s.settings {
 		if !slices.Contains(p.Settings, name) {
 			p.Settings = append(p.Settings, name)

@@ -42,11 +42,16 @@ const (
 	unknown         // cannot be told without a catalog
 )
 
-// function resolves a function's name. The special ones are not its concern.
+// function resolves a function's name. The special ones are not its concern. A type's
+// name that is none of a function is a cast.
 func (v *view) function(schema, name string) verdict {
-	return v.named(schema, name, builtinFunctions, func(s *catalog.Snapshot) (map[string]bool, map[string]bool, bool) {
+	f := v.named(schema, name, builtinFunctions, func(s *catalog.Snapshot) (map[string]bool, map[string]bool, bool) {
 		return s.UserFunctions, s.CleanFunctions, s.Timescale != "" && timescaleFunctions[name] || s.Vector != "" && vectorFunctions[name]
 	})
+	if f == strange {
+		return v.typeName(schema, name)
+	}
+	return f
 }
 
 func (v *view) operator(schema, name string) verdict {

@@ -1,9 +1,7 @@
 package router
 
 import (
-	"regexp"
 	"slices"
-	"strings"
 
 	pg_query "github.com/pganalyze/pg_query_go/v6"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -31,6 +29,7 @@ type survey struct {
 	nextval bool
 	currval bool
 	changes bool // a function in it changes the catalog
+	catalog bool // it writes to a system relation
 
 	relations []*catalog.Relation // resolved, in the order of the text
 	evaluates bool                // has an expression with a name in it, or a relation
@@ -39,6 +38,7 @@ type survey struct {
 	setting   *Setting            // by set_config, for the transaction
 	bare      bool                // each call in the target list runs exactly once
 
+	loads    bool          // loads a library
 	literal  bool          // a literal of the text has a say
 	hidden   bool          // an unqualified name in it hides another's
 	change   Change        // what DDL does to others
@@ -148,6 +148,10 @@ func (s *survey) message(m protoreflect.Message) {
 		return
 	case *pg_query.A_Indirection:
 		s.indirection(n.Indirection)
+	case *pg_query.DefElem:
+		if n.Arg.GetTypeName() != nil {
+			return // a word or a name, which the grammar takes for a type's
+		}
 	case *pg_query.SortBy:
 		s.operator(n.UseOp)
 	case *pg_query.SubLink:
@@ -251,8 +255,7 @@ func (s *survey) target(r *pg_query.RangeVar, inserts bool) *catalog.Relation {
 		if r.Relname == "pg_settings" {
 			s.against(PinSetting, "UPDATE of pg_settings") // its rule calls set_config
 		} else {
-			s.against(PinRelation, "write to a system relation")
-			s.changes = true
+			s.catalog = true
 		}
 	}
 	var last *catalog.Relation
@@ -388,9 +391,8 @@ func (s *survey) special(schema, name string, n *pg_query.FuncCall) bool {
 	case "pg_input_is_valid", "pg_input_error_info":
 		s.literal = true
 		if len(n.Args) == 2 {
-			if text, ok := settingValue(n.Args[1]); ok && plainType.MatchString(text) {
-				name, _, _ := strings.Cut(text, "(")
-				s.doubtful(s.view.typeName("", name), "type "+name)
+			if t := parsedType(n.Args[1]); t != nil {
+				s.typeName(t)
 				return true
 			}
 		}
@@ -408,9 +410,22 @@ func (s *survey) special(schema, name string, n *pg_query.FuncCall) bool {
 	return true
 }
 
-// plainType are names of types that mean themselves: lower case, without a schema,
-// with or without a modifier.
-var plainType = regexp.MustCompile(`^[a-z][a-z0-9_]*(\([0-9, ]+\))?$`)
+// parsedType returns the type that a literal names, nil when it is none.
+func parsedType(n *pg_query.Node) *pg_query.TypeName {
+	text, ok := settingValue(n)
+	if !ok || len(text) > 2*identifierBytes {
+		return nil
+	}
+	tree, err := pg_query.Parse("SELECT NULL::" + text)
+	if err != nil || len(tree.Stmts) != 1 {
+		return nil
+	}
+	sel := tree.Stmts[0].GetStmt().GetSelectStmt()
+	if len(sel.GetTargetList()) != 1 {
+		return nil
+	}
+	return sel.TargetList[0].GetResTarget().GetVal().GetTypeCast().GetTypeName()
+}
 
 // attribute looks at a.b or (a).b, which may be a call of the function b: a's
 // columns are not known here, so any name of a function that counts will do.

@@ -38,12 +38,13 @@ type graph struct {
 	byOID    map[catalog.OID]*node
 
 	functions *functions
+	events    []catalog.OID // of the functions of DDL event triggers
 }
 
 // Stand in codeSQL for a function's oid; 0 is any function of the database.
 const (
 	hidden  = 1 // code whose text is in no function
-	nothing = 2 // runs no function: it touches other relations
+	nothing = 2 // runs no function that is a user's: it touches other relations, or sequences
 )
 
 // does notes what the function of an oid does that stands against the relation.
@@ -92,6 +93,9 @@ func (g *graph) code(rows [][]string) error {
 			s.UserCasts = true
 		case "event":
 			s.EventTriggers = true
+			g.events = append(g.events, n.oid(row[2]))
+		case "validator":
+			s.Validators = true
 		case "login":
 			s.LoginTriggers = true
 		case "taint-w", "taint-rw":

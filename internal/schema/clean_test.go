@@ -197,7 +197,35 @@ func TestCastsClassesAndEventTriggersAreSeen(t *testing.T) {
 	}{
 		{
 			"a cast", "CREATE TYPE celsius AS (v float); CREATE FUNCTION f(celsius) RETURNS int LANGUAGE sql AS 'SELECT 1 FROM setseed(0)'; CREATE CAST (celsius AS int) WITH FUNCTION f(celsius) AS IMPLICIT",
+			func(s *catalog.Snapshot) bool { return s.UserTypes["celsius"] && !s.UserCasts },
+		},
+		{
+			"a cast between built-in types", "CREATE FUNCTION f(int) RETURNS point LANGUAGE sql AS 'SELECT NULL::point FROM setseed(0)'; CREATE CAST (int AS point) WITH FUNCTION f(int)",
 			func(s *catalog.Snapshot) bool { return s.UserCasts },
+		},
+		{
+			"an operator of a user's type", "CREATE TYPE celsius AS (v float); CREATE FUNCTION f(celsius, celsius) RETURNS boolean LANGUAGE sql AS 'SELECT true FROM setseed(0)'; CREATE OPERATOR = (LEFTARG = celsius, RIGHTARG = celsius, FUNCTION = f)",
+			func(s *catalog.Snapshot) bool { return s.UserTypes["celsius"] && !s.UserOperators["="] },
+		},
+		{
+			"a user's operator of a user's type", "CREATE TYPE celsius AS (v float); CREATE FUNCTION f(celsius, celsius) RETURNS boolean LANGUAGE sql AS 'SELECT true FROM setseed(0)'; CREATE OPERATOR ===> (LEFTARG = celsius, RIGHTARG = celsius, FUNCTION = f)",
+			func(s *catalog.Snapshot) bool { return s.UserTypes["celsius"] && s.UserOperators["===>"] },
+		},
+		{
+			"a default operator class of a user's type", `CREATE TYPE celsius AS (v float); CREATE FUNCTION f(celsius, celsius) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 0 FROM setseed(0)'; CREATE FUNCTION lt(celsius, celsius) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT false';
+			CREATE OPERATOR < (LEFTARG = celsius, RIGHTARG = celsius, FUNCTION = lt);
+			CREATE OPERATOR CLASS degrees DEFAULT FOR TYPE celsius USING btree AS OPERATOR 1 <, FUNCTION 1 f(celsius, celsius)`,
+			func(s *catalog.Snapshot) bool { return s.UserTypes["celsius"] && !s.UserCasts },
+		},
+		{
+			"a function in language internal", `CREATE FUNCTION plain(text) RETURNS int LANGUAGE internal AS 'textlen'; CREATE FUNCTION lock(bigint) RETURNS void LANGUAGE internal AS 'pg_advisory_lock_int8'`,
+			func(s *catalog.Snapshot) bool {
+				return s.CleanFunctions["plain"] && s.UserFunctions["lock"] && s.Code["lock"].State == uint16(sqltext.LeavesAdvisory)
+			},
+		},
+		{
+			"a wrapper's validator", `CREATE FUNCTION f(text[], oid) RETURNS void LANGUAGE plpgsql AS 'BEGIN PERFORM setseed(0); END'; CREATE FOREIGN DATA WRAPPER w VALIDATOR f`,
+			func(s *catalog.Snapshot) bool { return s.Validators },
 		},
 		{
 			"a default operator class", `CREATE FUNCTION f(point, point) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 0 FROM setseed(0)'; CREATE FUNCTION lt(point, point) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT false';
@@ -207,7 +235,9 @@ func TestCastsClassesAndEventTriggersAreSeen(t *testing.T) {
 		},
 		{
 			"an event trigger", "CREATE FUNCTION f() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN PERFORM setseed(0); END'; CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION f()",
-			func(s *catalog.Snapshot) bool { return s.EventTriggers && !s.LoginTriggers },
+			func(s *catalog.Snapshot) bool {
+				return s.EventTriggers && !s.LoginTriggers && s.EventCode.State == uint16(sqltext.LeavesSeed)
+			},
 		},
 		{
 			"a login trigger", "CREATE FUNCTION f() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'; CREATE EVENT TRIGGER e ON login EXECUTE FUNCTION f()",

@@ -29,12 +29,16 @@ type functions struct {
 	byName map[string][]*function
 }
 
-// functionsSQL: oid, name, language, source, returns trigger, used, names.
+// functionsSQL: oid, name, language, source, returns trigger, used, names. The source
+// of an internal one is a call of PostgreSQL's own functions with its code.
 // The names are those of the functions that an aggregate stands on.
 const functionsSQL = `
-WITH ` + ownedCTE + `
+WITH ` + ownedCTE + `,
+own (prosrc, source) AS MATERIALIZED (
+  SELECT prosrc, string_agg('SELECT ' || proname || '();', ' ') FROM pg_proc WHERE oid < 16384 AND prolang = 12 GROUP BY prosrc)
 SELECT p.oid, p.proname, l.lanname,
-       CASE WHEN p.prosqlbody IS NOT NULL THEN pg_get_function_sqlbody(p.oid) WHEN length(p.prosrc) <= 100000 THEN p.prosrc END,
+       CASE WHEN p.prolang = 12 THEN own.source
+            WHEN p.prosqlbody IS NOT NULL THEN pg_get_function_sqlbody(p.oid) WHEN length(p.prosrc) <= 100000 THEN p.prosrc END,
        p.prorettype = 'trigger'::regtype,
        EXISTS (SELECT FROM pg_depend d WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid
                AND d.deptype <> 'e' AND d.classid NOT IN ('pg_trigger'::regclass, 'pg_proc'::regclass)),
@@ -42,6 +46,7 @@ SELECT p.oid, p.proname, l.lanname,
          SELECT concat_ws(' ', aggtransfn::text, aggfinalfn::text, aggcombinefn::text, aggserialfn::text, aggdeserialfn::text, aggmtransfn::text, aggminvtransfn::text, aggmfinalfn::text)
          FROM pg_aggregate a WHERE a.aggfnoid = p.oid) ELSE '' END
 FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+LEFT JOIN own ON own.prosrc = p.prosrc AND p.prolang = 12
 WHERE p.oid >= 16384
   AND p.oid NOT IN (SELECT objid FROM owned WHERE classid = 'pg_proc'::regclass AND known)`
 
@@ -57,9 +62,8 @@ func newFunctions(rows [][]string) (*functions, error) {
 			for w := range strings.FieldsSeq(row[6]) {
 				f.body.Words[strings.Trim(w[strings.LastIndexByte(w, '.')+1:], `"`)] = true
 			}
-		case (row[2] == "sql" || row[2] == "plpgsql") && row[3] != "":
+		case (row[2] == "sql" || row[2] == "plpgsql" || row[2] == "internal") && row[3] != "":
 			f.body = sqltext.ScanBody(row[3])
-		case row[2] == "internal" && constructor(row[3]):
 		default:
 			f.body = sqltext.Body{State: sqltext.LeavesAnything, Wide: true, Nextval: true, Currval: true}
 		}
@@ -67,12 +71,6 @@ func newFunctions(rows [][]string) (*functions, error) {
 		fs.byName[f.name] = append(fs.byName[f.name], f)
 	}
 	return fs, n.err
-}
-
-// constructor says whether a function's source is that of a range's constructors,
-// which PostgreSQL makes itself.
-func constructor(source string) bool {
-	return strings.HasPrefix(source, "range_constructor") || strings.HasPrefix(source, "multirange_constructor")
 }
 
 // clean returns the oids of the functions that leave nothing behind, as an array.

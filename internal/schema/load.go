@@ -86,6 +86,13 @@ func (l *Loader) Load(ctx context.Context, q Query) (*catalog.Snapshot, error) {
 		if !fs.settle(&g) {
 			sum.add(what, code)
 			fs.publish(made)
+			for _, oid := range g.events {
+				c := fs.of(oid)
+				if c == nil {
+					c = &made.AnyCode
+				}
+				adds(&made.EventCode, c)
+			}
 			s = made
 			break
 		}

@@ -130,25 +130,25 @@ ORDER BY a.attrelid, a.attnum`
 // knownOnly stands for badCTE in a database without a function, operator or
 // domain of a user: three quarters of the work are then not needed.
 const knownOnly = `badoperator (oid) AS (SELECT 0::oid WHERE false),
-badclass (oid, opcdefault, native) AS (SELECT 0::oid, false, false WHERE false),
+badclass (oid, opcdefault, type, native) AS (SELECT 0::oid, false, 0::oid, false WHERE false),
 badtype (oid) AS (SELECT 0::oid WHERE false),
 bad (classid, objid, objsubid, code) AS (SELECT 0::oid, 0::oid, 0, 0::oid WHERE false),
 `
 
-// badCTE finds what runs code: operators, operator classes and types, and then
-// everything that pg_depend says stands on them, with the function, or 0 where it is
+// badCTE finds what runs code: operators, operator classes and types, those included
+// whose values have such operators, casts or sort orders, and then everything that pg_depend says stands on them, with the function, or 0 where it is
 // an operator's, a class's or a type's.
 const badCTE = `badoperator (oid) AS MATERIALIZED (
   SELECT o.oid FROM pg_operator o
   WHERE o.oid >= 16384
     AND (o.oprcode IN (SELECT oid FROM code UNION ALL SELECT oid FROM state UNION ALL SELECT 1574)
          OR o.oprrest IN (SELECT oid FROM code) OR o.oprjoin IN (SELECT oid FROM code))),
-badclass (oid, opcdefault, native) AS MATERIALIZED (
-  SELECT c.oid, c.opcdefault, bool_and(f.native) FROM pg_opclass c
+badclass (oid, opcdefault, type, native) AS MATERIALIZED (
+  SELECT c.oid, c.opcdefault, c.opcintype, bool_and(f.native) FROM pg_opclass c
   JOIN (SELECT a.amprocfamily AS family, k.native FROM pg_amproc a JOIN code k ON k.oid = a.amproc
         UNION ALL
         SELECT a.amopfamily, false FROM pg_amop a JOIN badoperator b ON b.oid = a.amopopr) f ON f.family = c.opcfamily
-  GROUP BY c.oid, c.opcdefault),
+  GROUP BY c.oid, c.opcdefault, c.opcintype),
 direct (classid, objid, objsubid, code) AS MATERIALIZED (
   SELECT DISTINCT d.classid, d.objid, d.objsubid, CASE WHEN d.refclassid = 'pg_proc'::regclass THEN d.refobjid ELSE 0 END
   FROM pg_depend d
@@ -158,8 +158,17 @@ direct (classid, objid, objsubid, code) AS MATERIALIZED (
     ON d.refclassid = b.classid AND d.refobjid = b.oid
   WHERE d.deptype <> 'e'),
 badtype (oid) AS (
-  (SELECT t.oid FROM pg_type t JOIN code k ON k.oid IN (t.typinput, t.typoutput, t.typreceive, t.typsend, t.typmodin, t.typmodout, t.typsubscript)
+  (SELECT t.oid FROM pg_type t
    WHERE t.oid >= 16384
+     AND ARRAY[t.typinput::oid, t.typoutput::oid, t.typreceive::oid, t.typsend::oid, t.typmodin::oid, t.typmodout::oid, t.typsubscript::oid] && (SELECT array_agg(oid) FROM code)
+   UNION ALL
+   SELECT v.type FROM pg_cast c JOIN code k ON k.oid = c.castfunc, LATERAL (VALUES (c.castsource), (c.casttarget)) v (type)
+   WHERE v.type >= 16384
+   UNION ALL
+   SELECT c.type FROM badclass c WHERE c.opcdefault AND c.type >= 16384
+   UNION ALL
+   SELECT v.type FROM badoperator b JOIN pg_operator o ON o.oid = b.oid, LATERAL (VALUES (o.oprleft), (o.oprright)) v (type)
+   WHERE v.type >= 16384
    UNION ALL
    SELECT r.rngtypid FROM pg_range r JOIN code k ON k.oid IN (r.rngcanonical, r.rngsubdiff)
    UNION ALL
@@ -211,10 +220,11 @@ code (oid, proname, native) AS MATERIALIZED (
     AND NOT (p.prolang = 12 AND p.prosrc ~ '^(multi)?range_constructor[0-3]$')
     AND (p.pronamespace, p.proowner) NOT IN (SELECT oid, nspowner FROM pg_namespace WHERE nspname = 'qvpgw')
     AND p.oid <> ALL ({clean})),
-state (oid) AS MATERIALIZED (
-  SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.oid < 16384 AND (` + stateful + `)),
-pattern (defaults, all_) AS MATERIALIZED (
-  SELECT ':funcid (' || string_agg(oid::text, '|') || ') ', ':funcid (1574|' || string_agg(oid::text, '|') || ') ' FROM state),
+state (oid, sequence) AS MATERIALIZED (
+  SELECT p.oid, p.proname IN ('setval', 'currval', 'lastval') FROM pg_proc p WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.oid < 16384 AND (` + stateful + `)),
+pattern (defaults, all_, hides) AS MATERIALIZED (
+  SELECT ':funcid (' || string_agg(oid::text, '|') || ') ', ':funcid (1574|' || string_agg(oid::text, '|') || ') ',
+         ':funcid (' || string_agg(oid::text, '|') FILTER (WHERE NOT sequence) || ') ' FROM state),
 {bad}views (oid, rule, action) AS MATERIALIZED (
   SELECT c.oid, r.oid, r.ev_action
   FROM pg_class c JOIN pg_rewrite r ON r.ev_class = c.oid AND r.rulename = '_RETURN'
@@ -222,28 +232,28 @@ pattern (defaults, all_) AS MATERIALIZED (
     AND c.oid NOT IN (SELECT objid FROM owned WHERE classid = 'pg_class'::regclass AND known)
     AND c.relnamespace <> coalesce((SELECT oid FROM pg_namespace WHERE nspname = '_timescaledb_internal'), 0)),
 taint (relid, mode, what, code) AS (
-  SELECT t.tgrelid, 'w', 'trigger ' || t.tgname, CASE WHEN t.tgqual::text ~ (SELECT all_ FROM pattern) THEN 1 ELSE b.code END
+  SELECT t.tgrelid, 'w', 'trigger ' || t.tgname, CASE WHEN t.tgqual::text ~ (SELECT hides FROM pattern) THEN 1 ELSE coalesce(b.code, 2) END
   FROM pg_trigger t LEFT JOIN bad b ON b.classid = 'pg_trigger'::regclass AND b.objid = t.oid
   WHERE t.tgenabled <> 'D' AND (b.objid IS NOT NULL OR t.tgqual::text ~ (SELECT all_ FROM pattern))
   UNION ALL
-  SELECT r.ev_class, 'w', 'rule ' || r.rulename, CASE WHEN r.ev_qual::text || r.ev_action::text ~ (SELECT all_ FROM pattern) THEN 1 ELSE coalesce(b.code, 2) END
+  SELECT r.ev_class, 'w', 'rule ' || r.rulename, CASE WHEN r.ev_qual::text || r.ev_action::text ~ (SELECT hides FROM pattern) THEN 1 ELSE coalesce(b.code, 2) END
   FROM pg_rewrite r LEFT JOIN bad b ON b.classid = 'pg_rewrite'::regclass AND b.objid = r.oid
   WHERE r.rulename <> '_RETURN' AND r.ev_enabled <> 'D'
   UNION ALL
-  SELECT v.oid, 'rw', 'its definition', CASE WHEN v.action::text ~ (SELECT all_ FROM pattern) THEN 1 ELSE b.code END
+  SELECT v.oid, 'rw', 'its definition', CASE WHEN v.action::text ~ (SELECT hides FROM pattern) THEN 1 ELSE coalesce(b.code, 2) END
   FROM views v LEFT JOIN bad b ON b.classid = 'pg_rewrite'::regclass AND b.objid = v.rule
   WHERE b.objid IS NOT NULL OR v.action::text ~ (SELECT all_ FROM pattern)
   UNION ALL
-  SELECT l.polrelid, 'rw', 'policy ' || l.polname, CASE WHEN concat(l.polqual, l.polwithcheck) ~ (SELECT all_ FROM pattern) THEN 1 ELSE b.code END
+  SELECT l.polrelid, 'rw', 'policy ' || l.polname, CASE WHEN concat(l.polqual, l.polwithcheck) ~ (SELECT hides FROM pattern) THEN 1 ELSE coalesce(b.code, 2) END
   FROM pg_policy l LEFT JOIN bad b ON b.classid = 'pg_policy'::regclass AND b.objid = l.oid
   WHERE b.objid IS NOT NULL OR concat(l.polqual, l.polwithcheck) ~ (SELECT all_ FROM pattern)
   UNION ALL
-  SELECT f.adrelid, 'w', 'default of column ' || a.attname, CASE WHEN f.adbin::text ~ (SELECT defaults FROM pattern) THEN 1 ELSE b.code END
+  SELECT f.adrelid, 'w', 'default of column ' || a.attname, CASE WHEN f.adbin::text ~ (SELECT hides FROM pattern) THEN 1 ELSE coalesce(b.code, 2) END
   FROM pg_attrdef f JOIN pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum
   LEFT JOIN bad b ON b.classid = 'pg_attrdef'::regclass AND b.objid = f.oid
   WHERE b.objid IS NOT NULL OR f.adbin::text ~ (SELECT defaults FROM pattern)
   UNION ALL
-  SELECT c.conrelid, 'w', 'constraint ' || c.conname, CASE WHEN c.conbin::text ~ (SELECT all_ FROM pattern) THEN 1 ELSE b.code END
+  SELECT c.conrelid, 'w', 'constraint ' || c.conname, CASE WHEN c.conbin::text ~ (SELECT hides FROM pattern) THEN 1 ELSE coalesce(b.code, 2) END
   FROM pg_constraint c LEFT JOIN bad b ON b.classid = 'pg_constraint'::regclass AND b.objid = c.oid
   WHERE c.conrelid >= 16384 AND (b.objid IS NOT NULL OR c.contype = 'c' AND c.conbin::text ~ (SELECT all_ FROM pattern))
   UNION ALL
@@ -262,14 +272,17 @@ placed (relid, mode, what, code) AS (
   FROM taint t)
 SELECT 'function' AS kind, 0::oid AS a, 0::oid AS b, proname::text AS what FROM (SELECT DISTINCT proname FROM code) f
 UNION ALL
-SELECT 'operator', 0, 0, oprname FROM (SELECT DISTINCT o.oprname FROM pg_operator o JOIN badoperator b ON b.oid = o.oid) f
+SELECT 'operator', 0, 0, oprname FROM (SELECT DISTINCT o.oprname FROM pg_operator o JOIN badoperator b ON b.oid = o.oid
+  WHERE o.oprleft < 16384 AND o.oprright < 16384 OR NOT EXISTS (SELECT FROM pg_operator n WHERE n.oid < 16384 AND n.oprname = o.oprname)) f
 UNION ALL
 SELECT 'type', 0, 0, t.typname FROM pg_type t JOIN badtype b ON b.oid = t.oid
 UNION ALL
-SELECT 'cast', 0, 0, '' WHERE EXISTS (SELECT FROM pg_cast c JOIN code k ON k.oid = c.castfunc WHERE NOT k.native)
-                           OR EXISTS (SELECT FROM badclass c WHERE c.opcdefault AND NOT c.native)
+SELECT 'cast', 0, 0, '' WHERE EXISTS (SELECT FROM pg_cast c JOIN code k ON k.oid = c.castfunc WHERE NOT k.native AND c.castsource < 16384 AND c.casttarget < 16384)
+                           OR EXISTS (SELECT FROM badclass c WHERE c.opcdefault AND NOT c.native AND c.type < 16384)
 UNION ALL
-SELECT CASE evtevent WHEN 'login' THEN 'login' ELSE 'event' END, 0, 0, evtname
+SELECT 'validator', 0, 0, '' WHERE EXISTS (SELECT FROM pg_foreign_data_wrapper w JOIN code k ON k.oid = w.fdwvalidator)
+UNION ALL
+SELECT CASE evtevent WHEN 'login' THEN 'login' ELSE 'event' END, 0, evtfoid, evtname
 FROM pg_event_trigger e WHERE e.evtenabled <> 'D' AND (e.evtevent = 'login' OR e.evtfoid IN (SELECT oid FROM code))
 UNION ALL
 SELECT 'taint-' || mode, relid, code, what FROM placed
