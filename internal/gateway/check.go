@@ -81,7 +81,7 @@ func (s *session) check() error {
 		s.srv.m.Pinned(uint32(p &^ s.counted))
 		s.counted = p
 	}()
-	if s.srv.unchecked.Load() || s.mode == Session || pins&router.PinCatalog != 0 && !s.lasting {
+	if s.srv.unchecked.Load() || s.mode == Session || pins == router.PinCatalog && !s.lasting {
 		return nil
 	}
 	if s.due == 0 {

@@ -29,7 +29,7 @@ func (s *session) pinFor(plan *router.Plan, p router.Pins, sql []byte) {
 	sure, kept := p&router.PinCatalog == 0, s.kept
 	s.leaves(plan, sure)
 	if !sure {
-		p &^= router.PinFunction | router.PinRelation // resolve says whether they are true
+		p &^= router.PinFunction | router.PinRelation | router.PinDo // resolve says whether they are true
 	}
 	s.blame(plan)
 	if p == 0 {
@@ -168,17 +168,28 @@ func (r clientReader) Read(b []byte) (int, error) {
 		if s.conn == nil || !s.between() || s.client.Buffered() > 0 {
 			continue
 		}
-		s.resolve()
-		if err := s.lend(lendFor); err != nil {
-			return 0, err
-		}
-		if err := s.check(); err != nil {
+		if err := s.reconsider(lendFor); err != nil {
 			return 0, err
 		}
 		if s.pins.Load() == 0 && s.mode != Session {
 			s.detach()
 		}
 	}
+}
+
+// reconsider looks, between two transactions, for what still keeps the connection, and
+// waits at most idle for the catalog if nothing else does.
+func (s *session) reconsider(idle time.Duration) error {
+	s.resolve()
+	if pins := router.Pins(s.pins.Load()); pins&router.PinCatalog != 0 && pins&found != 0 {
+		if err := s.check(); err != nil {
+			return err
+		}
+	}
+	if err := s.lend(idle); err != nil {
+		return err
+	}
+	return s.check()
 }
 
 // lend lets the catalog be read on a connection that is kept only because the
@@ -188,12 +199,26 @@ func (s *session) lend(idle time.Duration) error {
 	if router.Pins(s.pins.Load()) != router.PinCatalog || s.lasting || s.mode == Session {
 		return nil
 	}
-	used := false
-	doubtful := func() bool {
+	return s.lendWhile(idle, func() bool {
 		s.resolve()
 		return router.Pins(s.pins.Load())&router.PinCatalog != 0 && !s.lasting
+	})
+}
+
+// await has a client that keeps its connection wait for the catalog, as one without does
+// (plan), while a change that is not read yet has a say in a text that it sends between
+// two transactions: what the text runs may be gone before its doubt is settled.
+func (s *session) await(sql []byte) error {
+	if s.conn == nil || s.mode == Session || s.kept != 0 || s.lasting || s.db.fresh.Load() || !s.between() {
+		return nil
 	}
-	for wait := time.Now(); doubtful() && time.Since(wait) < idle; time.Sleep(time.Millisecond) {
+	return s.lendWhile(catalogWait, func() bool { return !s.db.certainOf(s.db.router.Plan(s.context(), sql)) })
+}
+
+// lendWhile lets the catalog be read on the connection while that is wanted.
+func (s *session) lendWhile(idle time.Duration, wanted func() bool) error {
+	used := false
+	for wait := time.Now(); wanted() && time.Since(wait) < idle; time.Sleep(time.Millisecond) {
 		lent, ok := s.pool.Lend(s.conn)
 		if !ok {
 			return s.serverGone(errors.New("the connection ended while the catalog was read on it"))

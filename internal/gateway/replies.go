@@ -370,11 +370,7 @@ func (s *session) settle() error {
 			s.perhapsDDL = false
 			s.db.suspect()
 		}
-		s.resolve()
-		if err := s.lend(catalogWait); err != nil {
-			return err
-		}
-		if err := s.check(); err != nil {
+		if err := s.reconsider(catalogWait); err != nil {
 			return err
 		}
 		if err := s.learn(); err != nil {

@@ -149,6 +149,9 @@ func (s *session) onParse(m *message) error {
 	if err != nil {
 		return violation("%v", err)
 	}
+	if err := s.await(sql); err != nil {
+		return err
+	}
 	plan := s.plan(sql)
 	s.runs(plan)
 	if plan.Names.Channel != nil && s.shares(plan) {

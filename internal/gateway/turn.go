@@ -194,6 +194,9 @@ func (s *session) onQuery(m *message) error {
 		if sql, err = wire.ParseQuery(body); err != nil {
 			return violation("%v", err)
 		}
+		if err := s.await(sql); err != nil {
+			return err
+		}
 		plan = s.plan(sql)
 	case !errors.Is(err, wire.ErrBodyTooLarge):
 		return s.clientError(err)

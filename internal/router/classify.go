@@ -358,7 +358,9 @@ func (s *survey) made(n *pg_query.DefineStmt) {
 		switch d := o.GetDefElem(); {
 		case n.Kind == pg_query.ObjectType_OBJECT_AGGREGATE && (d.Defname == "stype" || d.Defname == "mstype"),
 			n.Kind == pg_query.ObjectType_OBJECT_AGGREGATE && (d.Defname == "stype1" || d.Defname == "basetype"):
-			s.node(d.Arg)
+			if _, name, ok := qualified(d.Arg.GetTypeName().GetNames()); ok && s.view.typeName("", name) != strange {
+				s.node(d.Arg)
+			}
 		case n.Kind == pg_query.ObjectType_OBJECT_TSDICTIONARY && d.Defname == "template":
 			if _, name, _ := qualified(d.Arg.GetTypeName().GetNames()); !dictionaryTemplates[name] {
 				s.against(PinFunction, "text search template "+name)
