@@ -36,7 +36,7 @@ func (s *session) follow(m *message, skip int, st *statement) error {
 		return s.clientError(err)
 	}
 	s.long = &long{
-		skeleton: sqltext.NewSkeleton(c.ConformingStrings || c == blind, c == blind, maxSkeleton), skip: skip, left: m.Len + 5, stmt: st,
+		skeleton: sqltext.NewSkeleton(c.ConformingStrings || c == blind[0], c == blind[0], maxSkeleton), skip: skip, left: m.Len + 5, stmt: st,
 	}
 	return nil
 }
