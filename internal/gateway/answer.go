@@ -148,6 +148,11 @@ const snapshotQuery = "SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text,
 // remembered answers a k-NN query from memory if the database has not changed
 // since the answer was given; else it has the reply of the server kept.
 func (s *session) remembered(g *group) (bool, error) {
+	if !s.db.memory.worthwhile() {
+		s.srv.m.CacheMisses[metrics.MissBypass].Inc()
+		s.routed(metrics.Pass, router.ReasonNeverAgain, g)
+		return false, nil
+	}
 	rows, err := s.conn.Query(snapshotQuery, s.srv.live.Load().QueueTimeout)
 	s.conn.Stream.SetDst(s.net)
 	if err != nil {
@@ -166,6 +171,7 @@ func (s *session) remembered(g *group) (bool, error) {
 	if e, ok := s.srv.opt.Cache.Get(key); ok {
 		if e.Snapshot == snapshot || s.srv.unproven.Load() {
 			s.srv.m.CacheHits.Inc()
+			s.db.memory.hit()
 			s.routed(metrics.Cached, router.ReasonHit, g)
 			return true, s.conn.Stream.Inject(e.Reply)
 		}

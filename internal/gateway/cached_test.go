@@ -268,6 +268,37 @@ func history(t *testing.T, g *gateway.Server, addr, dsn string, lasting time.Dur
 	return staleReads.Load(), allReads.Load(), memory.Load()
 }
 
+func TestAnswersThatNeverHoldAreSeldomAskedFor(t *testing.T) {
+	dsn := nativeDatabase(t, vectorSchema)
+	_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 2}})
+	p := dial(t, addr, dsn)
+	query := func(i int) string {
+		p.must(fmt.Sprintf("SELECT id FROM points ORDER BY v <-> '[%d,0,0]' LIMIT 1", i))
+		return p.route()
+	}
+	asked := 0
+	for i := range 128 {
+		if strings.HasPrefix(query(i), "cached ") {
+			asked++
+		}
+	}
+	if asked != 64+4 {
+		t.Errorf("%d of 128 queries that never came again were kept, want 68", asked)
+	}
+	hit := false
+	for range 64 {
+		hit = hit || query(1000) == "cached hit public.points"
+	}
+	if !hit {
+		t.Fatal("a query that came again and again was never answered from memory")
+	}
+	for range 10 {
+		if got := query(1000); got != "cached hit public.points" {
+			t.Errorf("after a hit another is %q", got)
+		}
+	}
+}
+
 func TestNoReaderSeesAnOlderVersionThanOneAcknowledgedBefore(t *testing.T) {
 	dsn := nativeDatabase(t, vectorSchema)
 	g, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 4}})

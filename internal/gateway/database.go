@@ -25,6 +25,7 @@ type database struct {
 	clients  int // under Server.mu
 	figures  figures
 	paused   atomic.Bool // see Server.Pause
+	memory   worth
 	disabled atomic.Bool // see Server.Disable
 	stop     context.CancelFunc
 	ctx      context.Context

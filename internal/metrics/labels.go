@@ -124,7 +124,7 @@ const (
 	MissAbsent   CacheMiss = iota // not there
 	MissChanged                   // there, but the database changed since
 	MissUnproven                  // there, but it could not be validated: a standby, an error
-	MissBypass                    // not asked: in a transaction, switched off, unknown settings
+	MissBypass                    // not asked: in a transaction, switched off, unknown settings, seldom of use
 	cacheMisses
 )
 

@@ -11,6 +11,7 @@ const (
 	ReasonNotDescribed  Reason = "not_described"
 	ReasonFloatExact    Reason = "float_exact"
 	ReasonNotAlone      Reason = "not_alone"
+	ReasonNeverAgain    Reason = "never_again"
 )
 
 var runReasons = map[Reason]string{
@@ -22,4 +23,5 @@ var runReasons = map[Reason]string{
 	ReasonNotDescribed:  "The server does not describe the original, which would fail: it ran and says why.",
 	ReasonFloatExact:    "It adds floats in another order, and route.float is exact: the original ran.",
 	ReasonNotAlone:      "The statement shares its group or its transaction with others, asks for some of its rows, or the client is pinned: what is proven for a statement alone does not hold.",
+	ReasonNeverAgain:    "The last answers were out of date, or not there, whenever somebody asked: most are not looked for or kept until one is found again.",
 }
