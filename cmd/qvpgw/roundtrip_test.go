@@ -161,4 +161,3 @@ func TestNumbersOfHypertablesAreComparedByTheirOrder(t *testing.T) {
 		t.Errorf("apart are %q", only)
 	}
 }
-

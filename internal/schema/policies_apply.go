@@ -35,6 +35,9 @@ func (w Policies) Apply(ctx context.Context, q Query, yes bool) (PolicyReport, e
 			return PolicyReport{}, err
 		}
 		c := compare(w, a, yes, last)
+		if !last && len(c.changes) == 0 {
+			return PolicyReport{Policies: c.policies}, nil
+		}
 		slices.SortStableFunc(c.changes, func(a, b change) int { return b2i(b.first) - b2i(a.first) })
 		for _, ch := range c.changes {
 			p := c.policies[ch.policy]
