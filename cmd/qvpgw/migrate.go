@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -48,6 +49,9 @@ func migrateCommand(load loadFunc) *cobra.Command {
 				}
 				r, err := run(c.Context(), m, a)
 				if err != nil {
+					if len(r.Adopted) > 0 {
+						err = errors.Join(show(c, r), err) // that is done, whatever came after it
+					}
 					return err
 				}
 				return show(c, r)

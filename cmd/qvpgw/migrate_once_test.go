@@ -133,3 +133,26 @@ func TestAHalfMadeSchemaIsNotServed(t *testing.T) {
 		}
 	}
 }
+
+func TestUpSaysThatTablesAreThereAndAdoptPrintsWhatItTookOver(t *testing.T) {
+	dsn := pgtest.Database(t)
+	runSQL(t, dsn, `CREATE TABLE market_data (id SERIAL PRIMARY KEY, timestamp timestamptz NOT NULL, symbol varchar(20) NOT NULL,
+		open float, high float, low float, close float, volume bigint);
+		INSERT INTO market_data (timestamp, symbol) VALUES ('2024-01-02', 'A'), ('2024-01-03', 'B'), ('2024-01-04', 'C') RETURNING 1`)
+	program := configured(t, migratingConfig(dsn))
+	for _, args := range [][]string{{"migrate", "up"}, {"serve"}} {
+		if out, err := program.command(t, args...).CombinedOutput(); err == nil || !strings.Contains(string(out), "market_data; `qvpgw migrate up --adopt`") {
+			t.Errorf("%q gave %v:\n%s", args, err, out)
+		}
+	}
+	out := program.run(t, "migrate", "up", "--adopt")
+	if !strings.Contains(out, "adopted market_data: before 3 rows, checksum ") || !strings.Contains(out, "; after 3 rows, checksum ") || !strings.Contains(out, "hypertable") {
+		t.Errorf("it says\n%s", out)
+	}
+	if out := program.run(t, "migrate", "status"); strings.Contains(out, "pending") || strings.Contains(out, "qvpgw migrate") {
+		t.Errorf("status says\n%s", out)
+	}
+	if out := program.run(t, "migrate", "create", "nothing", "--from-diff"); !strings.Contains(out, "nothing to write") {
+		t.Errorf("after an adoption the schema differs:\n%s", out)
+	}
+}
