@@ -171,28 +171,30 @@ func (b *benchBed) alternate(targets []benchTarget, warm, measure func(benchTarg
 
 var (
 	benchTPS   = regexp.MustCompile(`(?m)^tps = ([0-9.]+) \(without initial connection time\)`)
+	benchLogin = regexp.MustCompile(`(?m)^initial connection time = ([0-9.]+) ms`)
 	benchCount = regexp.MustCompile(`(?m)^number of transactions actually processed: ([0-9]+)`)
 )
 
 // pgbench returns functions that run pgbench once with its arguments, shortly and for
-// as long as a round takes.
+// as long as a round takes. pgbench's time begins before its clients are logged in, so
+// a round has as much more as that took the last time, twice over.
 func (b *benchBed) pgbench(t *testing.T, protocol string, clients int, args ...string) (warm, measure func(benchTarget) benchSample) {
-	amount := func(run benchRun) []string {
-		if run.length > 0 {
-			return []string{"-T", strconv.Itoa(int(run.length / time.Second))}
-		}
-		return []string{"-t", strconv.Itoa(run.count / clients)}
-	}
-	with := func(amount []string) func(benchTarget) benchSample {
-		all := append([]string{"-n", "-M", protocol, "-c", strconv.Itoa(clients), "-j", strconv.Itoa(min(2, clients))}, amount...)
-		all = append(all, args...)
+	logins := map[string]time.Duration{}
+	with := func(run benchRun) func(benchTarget) benchSample {
 		return func(target benchTarget) benchSample {
+			all := []string{"-n", "-M", protocol, "-c", strconv.Itoa(clients), "-j", strconv.Itoa(min(2, clients))}
+			if run.length > 0 {
+				all = append(all, "-T", strconv.Itoa(int((run.length+2*logins[target.name]+time.Second/2)/time.Second)))
+			} else {
+				all = append(all, "-t", strconv.Itoa(run.count/clients))
+			}
 			before := benchCPU(t, target.pid)
-			out := b.Pgbench(t, target.dsn, all...)
+			out := b.Pgbench(t, target.dsn, append(all, args...)...)
+			logins[target.name] = time.Duration(benchNumber(t, benchLogin, out) * float64(time.Millisecond))
 			return newBenchSample(benchNumber(t, benchTPS, out), benchCPU(t, target.pid)-before, benchNumber(t, benchCount, out))
 		}
 	}
-	return with(amount(shortBench)), with(amount(b.benchRun))
+	return with(shortBench), with(b.benchRun)
 }
 
 func newBenchSample(tps float64, used time.Duration, transactions float64) benchSample {
