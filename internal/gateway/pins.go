@@ -199,7 +199,7 @@ func (s *session) lend(idle time.Duration) error {
 	if router.Pins(s.pins.Load()) != router.PinCatalog || s.lasting || s.mode == Session {
 		return nil
 	}
-	return s.lendWhile(idle, func() bool {
+	return s.lendWhile(s.patience(idle), func() bool {
 		s.resolve()
 		return router.Pins(s.pins.Load())&router.PinCatalog != 0 && !s.lasting
 	})
@@ -212,12 +212,23 @@ func (s *session) await(sql []byte) error {
 	if s.conn == nil || s.mode == Session || s.kept != 0 || s.lasting || s.db.fresh.Load() || !s.between() {
 		return nil
 	}
-	return s.lendWhile(catalogWait, func() bool { return !s.db.certainOf(s.db.router.Plan(s.context(), sql)) })
+	return s.lendWhile(s.patience(catalogWait), func() bool { return !s.db.certainOf(s.db.router.Plan(s.context(), sql)) })
 }
+
+// patience is how long a client waits for the catalog, at most limit: all its waits
+// together are bounded by half of its life, for where the catalog changes all the time a
+// pin costs less than a wait.
+func (s *session) patience(limit time.Duration) time.Duration {
+	return max(0, min(limit, catalogWait+time.Since(s.started)/2-s.waited))
+}
+
+// waits adds a wait for the catalog that began then.
+func (s *session) waits(since time.Time) { s.waited += time.Since(since) }
 
 // lendWhile lets the catalog be read on the connection while that is wanted.
 func (s *session) lendWhile(idle time.Duration, wanted func() bool) error {
 	used := false
+	defer s.waits(time.Now())
 	for wait := time.Now(); wanted() && time.Since(wait) < idle; time.Sleep(time.Millisecond) {
 		lent, ok := s.pool.Lend(s.conn)
 		if !ok {

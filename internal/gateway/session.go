@@ -107,9 +107,10 @@ type session struct {
 	notifies bool                  // the open transaction may send notifications
 	shown    bool                  // the connection was told of chans in this turn
 	route    lastRoute
-	culprit  *router.Plan // that began to keep the server connection, or made that last
-	lastly   bool         // the latter
-	decided  bool         // the route of the statement under way is known already
+	waited   time.Duration // for the catalog
+	culprit  *router.Plan  // that began to keep the server connection, or made that last
+	lastly   bool          // the latter
+	decided  bool          // the route of the statement under way is known already
 }
 
 // serveConn takes a client in and runs its first turn.

@@ -335,7 +335,7 @@ const learnQuery = `SELECT pg_catalog.array_to_string(pg_catalog.current_schemas
 
 // harmless are the pins of a session whose settings are known all the same.
 const harmless = router.PinTemp | router.PinPrepare | router.PinCursor | router.PinListen | router.PinAdvisory | router.PinSequence |
-	router.PinSeed | router.PinStatement | router.PinProcess
+	router.PinSeed | router.PinStatement
 
 // learn asks the server, once for each bucket, what its settings mean. The
 // session holds a connection with exactly the bucket's settings.

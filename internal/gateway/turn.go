@@ -327,7 +327,8 @@ func (s *session) plan(sql []byte) *router.Plan {
 	}
 	if !sure() && s.conn == nil {
 		s.awaiting.Store(awaitsCatalog)
-		s.db.wait(catalogWait, sure, func() bool { return s.awaiting.Load() == awaitCancelled })
+		defer s.waits(time.Now())
+		s.db.wait(s.patience(catalogWait), sure, func() bool { return s.awaiting.Load() == awaitCancelled })
 		if s.awaiting.Swap(0) == awaitCancelled {
 			return cancelledPlan
 		}

@@ -248,7 +248,7 @@ taint (relid, mode, what, code) AS (
   FROM pg_policy l LEFT JOIN bad b ON b.classid = 'pg_policy'::regclass AND b.objid = l.oid
   WHERE b.objid IS NOT NULL OR concat(l.polqual, l.polwithcheck) ~ (SELECT all_ FROM pattern)
   UNION ALL
-  SELECT f.adrelid, 'w', 'default of column ' || a.attname, CASE WHEN f.adbin::text ~ (SELECT hides FROM pattern) THEN 1 ELSE coalesce(b.code, 2) END
+  SELECT f.adrelid, 'w', 'default of column ' || a.attname, CASE WHEN f.adbin::text ~ (SELECT defaults FROM pattern) THEN 1 ELSE coalesce(b.code, 2) END
   FROM pg_attrdef f JOIN pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum
   LEFT JOIN bad b ON b.classid = 'pg_attrdef'::regclass AND b.objid = f.oid
   WHERE b.objid IS NOT NULL OR f.adbin::text ~ (SELECT defaults FROM pattern)
