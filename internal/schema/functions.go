@@ -48,6 +48,7 @@ SELECT p.oid, p.proname, l.lanname,
 FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
 LEFT JOIN own ON own.prosrc = p.prosrc AND p.prolang = 12
 WHERE p.oid >= 16384
+  AND (p.pronamespace, p.proowner) NOT IN (` + ownSchema + `)
   AND p.oid NOT IN (SELECT objid FROM owned WHERE classid = 'pg_proc'::regclass AND known)`
 
 // newFunctions reads functionsSQL's rows.

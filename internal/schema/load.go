@@ -103,7 +103,7 @@ func (l *Loader) Load(ctx context.Context, q Query) (*catalog.Snapshot, error) {
 
 // facts reads versions and the layout.
 func (l *Loader) facts(ctx context.Context, q Query) (*catalog.Snapshot, checksum, error) {
-	rows, err := read(ctx, q, "versions", factsSQL, 7)
+	rows, err := read(ctx, q, "versions", factsSQL, 8)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -132,6 +132,7 @@ func (l *Loader) facts(ctx context.Context, q Query) (*catalog.Snapshot, checksu
 		compressedID: slices.Contains(columns, "chunk.compressed_chunk_id"),
 		ranges:       slices.Contains(columns, "continuous_aggs_materialization_ranges.materialization_id"),
 		knownOnly:    row[6] == "t",
+		settled:      row[7] == "t",
 	}
 	l.known = true
 	var sum checksum

@@ -17,6 +17,7 @@ type layout struct {
 	compressedID bool // chunk has compressed_chunk_id; else compression_settings leads to the compressed relation
 	ranges       bool // continuous_aggs_materialization_ranges is there (2.22)
 
+	settled   bool // qvpgw.settled is there and may be read
 	knownOnly bool // no function, operator or domain but those of initdb and known extensions
 }
 
@@ -32,9 +33,16 @@ SELECT current_setting('server_version_num'),
         WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = '_timescaledb_catalog')
           AND c.relname IN ('chunk', 'dimension_slice', 'continuous_aggs_materialization_ranges')
           AND a.attnum > 0 AND NOT a.attisdropped),
-       NOT EXISTS (SELECT FROM pg_proc WHERE oid >= 16384 AND oid NOT IN (SELECT objid FROM owned WHERE classid = 'pg_proc'::regclass AND known))
+       NOT EXISTS (SELECT FROM pg_proc WHERE oid >= 16384 AND oid NOT IN (SELECT objid FROM owned WHERE classid = 'pg_proc'::regclass AND known)
+                   AND (pronamespace, proowner) NOT IN (` + ownSchema + `))
        AND NOT EXISTS (SELECT FROM pg_operator WHERE oid >= 16384 AND oid NOT IN (SELECT objid FROM owned WHERE classid = 'pg_operator'::regclass AND known))
-       AND NOT EXISTS (SELECT FROM pg_type WHERE oid >= 16384 AND typtype = 'd')`
+       AND NOT EXISTS (SELECT FROM pg_type WHERE oid >= 16384 AND typtype = 'd'),
+       EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+               WHERE n.nspname = 'qvpgw' AND c.relname = 'settled' AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'))`
+
+// ownSchema is the gateway's own schema, with its owner: the owner's functions in it
+// are the gateway's.
+const ownSchema = `SELECT oid, nspowner FROM pg_namespace WHERE nspname = 'qvpgw'`
 
 // knownExtensions are those whose functions are known to leave no state in a
 // session and to run no code of users, but for unsafeExtension.
@@ -218,7 +226,7 @@ code (oid, proname, native) AS MATERIALIZED (
   WHERE (NOT p.known OR p.proname IN (` + unsafeExtension + `))
     AND NOT (p.owned AND p.provolatile = 'i' AND p.prolang IN (12, 13))
     AND NOT (p.prolang = 12 AND p.prosrc ~ '^(multi)?range_constructor[0-3]$')
-    AND (p.pronamespace, p.proowner) NOT IN (SELECT oid, nspowner FROM pg_namespace WHERE nspname = 'qvpgw')
+    AND (p.pronamespace, p.proowner) NOT IN (` + ownSchema + `)
     AND p.oid <> ALL ({clean})),
 state (oid, sequence) AS MATERIALIZED (
   SELECT p.oid, p.proname IN ('setval', 'currval', 'lastval') FROM pg_proc p WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.oid < 16384 AND (` + stateful + `)),

@@ -1,0 +1,2 @@
+-- What it holds is worked out again.
+DROP TABLE qvpgw.settled;
