@@ -16,9 +16,9 @@ CREATE TABLE qvpgw.changes (
 CREATE INDEX changes_xid_idx ON qvpgw.changes (xid);
 CREATE INDEX changes_corrections_idx ON qvpgw.changes (relation) WHERE kind = 'c';
 
--- Rows of vector tables with a lower xid may be gone. One row.
-CREATE TABLE qvpgw.horizon (xid xid8 NOT NULL);
-INSERT INTO qvpgw.horizon VALUES ('0');
+-- Rows of vector tables with a lower xid may be gone. One row, none before the first
+-- pruning.
+CREATE TABLE qvpgw.horizon (one boolean PRIMARY KEY DEFAULT true CHECK (one), xid xid8 NOT NULL);
 
 -- Who may read a table may read what was logged of its rows.
 CREATE VIEW qvpgw.row_changes WITH (security_barrier) AS

@@ -95,7 +95,22 @@ type Relation struct {
 	RowSecurity   bool // relrowsecurity or relforcerowsecurity
 	InsertTrigger bool // any trigger, foreign keys included, fires on INSERT; TimescaleDB's and the gateway's own do not count
 	HypertableID  int32
+
+	// Log is what the gateway's change log records of the relation, and Triggers are
+	// the oids of the triggers that do it, in order, spelled as an array of PostgreSQL;
+	// NotLogged and "" when any of them is missing, or when something may pass them by.
+	Log      ChangeLog
+	Triggers string
 }
+
+// ChangeLog is what the gateway's change log records of a relation.
+type ChangeLog uint8
+
+const (
+	NotLogged         ChangeLog = iota
+	CorrectionsLogged           // of a hypertable: what TimescaleDB's own log misses
+	RowsLogged                  // of a table with a vector: each INSERT, UPDATE, DELETE and TRUNCATE
+)
 
 // Column is one live column of a relation.
 type Column struct {
@@ -160,11 +175,21 @@ type Aggregate struct {
 	BucketTimeZone   string
 	BucketFixed      bool
 	Columns          []Column // of the materialization hypertable
-	// Invalid is what TimescaleDB's logs marked as not materialized when the
-	// snapshot was read: hypertable log, materialization log and pending ranges,
-	// End one past their greatest value. It only chooses what to read from where;
+	// Settled is the range in which the gateway's worker has proven that the logs name
+	// every change that is not in the aggregate.
+	Settled Settled
+	// Invalid is what TimescaleDB's logs and the change log marked as not materialized
+	// when the snapshot was read: hypertable log, materialization log, pending ranges
+	// and corrections, End one past their greatest value. It only chooses what to read from where;
 	// the guard of a rewritten statement proves it. Empty when unknown.
 	Invalid []Span
+}
+
+// Settled is a row of qvpgw.settled.
+type Settled struct {
+	Span            // empty when nothing is settled
+	Triggers string // of the hypertable, since when; spelled as an array of PostgreSQL
+	Reason   string // why nothing can be settled, a code; "" when it can be
 }
 
 // Holder publishes the newest Snapshot.

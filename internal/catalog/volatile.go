@@ -10,12 +10,12 @@ type Volatile struct {
 	Chunks     map[int32][]Chunk // by hypertable id, sorted by Start
 	Thresholds map[int32]int64   // by hypertable id
 	Watermarks map[int32]int64   // by aggregate id
+	Settled    map[int32]Settled // by aggregate id
 	Invalid    map[int32][]Span  // by aggregate id
 }
 
-// With returns a copy of s with other chunks, thresholds, watermarks and invalid
-// spans, the
-// same Fingerprint, and everything else shared. Hypertables and aggregates that
+// With returns a copy of s with other chunks, thresholds, watermarks, settled and
+// invalid spans, the same Fingerprint, and everything else shared. Hypertables and aggregates that
 // s does not know are left out; those that v does not name have none, and an
 // aggregate without a watermark has nothing materialized: the lowest one.
 func (s *Snapshot) With(v Volatile) *Snapshot {
@@ -31,7 +31,7 @@ func (s *Snapshot) With(v Volatile) *Snapshot {
 	n.Aggregates = make([]*Aggregate, len(s.Aggregates))
 	for i, a := range s.Aggregates {
 		c := *a
-		c.Watermark, c.Invalid = math.MinInt64, v.Invalid[a.ID]
+		c.Watermark, c.Invalid, c.Settled = math.MinInt64, v.Invalid[a.ID], v.Settled[a.ID]
 		if w, ok := v.Watermarks[a.ID]; ok {
 			c.Watermark = w
 		}

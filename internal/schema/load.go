@@ -40,7 +40,7 @@ func (l *Loader) Load(ctx context.Context, q Query) (*catalog.Snapshot, error) {
 		sql   string
 		width int
 	}{
-		{"relations", l.layout.relationsSQL(), 6},
+		{"relations", l.layout.relationsSQL(), 8},
 		{"columns", l.layout.columnsSQL(), 8},
 		{"hypertables", hypertablesSQL, 6},
 		{"continuous aggregates", aggregatesSQL, 14},
@@ -181,6 +181,7 @@ func (g *graph) relations(rows [][]string) error {
 			OID: n.oid(row[0]), Name: catalog.Name{Schema: row[1], Name: row[2]}, Kind: row[3][0],
 			RowSecurity: row[4] == "t", InsertTrigger: row[5] == "t",
 		}
+		r.Log, r.Triggers = logged(row[6]), row[7]
 		g.snapshot.Relations[r.Name] = r
 		v := &node{relation: r}
 		g.byOID[r.OID] = v

@@ -93,10 +93,11 @@ const ownedCTE = `owned (classid, objid, known) AS MATERIALIZED (
   FROM pg_depend d JOIN pg_extension x ON x.oid = d.refobjid
   WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e')`
 
-// relationsSQL: oid, schema, name, kind, row security, insert trigger.
+// relationsSQL: oid, schema, name, kind, row security, insert trigger, and what
+// loggedCTE gives.
 func (l layout) relationsSQL() string {
 	return `
-WITH ` + l.chunksCTE() + `,
+WITH ` + l.chunksCTE() + `, ` + loggedCTE + `,
 inserted AS (
   SELECT DISTINCT t.tgrelid
   FROM pg_trigger t
@@ -107,7 +108,8 @@ inserted AS (
                     WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid
                       AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND x.extname = 'timescaledb'))
 SELECT c.oid, n.nspname, c.relname, c.relkind, c.relrowsecurity OR c.relforcerowsecurity,
-       c.oid IN (SELECT tgrelid FROM inserted)
+       c.oid IN (SELECT tgrelid FROM inserted),
+       coalesce((SELECT log FROM logged l WHERE l.relation = c.oid), ''), coalesce((SELECT triggers FROM logged l WHERE l.relation = c.oid), '')
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't'
   AND n.nspname <> 'pg_toast'

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"qvpgw/internal/catalog"
 )
@@ -15,9 +16,12 @@ import (
 type Query func(ctx context.Context, sql string) ([][]string, error)
 
 // ConnQuery returns a Query over a pgx connection.
-func ConnQuery(conn *pgx.Conn) Query {
+func ConnQuery(conn *pgx.Conn) Query { return PgConnQuery(conn.PgConn()) }
+
+// PgConnQuery returns a Query over a pgconn connection.
+func PgConnQuery(conn *pgconn.PgConn) Query {
 	return func(ctx context.Context, sql string) ([][]string, error) {
-		reader := conn.PgConn().Exec(ctx, sql)
+		reader := conn.Exec(ctx, sql)
 		var rows [][]string
 		for reader.NextResult() {
 			result := reader.ResultReader()

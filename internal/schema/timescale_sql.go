@@ -42,7 +42,7 @@ ORDER BY c.mat_hypertable_id`
 // relation's schema and name. Kinds: chunk (hypertable, chunk, name, range),
 // threshold (hypertable), watermark (aggregate), recovery, and from the logs of
 // what is not materialized: changed (hypertable, range), invalid (aggregate,
-// range).
+// range); of the gateway's own: settled (aggregate, range, reason, triggers).
 func (l layout) volatileSQL() string {
 	const recovery = `
 SELECT 'recovery', 0, 0, '', '', CASE WHEN pg_is_in_recovery() THEN 1 ELSE 0 END::bigint, 0::bigint, '', ''`
@@ -77,7 +77,11 @@ UNION ALL
 SELECT 'invalid', materialization_id, 0, '', '', lowest_modified_value, greatest_modified_value, '', ''
 FROM _timescaledb_catalog.continuous_aggs_materialization_ranges`
 	}
-	return recovery + `
+	settled := ``
+	if l.settled {
+		settled = settledSQL
+	}
+	return recovery + settled + `
 UNION ALL
 SELECT 'threshold', hypertable_id, 0, '', '', watermark, 0, '', '' FROM _timescaledb_catalog.continuous_aggs_invalidation_threshold
 UNION ALL

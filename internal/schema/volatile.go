@@ -23,7 +23,7 @@ func (l *Loader) LoadVolatile(ctx context.Context, q Query, s *catalog.Snapshot)
 	if err != nil {
 		return nil, err
 	}
-	v := catalog.Volatile{Chunks: map[int32][]catalog.Chunk{}, Thresholds: map[int32]int64{}, Watermarks: map[int32]int64{}}
+	v := catalog.Volatile{Chunks: map[int32][]catalog.Chunk{}, Thresholds: map[int32]int64{}, Watermarks: map[int32]int64{}, Settled: map[int32]catalog.Settled{}}
 	changed, invalid := map[int32][]catalog.Span{}, map[int32][]catalog.Span{}
 	var n numbers
 	for _, row := range rows {
@@ -38,6 +38,8 @@ func (l *Loader) LoadVolatile(ctx context.Context, q Query, s *catalog.Snapshot)
 			v.Thresholds[id] = start
 		case "watermark":
 			v.Watermarks[id] = start
+		case "settled":
+			v.Settled[id] = catalog.Settled{Span: catalog.Span{Start: start, End: end}, Reason: row[3], Triggers: row[4]}
 		case "changed":
 			changed[id] = append(changed[id], span64(start, end))
 		case "invalid":
