@@ -18,6 +18,6 @@ BEGIN
   END LOOP;
 END
 $do$;
-DROP FUNCTION qvpgw.watch(regclass), qvpgw.unwatch(regclass), qvpgw.log_correction();
-DROP VIEW qvpgw.row_changes;
-DROP TABLE qvpgw.horizon, qvpgw.changes;
+DROP FUNCTION IF EXISTS qvpgw.watch(regclass), qvpgw.unwatch(regclass), qvpgw.log_correction();
+DROP VIEW IF EXISTS qvpgw.row_changes;
+DROP TABLE IF EXISTS qvpgw.horizon, qvpgw.changes;

@@ -1,2 +1,2 @@
 -- What it holds is worked out again.
-DROP TABLE qvpgw.settled;
+DROP TABLE IF EXISTS qvpgw.settled;

@@ -75,6 +75,7 @@ func (p *program) serve(ctx context.Context, signals <-chan os.Signal, ready fun
 	defer stopSampling()
 	go p.console.Run(sampling)
 	go p.lookAtCertificates(sampling)
+	go p.keep(sampling)
 	if err := p.process.Ready(p.gateway.Cancel); err != nil {
 		p.log.Warn("the service manager does not know that the gateway serves", "error", err)
 	}

@@ -157,6 +157,16 @@ type Schema struct {
 	PGVector    Toggle `yaml:"pgvector"`
 
 	Policies Policies `yaml:"policies"`
+
+	Settle    bool      `yaml:"settle"`
+	ChangeLog ChangeLog `yaml:"change_log"`
+}
+
+// ChangeLog is whose changes are logged in qvpgw.changes, and how long.
+type ChangeLog struct {
+	Tables map[string]Toggle `yaml:"tables"` // auto, as without an entry: the platform's own are
+	Keep   time.Duration     `yaml:"keep"`
+	Rows   int               `yaml:"rows"`
 }
 
 // Default returns the configuration that holds without file and environment.
@@ -211,7 +221,7 @@ func Default() *Config {
 		Cache:   Cache{Enabled: true, Bytes: 64 << 20, MaxEntry: 1 << 20},
 		Rules:   map[string]RuleMode{},
 		Catalog: Catalog{Refresh: 5 * time.Second},
-		Schema:  Schema{Migrate: true, TimescaleDB: Auto, PGVector: Auto, Policies: defaultPolicies()},
+		Schema:  Schema{Settle: true, ChangeLog: ChangeLog{Tables: map[string]Toggle{}, Keep: 10 * time.Minute, Rows: 100_000}, Migrate: true, TimescaleDB: Auto, PGVector: Auto, Policies: defaultPolicies()},
 		where:   map[string]string{},
 	}
 }

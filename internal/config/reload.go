@@ -7,7 +7,7 @@ func Reloadable(key string) bool {
 	if key == "limits.max_statement" || key == "limits.max_logins" {
 		return false
 	}
-	for _, section := range []string{"backend", "pool", "databases", "users", "limits", "rules", "auth", "tls", "schema.policies"} {
+	for _, section := range []string{"backend", "pool", "databases", "users", "limits", "rules", "auth", "tls", "schema.policies", "schema.settle", "schema.change_log"} {
 		if rest, ok := strings.CutPrefix(key, section); ok && (rest == "" || rest[0] == '.' || rest[0] == '[') {
 			return true
 		}

@@ -57,6 +57,10 @@ func (c *Config) Items() []Item {
 			for _, name := range slices.Sorted(maps.Keys(leaf)) {
 				add(join(key, name), leaf[name])
 			}
+		case map[string]Toggle:
+			for _, name := range slices.Sorted(maps.Keys(leaf)) {
+				add(join(key, name), leaf[name])
+			}
 		default:
 			add(key, leaf)
 		}

@@ -250,6 +250,10 @@ func (v *validator) rest() {
 		v.add("cache.max_entry", "cache.max_entry is %s; it must be at most cache.bytes, %s", c.Cache.MaxEntry, c.Cache.Bytes)
 	}
 	v.duration("catalog.refresh", c.Catalog.Refresh, 100*time.Millisecond)
+	v.duration("schema.change_log.keep", c.Schema.ChangeLog.Keep, time.Second)
+	if c.Schema.ChangeLog.Rows < 1000 {
+		v.add("schema.change_log.rows", "schema.change_log.rows is %d; it must be at least 1000", c.Schema.ChangeLog.Rows)
+	}
 	for _, name := range slices.Sorted(maps.Keys(c.Rules)) {
 		if name == "" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_-") != "" {
 			v.add("rules."+name, "%q cannot be a rule's name; they are of a-z, 0-9, _ and -", name)

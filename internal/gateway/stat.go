@@ -150,6 +150,22 @@ func (s *Server) Ask(database, user, sql string, args ...string) ([][]*string, e
 	return p.Ask(sql, args, readTimeout)
 }
 
+// Spare runs work of our own that nobody waits for on a server connection that nobody
+// needs now; false: there is none. timeout is that of each statement.
+func (s *Server) Spare(database, user string, timeout time.Duration, work func(QueryFunc) error) (bool, error) {
+	s.mu.Lock()
+	d := s.databases[database]
+	s.mu.Unlock()
+	if d == nil {
+		return false, nil // no client has asked for it yet
+	}
+	p, err := d.pool(user)
+	if err != nil {
+		return false, err
+	}
+	return p.Spare(timeout, func(query func(string) ([][]*string, error)) error { return work(query) })
+}
+
 // Ready says whether a database can be reached now, by one empty query.
 func (s *Server) Ready(name, user string) error {
 	p, err := s.database(name).pool(user)

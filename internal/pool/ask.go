@@ -1,6 +1,8 @@
 package pool
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -48,4 +50,69 @@ func (c *Conn) ask(sql string, args []string, timeout time.Duration) ([][]*strin
 		return nil, err
 	}
 	return rows[1:], nil // without set_config's
+}
+
+// Spare runs work of our own that nobody waits for, on a connection that nobody needs
+// now; had says whether there was one (trap T16). query is for use in work alone; after
+// an error of it that is no ServerError it cannot be used any more. timeout is that of
+// each statement. A connection that was opened for it is closed afterwards.
+func (p *Pool) Spare(timeout time.Duration, work func(query func(sql string) ([][]*string, error)) error) (had bool, err error) {
+	c, dialled, err := p.spare()
+	if c == nil {
+		return false, err
+	}
+	var broken error
+	run := func(sql string) ([][]*string, error) {
+		if broken != nil {
+			return nil, broken
+		}
+		rows, err := c.Query(sql, timeout)
+		var se *ServerError
+		if err != nil && !errors.As(err, &se) {
+			broken = fmt.Errorf("cannot run a statement of our own: %w", err)
+			err = broken
+		}
+		return rows, err
+	}
+	if err = c.Switch(p.Empty(), timeout); err != nil {
+		broken = err
+	} else {
+		err = work(run)
+	}
+	switch {
+	case broken != nil:
+		p.Discard(c)
+		return true, err
+	case dialled:
+		c.goodbye()
+		p.Discard(c)
+		return true, err
+	}
+	p.Release(c)
+	return true, err
+}
+
+// spare takes a connection that is free, or opens the only one; nil when there is none.
+func (p *Pool) spare() (c *Conn, dialled bool, err error) {
+	for {
+		p.mu.Lock()
+		if p.closed || p.paused || p.retiring || p.control.n > 0 || p.waiting.n > 0 {
+			p.mu.Unlock()
+			return nil, false, nil
+		}
+		if c := p.takeIdleLocked(nil, p.Empty()); c != nil {
+			p.mu.Unlock()
+			if p.usable(c) {
+				return p.grant(c, ControlOwner), false, nil
+			}
+			continue
+		}
+		place := p.open == 0 && p.takePlaceLocked(time.Time{})
+		p.mu.Unlock()
+		if !place {
+			return nil, false, nil
+		}
+		c, err = p.dialFor(ControlOwner)
+		return c, true, err
+	}
 }

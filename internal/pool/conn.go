@@ -183,6 +183,9 @@ func (e *ServerError) Error() string {
 	return fmt.Sprintf("%s (SQLSTATE %s)", e.Fields.Message, e.Fields.Code)
 }
 
+// SQLState is the error's code.
+func (e *ServerError) SQLState() string { return e.Fields.Code }
+
 // Query runs sql by the simple protocol and returns the rows of all its results
 // as text, NULL as nil. The connection must be between two turns. After a
 // ServerError it is usable; after any other error it is not.

@@ -257,7 +257,7 @@ func TestALoaderSaysWhatItCouldNotRead(t *testing.T) {
 				return nil, broken
 			}
 			if calls == 1 {
-				return [][]string{{"170011", "", "", "", "f", "", "t"}}, nil
+				return [][]string{{"170011", "", "", "", "f", "", "t", "f"}}, nil
 			}
 			return nil, nil
 		}
@@ -265,7 +265,7 @@ func TestALoaderSaysWhatItCouldNotRead(t *testing.T) {
 			t.Errorf("query %d: %v", n, err)
 		}
 	}
-	for _, rows := range [][][]string{nil, {{"1"}}, {{"x", "", "", "", "f", "", "t"}}} {
+	for _, rows := range [][][]string{nil, {{"1"}}, {{"x", "", "", "", "f", "", "t", "f"}}} {
 		if _, err := Load(ctx, func(context.Context, string) ([][]string, error) { return rows, nil }); err == nil {
 			t.Errorf("rows %v are understood", rows)
 		}

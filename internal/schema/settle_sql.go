@@ -16,8 +16,9 @@ const (
 // aggregatesStateSQL: aggregate, its hypertable, the hypertable at the root, depth,
 // view, its owner's rights, type of the time, twice the bucket's width and one chunk
 // interval in microseconds, threshold, settled low, high, triggers and reason, the
-// root's relation and its present triggers, start of the oldest chunk, whether
-// refresh_continuous_aggregate can be forced. Parents come before what stands on them.
+// root's relation and its present triggers, start of the oldest chunk, or where its
+// retention will soon have come to: a refresh of what is dropped would lose history;
+// whether refresh_continuous_aggregate can be forced. Parents come before what stands on them.
 func (l layout) aggregatesStateSQL() string {
 	slices := `JOIN _timescaledb_catalog.chunk_constraint cc ON cc.chunk_id = k.id
       JOIN _timescaledb_catalog.dimension_slice s ON s.id = cc.dimension_slice_id`
@@ -42,7 +43,12 @@ SELECT t.id, t.raw, t.depth, v.oid, pg_has_role(v.relowner, 'USAGE'),
        d.interval_length, coalesce(i.watermark::text, ''),
        coalesce(s.low::text, ''), coalesce(s.high::text, ''), coalesce(s.triggers::text, ''), coalesce(s.reason, ''),
        r.oid, coalesce((SELECT l.triggers FROM logged l WHERE l.relation = r.oid AND l.log = 'corrections'), ''),
-       coalesce((SELECT min(s.range_start) FROM _timescaledb_catalog.chunk k
+       coalesce((SELECT CASE WHEN min(s.range_start) IS NOT NULL THEN greatest(min(s.range_start), (
+          SELECT max((extract(epoch FROM now() - (j.config->>'drop_after')::interval) * 1000000)::bigint + 3600000000)
+          FROM timescaledb_information.jobs j
+          WHERE j.proc_name = 'policy_retention' AND j.hypertable_schema = ht.schema_name AND j.hypertable_name = ht.table_name
+            AND d.column_type IN ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype))) END
+      FROM _timescaledb_catalog.chunk k
       ` + slices + `
       WHERE k.hypertable_id = t.raw AND s.dimension_id = d.id AND ` + kept + `)::text, ''),
        EXISTS (SELECT FROM pg_proc p WHERE p.proname = 'refresh_continuous_aggregate' AND 'force' = ANY (p.proargnames))
@@ -51,6 +57,7 @@ JOIN _timescaledb_catalog.continuous_agg c ON c.mat_hypertable_id = t.id
 JOIN pg_namespace vn ON vn.nspname = c.user_view_schema
 JOIN pg_class v ON v.relnamespace = vn.oid AND v.relname = c.user_view_name
 JOIN _timescaledb_catalog.hypertable h ON h.id = t.root
+JOIN _timescaledb_catalog.hypertable ht ON ht.id = t.raw
 JOIN pg_namespace rn ON rn.nspname = h.schema_name
 JOIN pg_class r ON r.relnamespace = rn.oid AND r.relname = h.table_name
 JOIN _timescaledb_catalog.dimension d ON d.hypertable_id = t.raw AND d.interval_length IS NOT NULL
