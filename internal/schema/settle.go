@@ -293,7 +293,7 @@ func (s *Settler) refresh(ctx context.Context, q Query, a *settling, from, to in
 		if from >= call.to {
 			continue
 		}
-		_, err := q(ctx, fmt.Sprintf("CALL refresh_continuous_aggregate(%s::regclass, %s, %s%s)", a.view, moment(from, a.timeType), moment(call.to, a.timeType), call.force))
+		_, err := q(ctx, fmt.Sprintf("CALL refresh_continuous_aggregate(%s::regclass, %s, %s%s)", a.view, timeOf(from, a.timeType), timeOf(call.to, a.timeType), call.force))
 		var pg interface{ SQLState() string }
 		if errors.As(err, &pg) && pg.SQLState() == "22023" {
 			continue // no whole bucket
@@ -319,8 +319,8 @@ func (s *Settler) slice(a *settling) int64 {
 	return s.slices[a.id]
 }
 
-// moment spells internal time as a value of the time column's type.
-func moment(micros int64, typ string) string {
+// timeOf spells internal time as a value of the time column's type.
+func timeOf(micros int64, typ string) string {
 	const first, last = -62_135_596_800_000_000, 253_402_300_799_999_999 // years 1 to 9999
 	t := time.UnixMicro(min(max(micros, first), last)).UTC()
 	if typ == "timestamp with time zone" {
