@@ -22,7 +22,7 @@ STATICCHECK := $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FIGURES = export QVPGW_FIGURES=$$(mktemp); trap 'rm -f "$$QVPGW_FIGURES"' EXIT
 TESTSUM = $(GO) run ./internal/testsum
 
-.PHONY: help build static demo test lint fuzz fuzz-preauth torture rolling migrations-kill conformance streaming ageing bench drivers docker-config clean
+.PHONY: help build static demo test lint fuzz fuzz-preauth torture rolling migrations-kill conformance streaming ageing bench bench-triggers drivers docker-config clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -112,6 +112,11 @@ bench: ## direct, PgBouncer and qvpgw side by side, 11 minutes; QVPGW_BENCH_ONLY
 	@$(FIGURES)
 	export QVPGW_BENCH=$${QVPGW_BENCH:-full}
 	$(GO) test -count=1 -timeout 60m -json -run TestBench ./cmd/qvpgw | $(TESTSUM) -v
+
+bench-triggers: ## what the change log's triggers cost INSERT, COPY and UPDATE, two minutes
+	@$(FIGURES)
+	export QVPGW_BENCH_TRIGGERS=full
+	$(GO) test -count=1 -timeout 20m -json -run TestWhatTheChangeLogsTriggersCost ./internal/schema | $(TESTSUM) -v
 
 drivers: ## programs of 14 drivers, direct and through the gateway: all they see must be the same
 	@$(FIGURES)

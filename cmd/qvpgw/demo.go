@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/spf13/cobra"
 
 	"qvpgw/internal/config"
@@ -74,6 +75,9 @@ func runDemo(ctx context.Context, o demoOptions, out, errs io.Writer) error {
 	if err := demo.Load(ctx, b.DSN(), bars, errs); err != nil {
 		return err
 	}
+	if err := settleDemo(ctx, b.DSN()); err != nil {
+		return err
+	}
 	g, err := build(cfg, slog.New(slog.NewTextHandler(errs, &slog.HandlerOptions{Level: slog.LevelWarn})), fixed{cfg.Backend.Database, cfg.Backend.User}, new(handoff.Process))
 	if err != nil {
 		return err
@@ -100,6 +104,16 @@ func runDemo(ctx context.Context, o demoOptions, out, errs io.Writer) error {
 	default:
 	}
 	return err
+}
+
+// settleDemo settles the demo's aggregates at once: nobody else is there.
+func settleDemo(ctx context.Context, dsn string) error {
+	conn, err := pgconn.Connect(ctx, dsn)
+	if err != nil {
+		return fmt.Errorf("cannot settle the demo's aggregates: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	return schema.Settle(ctx, conn)
 }
 
 // runTour runs the tour through the gateway and says how to go on by hand.

@@ -43,6 +43,9 @@ func TestStatementsOfTheReadmeRun(t *testing.T) {
 	} {
 		run(t, direct, sql)
 	}
+	if err := schema.Settle(t.Context(), direct); err != nil {
+		t.Fatal(err)
+	}
 	_ = direct.Close(t.Context())
 
 	client := connect(t, "postgres://postgres@"+serveDemo(t, backend.Addr())+"/qvp?sslmode=disable")

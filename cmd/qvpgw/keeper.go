@@ -47,7 +47,7 @@ func (p *program) keep(ctx context.Context) {
 // round does a piece of work, and says whether there is more that need not wait.
 func (k *keeper) round(ctx context.Context) (more bool) {
 	cfg := k.cfg()
-	if !cfg.Schema.Settle || cfg.Schema.TimescaleDB == config.Off && cfg.Schema.PGVector == config.Off {
+	if cfg.Schema.TimescaleDB == config.Off && cfg.Schema.PGVector == config.Off {
 		return false
 	}
 	_, err := k.gateway.Spare(lookupDatabase(cfg), cfg.Backend.User, keeperTimeout, func(query gateway.QueryFunc) error {
@@ -84,7 +84,7 @@ func (k *keeper) work(ctx context.Context, cfg *config.Config, q schema.Query) (
 		k.seen = cfg
 	}
 	k.pruner.Age, k.pruner.Rows = cfg.Schema.ChangeLog.Keep, cfg.Schema.ChangeLog.Rows
-	if more, err = k.pruner.Round(ctx, q); err != nil || cfg.Schema.TimescaleDB == config.Off {
+	if more, err = k.pruner.Round(ctx, q); err != nil || !cfg.Schema.Settle || cfg.Schema.TimescaleDB == config.Off {
 		return more, err
 	}
 	settles, err := k.settler.Round(ctx, q)

@@ -110,6 +110,7 @@ func build(cfg *config.Config, log *slog.Logger, login fixed, process *handoff.P
 	opt.LoginDatabase, opt.LoginUser = login.database, login.user
 	opt.MaxText = int(cfg.Limits.MaxStatement)
 	opt.NoRoute = !cfg.Route.Enabled || cfg.Schema.TimescaleDB == config.Off
+	opt.TrustLogs = cfg.Route.Mode == config.RouteWatermark
 	opt.ExactFloats = cfg.Route.Float == config.FloatExact
 	opt.NoCache = !cfg.Cache.Enabled || cfg.Schema.PGVector == config.Off
 	opt.Cache, opt.MaxEntry = p.cache, int(cfg.Cache.MaxEntry)

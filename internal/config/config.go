@@ -135,6 +135,7 @@ type TLS struct {
 // Route answers aggregate queries from continuous aggregates.
 type Route struct {
 	Enabled bool      `yaml:"enabled"`
+	Mode    RouteMode `yaml:"mode"`
 	Float   FloatMode `yaml:"float"`
 }
 
@@ -217,7 +218,7 @@ func Default() *Config {
 		},
 		Auth:    Auth{Method: AuthSCRAM, Query: true, QueryText: DefaultAuthQuery},
 		TLS:     TLS{Mode: TLSDisable, MinVersion: TLS12},
-		Route:   Route{Enabled: true, Float: FloatReassociate},
+		Route:   Route{Enabled: true, Mode: RouteStrict, Float: FloatReassociate},
 		Cache:   Cache{Enabled: true, Bytes: 64 << 20, MaxEntry: 1 << 20},
 		Rules:   map[string]RuleMode{},
 		Catalog: Catalog{Refresh: 5 * time.Second},

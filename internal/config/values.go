@@ -310,6 +310,18 @@ const (
 
 func (Gear) values() []string { return []string{"auto", "second"} }
 
+// RouteMode is what proves that an aggregate is fresh.
+type RouteMode string
+
+// RouteStrict asks for settled points and the change log besides TimescaleDB's logs,
+// RouteWatermark takes those for the truth.
+const (
+	RouteStrict    RouteMode = "strict"
+	RouteWatermark RouteMode = "watermark"
+)
+
+func (RouteMode) values() []string { return []string{"strict", "watermark"} }
+
 // FloatMode is what happens to sums, averages and variances of floats, whose last
 // bits depend on the order of addition.
 type FloatMode string

@@ -55,6 +55,7 @@ type Options struct {
 	Loops         int           // event loops; 0: DefaultLoops, below: none, so the second gear alone
 	NoRoute       bool          // aggregates are never rewritten
 	NoCache       bool          // k-NN answers are never kept
+	TrustLogs     bool          // TimescaleDB's logs alone prove an aggregate fresh
 	ExactFloats   bool          // nothing that adds floats in another order is rewritten
 
 	Rules *rules.Set

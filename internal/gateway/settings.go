@@ -371,6 +371,7 @@ func (s *session) learn() error {
 					Database: s.database, User: v[3], SearchPath: path, TimeZone: v[1],
 					ConformingStrings: v[2] == "on", SettingsKnown: known == 1 && plain,
 					Route: route == 1 && !s.srv.opt.NoRoute, Cache: keep == 1 && !s.srv.opt.NoCache,
+					TrustLogs: s.srv.opt.TrustLogs,
 				}
 			}
 		}

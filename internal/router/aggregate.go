@@ -2,6 +2,8 @@ package router
 
 import (
 	"cmp"
+	"math"
+	"slices"
 	"time"
 
 	pg_query "github.com/pganalyze/pg_query_go/v6"
@@ -144,9 +146,13 @@ func (d *candidate) place() (*candidate, Reason, int) {
 	if !d.raw.HasThreshold || a.Watermark <= rollup.MinTime {
 		return nil, ReasonAggNotMaterial, 7
 	}
+	reason, unsettled := d.unsettled()
+	if reason != "" {
+		return nil, reason, 7
+	}
 	req := rollup.Request{
 		From: d.span.from, To: d.span.to, Limit: min(a.Watermark, d.raw.Threshold),
-		Raw: d.raw.Chunks, Held: d.held.Chunks, Invalid: a.Invalid,
+		Raw: d.raw.Chunks, Held: d.held.Chunks, Invalid: slices.Concat(a.Invalid, unsettled),
 	}
 	if low := d.span.low; low != nil && low.moving {
 		req.From += AggregateRewriteMargin.Microseconds()
@@ -177,6 +183,24 @@ func (d *candidate) place() (*candidate, Reason, int) {
 	}
 	d.cost = rollup.Cost(d.view.Grid, req, d.spans)
 	return d, "", 9
+}
+
+// unsettled returns what of all time is not settled, or why nothing is.
+func (d *candidate) unsettled() (Reason, []catalog.Span) {
+	sc := d.query.scope
+	if sc.trustLogs {
+		return "", nil
+	}
+	s := d.view.Aggregate.Settled
+	switch {
+	case sc.relation.Log != catalog.CorrectionsLogged:
+		return ReasonAggNoChangeLog, nil
+	case s.Reason != "":
+		return ReasonAggNotRefreshable, nil
+	case s.Triggers != sc.relation.Triggers || s.Start >= s.End:
+		return ReasonAggNotSettled, nil
+	}
+	return "", []catalog.Span{{Start: math.MinInt64, End: s.Start}, {Start: s.End, End: math.MaxInt64}}
 }
 
 // lo and hi are the ends of what the aggregate answers.

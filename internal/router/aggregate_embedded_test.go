@@ -74,6 +74,8 @@ SELECT time_bucket('1 hour', at) AS bucket, symbol, level, count(*) AS n, sum(pr
 FROM ticks GROUP BY 1, 2, 3 WITH NO DATA`)
 	l.refresh(t, "NULL", "NULL")
 	l.exec(t, "CALL refresh_continuous_aggregate('ticks_1h', NULL, NULL)")
+	l.exec(t, "SELECT qvpgw.watch('ticks')")
+	l.settle(t)
 	return l
 }
 
@@ -81,6 +83,13 @@ func (l *live) refresh(t *testing.T, from, to string) {
 	t.Helper()
 	for _, name := range []string{"market_data_1h", "market_data_1d", "market_data_1w"} {
 		l.exec(t, fmt.Sprintf("CALL refresh_continuous_aggregate('%s', %s, %s)", name, from, to))
+	}
+}
+
+func (l *live) settle(t *testing.T) {
+	t.Helper()
+	if err := schema.Settle(context.Background(), l.conn.PgConn()); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -312,6 +321,7 @@ func TestRoutedAnswersEqualTheOriginals(t *testing.T) {
 		for _, sql := range strings.Split(step.do, "; ") {
 			if sql == "refresh" {
 				l.refresh(t, "NULL", "NULL")
+				l.settle(t)
 			} else {
 				l.exec(t, sql)
 			}

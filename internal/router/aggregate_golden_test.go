@@ -12,6 +12,7 @@ import (
 	pg_query "github.com/pganalyze/pg_query_go/v6"
 
 	"qvpgw/internal/catalog"
+	"qvpgw/internal/rollup"
 )
 
 var updateAggregates = flag.Bool("update-aggregates", false, "write testdata/aggregates_*.txt anew")
@@ -82,8 +83,8 @@ func goldenSnapshot(t testing.TB) *catalog.Snapshot {
 		ServerVersion: 170005, Timescale: "2.23.0", Community: true,
 		UserFunctions: map[string]bool{"my_round": true, "upper": true}, UserOperators: map[string]bool{}, UserTypes: map[string]bool{},
 		Relations: map[catalog.Name]*catalog.Relation{
-			public("market_data"):        {OID: 16500, Name: public("market_data"), Kind: 'r', Columns: columns, HypertableID: 1},
-			public("ticks"):              {OID: 16600, Name: public("ticks"), Kind: 'r', Columns: ticks, HypertableID: 10},
+			public("market_data"):        {OID: 16500, Name: public("market_data"), Kind: 'r', Columns: columns, HypertableID: 1, Log: catalog.CorrectionsLogged, Triggers: "{16510,16511}"},
+			public("ticks"):              {OID: 16600, Name: public("ticks"), Kind: 'r', Columns: ticks, HypertableID: 10, Log: catalog.CorrectionsLogged, Triggers: "{16610,16611}"},
 			public("guarded"):            {OID: 16700, Name: public("guarded"), Kind: 'r', Columns: columns, HypertableID: 20, RowSecurity: true},
 			public("bare"):               {OID: 16800, Name: public("bare"), Kind: 'r', Columns: columns, HypertableID: 21},
 			public("by_number"):          {OID: 16900, Name: public("by_number"), Kind: 'r', Columns: columns, HypertableID: 22},
@@ -113,6 +114,7 @@ func goldenSnapshot(t testing.TB) *catalog.Snapshot {
 		a := &catalog.Aggregate{
 			ID: id, RawID: raw, View: public(name), Materialization: internal(fmt.Sprintf("_materialized_%d", id)),
 			Definition: definition, Finalized: true, BucketWidth: width, BucketFixed: true, Watermark: micros(t, watermark),
+			Settled: catalog.Settled{Span: catalog.Span{Start: rollup.MinTime, End: s.Hypertables[raw].Threshold}, Triggers: s.Relations[s.Hypertables[raw].Name].Triggers},
 		}
 		for _, c := range columns {
 			typ := catalog.OID(701)

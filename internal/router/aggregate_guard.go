@@ -97,6 +97,24 @@ func (d *candidate) proveFresh(p *proof) {
 	if minor >= 22 {
 		clean("continuous_aggs_materialization_ranges", "materialization_id", mat)
 	}
+	if !d.query.scope.trustLogs {
+		d.proveSettled(p)
+	}
+}
+
+// proveSettled proves what TimescaleDB's logs do not tell: that nobody who read an old
+// threshold was under way when the spans were refreshed (trap T1), and that no MERGE
+// touched them since, by the triggers that have been there since then (trap T2).
+func (d *candidate) proveSettled(p *proof) {
+	relation := d.query.scope.relation
+	triggers := literal(relation.Triggers) + "::pg_catalog.oid[]"
+	p.addf("EXISTS (SELECT FROM qvpgw.settled WHERE aggregate = %d AND low <= %d AND high >= %d AND triggers = %s)", d.view.Aggregate.ID, d.lo(), d.hi(), triggers)
+	p.addf("(SELECT pg_catalog.count(*) FROM pg_catalog.pg_trigger WHERE tgrelid = %d AND oid = ANY (%s) AND tgenabled IN ('O', 'A')) = pg_catalog.cardinality(%s)", relation.OID, triggers, triggers)
+	overlaps := make([]string, len(d.spans))
+	for i, s := range d.spans {
+		overlaps[i] = fmt.Sprintf("COALESCE(low, %d) < %d AND COALESCE(high, %d) >= %d", s.Start, s.End, s.Start, s.Start)
+	}
+	p.addf("NOT EXISTS (SELECT FROM qvpgw.changes WHERE relation = '%d'::pg_catalog.oid AND kind = 'c' AND (%s))", relation.OID, strings.Join(overlaps, " OR "))
 }
 
 // proveChunks proves that the hypertable has no chunk that the plan does not know

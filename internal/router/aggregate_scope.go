@@ -17,6 +17,7 @@ type scope struct {
 	aliased   bool   // an alias hides the table's own name
 	timeIsUTC bool   // the time column is timestamptz: an instant
 	dims      []*dim // joined to it
+	trustLogs bool   // Context.TrustLogs
 }
 
 // plainSelect says whether the clauses of a SELECT are those that are followed.
@@ -99,7 +100,7 @@ func fromTable(from *pg_query.Node, c *Context, snap *catalog.Snapshot) (*scope,
 	}
 	s := &scope{
 		snap: snap, hyper: hyper, relation: relation, schema: rv.Schemaname, written: rv.Relname, alias: rv.Relname,
-		timeIsUTC: hyper.TimeType == oidTimestamptz,
+		timeIsUTC: hyper.TimeType == oidTimestamptz, trustLogs: c.TrustLogs,
 	}
 	if rv.Alias != nil {
 		s.alias, s.aliased = rv.Alias.Aliasname, true

@@ -18,7 +18,10 @@ type Context struct {
 	// not looked into.
 	ConformingStrings bool
 	Route             bool // qvpgw.route = auto
-	Cache             bool // qvpgw.cache = auto
+	// TrustLogs: TimescaleDB's logs are taken to name every change, so that settled
+	// points and the change log are not asked for (traps T1 and T2).
+	TrustLogs bool
+	Cache     bool // qvpgw.cache = auto
 }
 
 // Catalog gives the planner the newest snapshot, nil when there is none.

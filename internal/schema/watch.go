@@ -29,11 +29,11 @@ func Watch(ctx context.Context, q Query, want map[string]bool) (changed []string
 	maps.Copy(tables, want)
 	var failed []error
 	for _, name := range slices.Sorted(maps.Keys(tables)) {
-		rows, err := read(ctx, q, "whether "+name+" is logged", fmt.Sprintf(`
+		rows, err := read(ctx, q, "whether "+name+" is logged", `
 WITH `+loggedCTE+`
 SELECT r.oid, EXISTS (SELECT FROM logged l WHERE l.relation = r.oid),
        EXISTS (SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid WHERE t.tgrelid = r.oid AND (p.pronamespace, p.proowner) IN (`+ownSchema+`))
-FROM pg_class r WHERE r.oid = to_regclass(%s)`, literal(name)), 3)
+FROM pg_class r WHERE r.oid = to_regclass(`+literal(name)+`)`, 3)
 		if err != nil {
 			return changed, err
 		}
