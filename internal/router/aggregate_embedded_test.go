@@ -51,7 +51,7 @@ func newLive(t *testing.T) *live {
 	}
 	l := &live{conn}
 	t.Cleanup(func() {
-		_, _ = conn.PgConn().Exec(ctx, "DROP MATERIALIZED VIEW IF EXISTS ticks_1h; DROP TABLE IF EXISTS ticks, plain").ReadAll()
+		_, _ = conn.PgConn().Exec(ctx, "DROP MATERIALIZED VIEW IF EXISTS ticks_1h; DROP TABLE IF EXISTS ticks; DROP TABLE IF EXISTS plain").ReadAll()
 		_ = conn.Close(ctx)
 	})
 	l.exec(t, `
