@@ -16,8 +16,9 @@ const (
 // aggregatesStateSQL: aggregate, its hypertable, the hypertable at the root, depth,
 // view, its owner's rights, type of the time, twice the bucket's width and one chunk
 // interval in microseconds, threshold, settled low, high, triggers and reason, the
-// root's relation and its present triggers, start of the oldest chunk, or where its
-// retention will soon have come to: a refresh of what is dropped would lose history;
+// root's relation and its present triggers, start of the oldest chunk, or, while its
+// retention may run, where that may come to: a refresh of what is dropped would lose
+// history;
 // whether refresh_continuous_aggregate can be forced. Parents come before what stands on them.
 func (l layout) aggregatesStateSQL() string {
 	slices := `JOIN _timescaledb_catalog.chunk_constraint cc ON cc.chunk_id = k.id
@@ -46,7 +47,10 @@ SELECT t.id, t.raw, t.depth, v.oid, pg_has_role(v.relowner, 'USAGE'),
        coalesce((SELECT CASE WHEN min(s.range_start) IS NOT NULL THEN greatest(min(s.range_start), (
           SELECT max((extract(epoch FROM now() - (j.config->>'drop_after')::interval) * 1000000)::bigint + 3600000000)
           FROM timescaledb_information.jobs j
-          WHERE j.proc_name = 'policy_retention' AND j.hypertable_schema = ht.schema_name AND j.hypertable_name = ht.table_name
+          WHERE j.scheduled AND coalesce(j.next_start < now() + interval '15 minutes', true)
+            AND (NOT pg_has_role('pg_read_all_stats', 'USAGE')
+                 OR EXISTS (SELECT FROM pg_stat_activity WHERE application_name LIKE 'TimescaleDB Background Worker Scheduler%'))
+            AND j.proc_name = 'policy_retention' AND j.hypertable_schema = ht.schema_name AND j.hypertable_name = ht.table_name
             AND d.column_type IN ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype))) END
       FROM _timescaledb_catalog.chunk k
       ` + slices + `
