@@ -245,6 +245,9 @@ func TestPoliciesDoWhatTheySay(t *testing.T) {
 	if got := l.ask(sum); got != rows {
 		t.Errorf("compressed rows are %s, they were %s", got, rows)
 	}
+	if got := l.ask(kept); got != aggregated {
+		t.Errorf("over compressed rows the aggregate has %s, it had %s", got, aggregated)
+	}
 	before := l.number("SELECT before_compression_total_bytes FROM hypertable_compression_stats('market_data')")
 	after := l.number("SELECT after_compression_total_bytes FROM hypertable_compression_stats('market_data')")
 	t.Logf("%d of %d chunks compressed: %d bytes before, %d after", packed, len(ends), before, after)
