@@ -45,6 +45,10 @@ type Snapshot struct {
 	Code    map[string]*Code
 	AnyCode Code
 
+	// Functions are those of the platform's schema that are alone with their name in
+	// it.
+	Functions map[Name]*Function
+
 	// Words are the names that the texts of users' functions mention.
 	Words map[string]bool
 
@@ -67,6 +71,39 @@ type Code struct {
 	Settings []string // names of settings that it may set
 	Nextval  bool     // it may call nextval
 	DDL      bool     // it may change the catalog
+}
+
+// Function is one function as pg_proc has it.
+type Function struct {
+	OID  OID
+	Name Name
+	// Row is the transaction that wrote its row in pg_proc (xmin): another definition
+	// has another. All that is said here but Columns of a composite type is in that row.
+	Row        string
+	Schema     OID  // of its schema
+	Volatility byte // pg_proc.provolatile: i, s or v
+	// Body is its text when it is a plain function in SQL: SECURITY INVOKER, without
+	// settings of its own, not strict, without VARIADIC and OUT among its arguments;
+	// else "".
+	Body      string
+	Set       bool // it returns rows
+	Refuses   bool // it never returns: it does nothing but raise an error
+	Arguments []Argument
+	Columns   []Output // of its rows, nil when they are not composite
+	Table     bool     // Columns are declared by RETURNS TABLE
+}
+
+// Argument is an input argument of a function.
+type Argument struct {
+	Name    string // "" without one
+	Type    Name
+	Default string // its expression, "" without one
+}
+
+// Output is a column of a function's rows.
+type Output struct {
+	Column
+	TypeName Name
 }
 
 // Relation is a table, view, sequence, index or foreign table.

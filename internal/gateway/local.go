@@ -267,6 +267,9 @@ func (s *session) showLocal(name string) (string, bool) {
 func (s *session) explain(sql string) []string {
 	p := s.plan([]byte(sql))
 	lines := []string{"Action: " + actionName(p.Action), "Reason: " + string(p.Reason) + " (" + p.Reason.Text() + ")"}
+	if text := s.db.router.Inlined(s.context(), []byte(sql)); text != "" {
+		lines = append(lines, "Inlined: "+text)
+	}
 	if p.Pins != 0 {
 		lines = append(lines, "Pins: "+strings.Join(p.Pins.Names(), ", "))
 	}

@@ -26,7 +26,8 @@ type blocks struct {
 	// unfiltered: the SELECTs do without the proof as their filter, for tests that
 	// want to see what it prevents.
 	unfiltered bool
-	checked    bool // a rewrite of this shape was proven to parse back to what was meant
+	called     []string // what the guard proves of the function that the statement stands for, nil without one
+	checked    bool     // a rewrite of this shape was proven to parse back to what was meant
 }
 
 // piece is one SELECT that is answered from an aggregate.
@@ -52,7 +53,7 @@ func (b *blocks) answer(s *pg_query.SelectStmt, ctes *withQueries) (*piece, Reas
 	if reason != "" {
 		return nil, reason
 	}
-	q, reason := analyze(s, sc, b.c, estimator{now: b.now, zone: b.zone})
+	q, reason := analyze(s, sc, b.c, estimator{now: b.now, zone: b.zone}, b.called != nil)
 	if reason != "" {
 		return nil, reason
 	}
@@ -304,6 +305,7 @@ func (b *blocks) rewrite(whole *pg_query.SelectStmt) (*AggregateRewrite, Reason)
 	}
 	rw.View = strings.Join(views, ", ")
 	rw.Lock = "LOCK TABLE " + strings.Join(locks, ", ") + " IN ACCESS SHARE MODE NOWAIT"
+	session = slices.Concat(b.called, session)
 	if whole == nil {
 		rw.Within = b.pieces[0].within(append(session, inner...))
 	}

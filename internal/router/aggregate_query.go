@@ -34,6 +34,8 @@ type aggQuery struct {
 	columns map[string]catalog.Column
 	pinned  map[string]bool // columns with one value in each group
 
+	called bool // the query stands for a call of a function
+
 	// Every expression and window that goes into the new text, for the round trip.
 	user        []userExpr
 	userWindows string
@@ -69,9 +71,9 @@ type orderItem struct {
 
 // analyze takes the statement apart and checks all that does not depend on an
 // aggregate's definition.
-func analyze(s *pg_query.SelectStmt, sc *scope, c *Context, e estimator) (*aggQuery, Reason) {
+func analyze(s *pg_query.SelectStmt, sc *scope, c *Context, e estimator, called bool) (*aggQuery, Reason) {
 	q := &aggQuery{
-		scope: sc, stmt: s, clock: &buckets{scope: sc, zone: c.TimeZone},
+		scope: sc, stmt: s, called: called, clock: &buckets{scope: sc, zone: c.TimeZone},
 		callNo: map[string]int{}, columns: map[string]catalog.Column{}, pinned: map[string]bool{},
 	}
 	for _, step := range []func() Reason{
@@ -254,11 +256,18 @@ func (q *aggQuery) windows(combined func(call int, filter string) string) (strin
 	})
 }
 
-// limits checks LIMIT and OFFSET: numbers and parameters.
+// limits checks LIMIT and OFFSET: numbers and parameters, and what checks the
+// arguments of a called function.
 func (q *aggQuery) limits() Reason {
 	for _, n := range []*pg_query.Node{q.stmt.LimitCount, q.stmt.LimitOffset} {
-		if n != nil && n.GetAConst() == nil && n.GetParamRef() == nil {
+		if n == nil || n.GetAConst() != nil || n.GetParamRef() != nil {
+			continue
+		}
+		if !q.called || q.mentionsColumn(n) {
 			return ReasonAggLimit
+		}
+		if _, reason := render(q.scope.snap, n, nil); reason != "" {
+			return reason
 		}
 	}
 	return ""

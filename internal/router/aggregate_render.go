@@ -412,6 +412,7 @@ func (r *renderer) function(f *pg_query.FuncCall) {
 		r.fail(ReasonAggVolatile)
 	case aggregateFunctions[name]:
 		r.fail(ReasonAggCall)
+	case immutableFunction(r.snap, f.Funcname) && !f.FuncVariadic && f.AggFilter == nil:
 	case !scalarFunctions[name], f.FuncVariadic, f.AggStar, f.AggDistinct, f.AggFilter != nil, len(f.AggOrder) > 0, f.AggWithinGroup:
 		r.fail(ReasonAggFunction)
 	}

@@ -55,7 +55,7 @@ func knn(n *pg_query.SelectStmt, c *Context, v *view) (*KNN, Reason) {
 	if len(found) != 1 || !from.Inh || len(from.GetAlias().GetColnames()) > 0 {
 		return nil, ReasonKNNTable
 	}
-	t := &neighbours{rel: found[0], qualifiers: []string{from.Relname}}
+	t := &neighbours{rel: found[0], snap: v.snap, qualifiers: []string{from.Relname}}
 	if from.Alias != nil {
 		t.qualifiers[0] = from.Alias.Aliasname
 	}
@@ -91,6 +91,7 @@ func knn(n *pg_query.SelectStmt, c *Context, v *view) (*KNN, Reason) {
 // neighbours is the one table of a k-NN query.
 type neighbours struct {
 	rel        *catalog.Relation
+	snap       *catalog.Snapshot
 	qualifiers []string // what its columns may be qualified by
 }
 
@@ -117,7 +118,7 @@ func (t *neighbours) isColumn(n *pg_query.Node) bool {
 // isDistance accepts column <op> vector and vector <op> column.
 func (t *neighbours) isDistance(n *pg_query.Node) bool {
 	e := distance(n)
-	return e != nil && (t.isVectorColumn(e.Lexpr) && isVector(e.Rexpr) || isVector(e.Lexpr) && t.isVectorColumn(e.Rexpr))
+	return e != nil && (t.isVectorColumn(e.Lexpr) && t.isVector(e.Rexpr) || t.isVector(e.Lexpr) && t.isVectorColumn(e.Rexpr))
 }
 
 // firstNormalOID is where the identifiers of types begin that are not built in,
@@ -127,6 +128,12 @@ const firstNormalOID catalog.OID = 16384
 func (t *neighbours) isVectorColumn(n *pg_query.Node) bool {
 	col, ok := t.column(n)
 	return ok && col.Type >= firstNormalOID
+}
+
+// isVector accepts what isVector does, and a call of an immutable function of the
+// platform.
+func (t *neighbours) isVector(n *pg_query.Node) bool {
+	return isVector(n) || n.GetFuncCall() != nil && t.settled(n)
 }
 
 // isVector accepts a literal or parameter, bare or cast to one of pgvector's
@@ -142,9 +149,10 @@ func isVector(n *pg_query.Node) bool {
 	return n.GetParamRef() != nil || n.GetAConst().GetSval() != nil
 }
 
-// limit accepts a number or parameter.
+// limit accepts a number or parameter, and what a function of the platform checks its
+// arguments by.
 func (t *neighbours) limit(n *pg_query.Node) bool {
-	return n.GetParamRef() != nil || n.GetAConst().GetIval() != nil
+	return n.GetParamRef() != nil || n.GetAConst().GetIval() != nil || n.GetCoalesceExpr() != nil && t.settled(n)
 }
 
 // output accepts *, columns, distances, and arithmetic on them.

@@ -1,6 +1,8 @@
 package router
 
 import (
+	"slices"
+
 	pg_query "github.com/pganalyze/pg_query_go/v6"
 
 	"qvpgw/internal/catalog"
@@ -37,7 +39,7 @@ func (t *neighbours) condition(n *pg_query.Node) bool {
 		return true
 	}
 	if x := n.GetNullTest(); x != nil {
-		return t.isColumn(x.Arg)
+		return t.isColumn(x.Arg) || x.Arg.GetParamRef() != nil
 	}
 	if x := n.GetBooleanTest(); x != nil {
 		return t.isBool(x.Arg)
@@ -120,6 +122,53 @@ func (t *neighbours) member(n *pg_query.Node) bool {
 func key(n *pg_query.Node) bool {
 	c := n.GetAConst()
 	return c.GetSval() != nil || c.GetIval() != nil
+}
+
+// settledFunctions give what depends on their arguments alone.
+var settledFunctions = words("char_length vector_dims")
+
+// settled accepts expressions that depend on literals and parameters alone: what the
+// checks of a function's arguments are made of.
+func (t *neighbours) settled(n *pg_query.Node) bool {
+	all := func(list []*pg_query.Node) bool {
+		return !slices.ContainsFunc(list, func(n *pg_query.Node) bool { return !t.settled(n) })
+	}
+	switch {
+	case n.GetAConst() != nil, n.GetParamRef() != nil:
+		return true
+	case n.GetTypeCast() != nil:
+		_, name, ok := qualified(n.GetTypeCast().TypeName.GetNames())
+		return ok && (steadyTypes[name] || vectorTypes[name]) && t.settled(n.GetTypeCast().Arg)
+	case n.GetNullTest() != nil:
+		return t.settled(n.GetNullTest().Arg)
+	case n.GetBoolExpr() != nil:
+		return all(n.GetBoolExpr().Args)
+	case n.GetCoalesceExpr() != nil:
+		return all(n.GetCoalesceExpr().Args)
+	case n.GetCaseExpr() != nil:
+		c := n.GetCaseExpr()
+		for _, w := range c.Args {
+			if !t.settled(w.GetCaseWhen().GetExpr()) || !t.settled(w.GetCaseWhen().GetResult()) {
+				return false
+			}
+		}
+		return (c.Arg == nil || t.settled(c.Arg)) && (c.Defresult == nil || t.settled(c.Defresult))
+	case n.GetAExpr() != nil:
+		e := n.GetAExpr()
+		_, name, ok := qualified(e.Name)
+		list := e.Rexpr.GetList().GetItems()
+		switch e.Kind {
+		case pg_query.A_Expr_Kind_AEXPR_OP:
+			return ok && (comparisonOperators[name] || arithmeticOperators[name] || name == "||") && (e.Lexpr == nil || t.settled(e.Lexpr)) && t.settled(e.Rexpr)
+		case pg_query.A_Expr_Kind_AEXPR_IN, pg_query.A_Expr_Kind_AEXPR_BETWEEN, pg_query.A_Expr_Kind_AEXPR_NOT_BETWEEN:
+			return t.settled(e.Lexpr) && len(list) > 0 && all(list)
+		}
+	case n.GetFuncCall() != nil:
+		f := n.GetFuncCall()
+		_, name, _ := qualified(f.Funcname)
+		return (settledFunctions[name] || immutableFunction(t.snap, f.Funcname)) && f.Over == nil && f.AggFilter == nil && !f.FuncVariadic && !f.AggStar && all(f.Args)
+	}
+	return false
 }
 
 // value accepts a literal, a parameter, or a literal cast to a steady type. A

@@ -225,6 +225,10 @@ func (s *survey) selectFacts(n *pg_query.SelectStmt) rules.Facts {
 // route looks for something better than Pass for a lone SELECT.
 func (r *Router) route(m *made, c *Context, st *state, s *survey, n *pg_query.Node, text []byte, info sqltext.Info) {
 	p, sel := m.plan, n.GetSelectStmt()
+	if f, call := calledFunction(sel, s.view); f != nil && p.Pins == 0 && !p.DDL() && c.SettingsKnown && !info.Moving {
+		r.routeCall(m, c, s.view, n, text, f, call)
+		return
+	}
 	neighbours := nearest(sel) != nil
 	aggregates := !neighbours && s.mayAggregate(sel)
 	switch {

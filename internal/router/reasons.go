@@ -97,6 +97,7 @@ var reasonTables = []struct {
 	{"Forwarded", generalReasons},
 	{"Continuous aggregates", aggregateReasons},
 	{"k-NN", knnReasons},
+	{"Functions", inlineReasons},
 	{"Rules", ruleReasons},
 	{"Executions", runReasons},
 }

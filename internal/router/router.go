@@ -127,7 +127,7 @@ func (r *Router) find(c *Context, text []byte, parse bool) *Plan {
 	}
 	if shared {
 		if t := r.templates.template(c, *buf, st, r.opt.Now); t != nil {
-			if m, ok := r.fill(t, c, st.view.snap, text, nil); ok {
+			if m, ok := r.fill(t, c, st.view, text, nil); ok {
 				r.keep(c, st, m, bytes.Clone(text))
 				return m.plan
 			}
@@ -176,7 +176,7 @@ func (r *Router) Bound(c *Context, text []byte, params []Param) *Plan {
 	if p := r.raw.get(c, key, st, r.opt.Now); p != nil {
 		return p
 	}
-	m, ok := r.fill(t, c, st.view.snap, text, params)
+	m, ok := r.fill(t, c, st.view, text, params)
 	if !ok {
 		return planUnbound
 	}

@@ -348,6 +348,9 @@ func (s *survey) call(n *pg_query.FuncCall) {
 		return
 	}
 	v := s.view.function(schema, name)
+	if v == own && exactFunction(s.view.snap, schema, name) != nil {
+		v = clean // its whole name tells which it is
+	}
 	s.own = s.own || v == own
 	switch {
 	case v == unclean && s.view.code(name) != nil:

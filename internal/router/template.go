@@ -8,7 +8,6 @@ import (
 	pg_query "github.com/pganalyze/pg_query_go/v6"
 	"google.golang.org/protobuf/proto"
 
-	"qvpgw/internal/catalog"
 	"qvpgw/internal/sqltext"
 )
 
@@ -126,7 +125,7 @@ func (p spot) put(text []byte, token sqltext.Token) bool {
 }
 
 // fill plans a text from the template of its shape; false when it cannot be.
-func (r *Router) fill(t *template, c *Context, snap *catalog.Snapshot, text []byte, params []Param) (made, bool) {
+func (r *Router) fill(t *template, c *Context, v *view, text []byte, params []Param) (made, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.fill(text, c.ConformingStrings) {
@@ -139,7 +138,11 @@ func (r *Router) fill(t *template, c *Context, snap *catalog.Snapshot, text []by
 	}
 	p := *t.plan
 	m := made{plan: &p}
-	r.aggregate(&m, c, snap, stmt, t.seen, params != nil)
+	if f, call := calledFunction(stmt.GetSelectStmt(), v); f != nil {
+		r.called(&m, c, v, stmt, f, call, t.seen, params != nil)
+	} else {
+		r.aggregate(&m, c, v.snap, stmt, t.seen, params != nil)
+	}
 	t.seen = t.seen || p.Aggregates != nil
 	if p.Action != Pass {
 		p.mentioned = nil

