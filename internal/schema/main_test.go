@@ -79,3 +79,12 @@ func load(t testing.TB, conn *pgx.Conn) *catalog.Snapshot {
 	}
 	return s
 }
+
+// steps is how many migrations are built in.
+var steps = func() int {
+	files, err := readFiles(migrations.Files)
+	if err != nil {
+		panic(err)
+	}
+	return len(files)
+}()

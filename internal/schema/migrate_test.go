@@ -42,7 +42,7 @@ func TestUpThenDownThenUpGivesTheSameSchema(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if first.From != -1 || first.To != newest || len(first.Steps) != newest {
+		if first.From != -1 || first.To != newest || len(first.Steps) != steps {
 			t.Errorf("the first run gave %+v", first)
 		}
 		made := look()
@@ -60,8 +60,8 @@ func TestUpThenDownThenUpGivesTheSameSchema(t *testing.T) {
 		if again, err := m.Up(ctx); err != nil || len(again.Steps) != 0 || again.From != newest || again.To != newest {
 			t.Errorf("a second up gave %+v, %v", again, err)
 		}
-		down, err := m.Down(ctx, newest)
-		if err != nil || down.To != -1 || len(down.Steps) != newest || down.Steps[0].Version != newest {
+		down, err := m.Down(ctx, steps)
+		if err != nil || down.To != -1 || len(down.Steps) != steps || down.Steps[0].Version != newest {
 			t.Fatalf("down gave %+v, %v", down, err)
 		}
 		if got := look(); got != empty {

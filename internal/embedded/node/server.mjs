@@ -486,8 +486,7 @@ if (isMainThread) {
 
 // roomy returns the package's module with a larger stack. Its own has 64 KiB, which
 // planning a function in SQL overruns without a word: what lies below is overwritten
-// and a later statement crashes. 4 MiB more are beyond PostgreSQL's own limit
-// (max_stack_depth, 2 MB), which is an honest error.
+// and a later statement crashes. This one has 4 MiB more.
 function roomy (name) {
   const stackTop = 2767808 // where the stack begins and the heap after it, in bytes
   const file = fileURLToPath(import.meta.resolve(name))
