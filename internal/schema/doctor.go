@@ -3,6 +3,7 @@ package schema
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
@@ -61,11 +62,18 @@ func Doctor(ctx context.Context, q Query, o DoctorOptions) (Report, error) {
 		o.Now = time.Now
 	}
 	o.LongAfter = cmp.Or(o.LongAfter, 5*time.Minute)
+	// A migration, or one that was killed, may hold what is asked for.
+	if _, err := q(ctx, "SET lock_timeout = '2s'"); err != nil {
+		return Report{}, fmt.Errorf("cannot examine the database: %w", err)
+	}
 	v, err := readVitals(ctx, q, o.Now)
 	if err != nil {
 		return Report{}, err
 	}
 	s, err := Load(ctx, q)
+	if lockTimeout(err) {
+		return Report{}, errors.New("cannot examine the database: another session holds a lock that keeps everybody from reading; `qvpgw migrate status` says whether it is a migration")
+	}
 	if err != nil {
 		return Report{}, err
 	}
@@ -88,7 +96,11 @@ func Doctor(ctx context.Context, q Query, o DoctorOptions) (Report, error) {
 		e.extensions, e.migrations, e.platform, e.privileges, e.settings, e.connections,
 		e.aggregates, e.policies, e.jobs, e.vectors, e.invalidIndexes, e.transactions,
 	} {
-		if err := look(); err != nil {
+		err := look()
+		if lockTimeout(err) {
+			err = e.locked()
+		}
+		if err != nil {
 			return Report{}, err
 		}
 	}

@@ -43,7 +43,7 @@ var settingRules = []rule{
 // settingsSQL gives what is in force here, with its source, and what ALTER ROLE and
 // ALTER DATABASE set for this database: kind, setting, value, source or role, database.
 const settingsSQL = `
-SELECT 'here', name, setting, source, '' FROM pg_settings
+SELECT 'here', name, CASE source WHEN 'session' THEN reset_val ELSE setting END, source, '' FROM pg_settings
 WHERE name IN ('timescaledb.enable_cagg_rewrites', 'session_replication_role', 'default_transaction_read_only', 'default_transaction_isolation',
   'synchronous_commit', 'jit', 'statement_timeout', 'transaction_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout',
   'idle_session_timeout', 'search_path')
@@ -74,8 +74,8 @@ func (s roleSetting) reset() string {
 	return fmt.Sprintf("ALTER %s RESET %s;", role, s.name)
 }
 
-// readSettings gives the settings in force by name, those that the session itself
-// set left out, and what ALTER … SET says.
+// readSettings gives the settings in force by name, as they were before the session
+// itself set any, and what ALTER … SET says.
 func (e *exam) readSettings() (here map[string]string, made []roleSetting, err error) {
 	rows, err := e.ask("settings", settingsSQL, 5)
 	if err != nil {
@@ -86,7 +86,7 @@ func (e *exam) readSettings() (here map[string]string, made []roleSetting, err e
 		switch {
 		case row[0] == "set":
 			made = append(made, roleSetting{row[1], row[2], row[3], row[4]})
-		case row[3] != "session" && row[3] != "client":
+		case row[3] != "client":
 			here[row[1]] = row[2]
 		}
 	}

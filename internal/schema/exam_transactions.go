@@ -1,8 +1,12 @@
 package schema
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // maxSkew is how far clocks may be apart without a word; skewStep is how exactly that
@@ -45,6 +49,34 @@ func (e *exam) transactions() error {
 	for _, row := range rows {
 		e.find("prepared-transactions", fmt.Sprintf("transaction %q of %s is prepared for %s", row[0], row[1], seconds(row[2])),
 			fmt.Sprintf("ROLLBACK PREPARED %s;", literal(row[0]))).Advice = "or COMMIT PREPARED: the transaction manager that prepared it knows which"
+	}
+	return err
+}
+
+// lockTimeout says whether a question was not answered because of somebody's lock.
+func lockTimeout(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pg.Code == "55P03" // lock_not_available
+}
+
+// lockedSQL lists who keeps others from reading tables of this database: process,
+// one of the tables.
+const lockedSQL = `
+SELECT l.pid, min(c.relname) FROM pg_locks l
+JOIN pg_database d ON d.oid = l.database AND d.datname = current_database()
+JOIN pg_class c ON c.oid = l.relation AND c.relkind IN ('r', 'p', 'v')
+WHERE l.mode = 'AccessExclusiveLock' AND l.granted AND l.pid IS NOT NULL
+GROUP BY 1 ORDER BY 1`
+
+// locked says who holds what a question waited for; once.
+func (e *exam) locked() error {
+	if slices.ContainsFunc(e.r.Findings, func(f Finding) bool { return f.Code == "locked" }) {
+		return nil
+	}
+	rows, err := e.ask("locks", lockedSQL, 2)
+	for _, row := range rows {
+		e.find("locked", fmt.Sprintf("process %s holds %s, so that nobody reads it: a part of this examination was left out", row[0], row[1]),
+			fmt.Sprintf("SELECT pg_terminate_backend(%s);", row[0])).Advice = "unless it is a migration that is at work: `qvpgw migrate status` says so"
 	}
 	return err
 }

@@ -82,6 +82,7 @@ var kinds = []Kind{
 	{"index-invalid", Warning, "an index is invalid, as after CREATE INDEX CONCURRENTLY that failed: it costs every write and answers nothing (or it is being built right now)", "queries that need it", "`REINDEX INDEX CONCURRENTLY …;`, `DROP INDEX CONCURRENTLY …;`"},
 
 	// What holds things up.
+	{"locked", Warning, "a session locks a table so that nobody reads it, and doctor waited for it in vain", "the table; a part of the examination", "`SELECT pg_terminate_backend(…);`, unless it is a migration at work"},
 	{"long-transaction", Warning, "a transaction is open for longer than five minutes", "refreshes that wait for it, VACUUM, index builds", "`SELECT pg_terminate_backend(…);`"},
 	{"prepared-transactions", Warning, "a prepared transaction was neither committed nor rolled back: it holds its locks, and what it wrote is logged too late when a refresh passes it", "refreshes, VACUUM, DDL on its tables", "`COMMIT PREPARED …;` or `ROLLBACK PREPARED …;`"},
 	{"two-phase-commit", Note, "`max_prepared_transactions` is not 0: a transaction prepared while an aggregate is refreshed may be missing from it", "", "`ALTER SYSTEM SET max_prepared_transactions = 0;` and a restart, if nobody prepares transactions"},
