@@ -234,6 +234,9 @@ func (s *session) applyChannels(answered bool) bool {
 	c := s.chans
 	steps := c.pending
 	c.pending = nil
+	if slices.ContainsFunc(steps, func(x channelStep) bool { return x.Off }) {
+		s.hearOut()
+	}
 	for _, x := range steps {
 		switch {
 		case x.savepoint:
@@ -264,6 +267,14 @@ func (s *session) applyChannels(answered bool) bool {
 		}
 	}
 	return true
+}
+
+// hearOut has delivered what was sent, before an UNLISTEN, to the channels that the
+// client listens to.
+func (s *session) hearOut() {
+	if s.listens() {
+		s.db.listener.barrier()
+	}
 }
 
 // unlistenAll ends all subscriptions.

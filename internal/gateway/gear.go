@@ -491,7 +491,7 @@ func (s *session) easyStatement(st *statement) bool {
 // easyPlan says whether what passes under a plan can neither block nor needs an
 // answer before the messages behind it.
 func (s *session) easyPlan(p *router.Plan, group bool) bool {
-	if n := &p.Names; n.Notifies || n.Listening || n.Prepared || len(n.Executes) > 0 {
+	if n := &p.Names; n.Notifies || n.Listening || n.Channel != nil || n.Prepared || len(n.Executes) > 0 {
 		return false
 	}
 	if p.Action != router.Pass || p.Pins != 0 || len(p.Warnings) > 0 || p.Moving {

@@ -138,6 +138,7 @@ func (s *session) savepoint(name string) int {
 // its startup settings and nothing else.
 func (s *session) discarded() {
 	s.dropStatements()
+	s.hearOut()
 	s.unlistenAll()
 	s.conn.ForgetAll()
 	s.conn.Bucket = s.pool.Empty()
