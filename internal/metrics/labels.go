@@ -80,12 +80,10 @@ const (
 	PinCursor
 	PinListen
 	PinAdvisory
-	PinRole
 	PinSetting
 	PinSequence
 	PinLoad
 	PinSeed
-	PinTwoPhase
 	PinCatalog
 	PinStatement
 	PinProcess
@@ -94,7 +92,7 @@ const (
 
 var pinNames = [Pins]string{
 	"unparsed", "function", "relation", "do", "temp", "prepare", "cursor", "listen", "advisory",
-	"role", "setting", "sequence", "load", "seed", "two_phase", "catalog", "statement", "process",
+	"setting", "sequence", "load", "seed", "catalog", "statement", "process",
 }
 
 func (p Pin) String() string { return pinNames[p] }

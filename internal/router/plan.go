@@ -90,12 +90,10 @@ const (
 	PinCursor                     // DECLARE … WITH HOLD
 	PinListen                     // LISTEN
 	PinAdvisory                   // session advisory lock
-	PinRole                       // a role that cannot be replayed
 	PinSetting                    // a setting whose name is not in the text: set_config
 	PinSequence                   // reads currval or lastval by a way that cannot be followed
 	PinLoad                       // LOAD
 	PinSeed                       // setseed
-	PinTwoPhase                   // a transaction that was prepared and cannot be followed
 	PinCatalog                    // no catalog yet, or it is being read again
 	PinStatement                  // a prepared statement too large to keep a copy of
 	PinProcess                    // needs a server process that nobody had before it
@@ -172,7 +170,7 @@ type Range struct {
 // pinNames are the codes of the pins, in the order of their bits.
 var pinNames = [...]string{
 	"unparsed", "function", "relation", "do", "temp", "prepare", "cursor", "listen", "advisory",
-	"role", "setting", "sequence", "load", "seed", "two_phase", "catalog", "statement", "process",
+	"setting", "sequence", "load", "seed", "catalog", "statement", "process",
 }
 
 // Names returns the codes of the pins in p.
