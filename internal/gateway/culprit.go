@@ -19,7 +19,7 @@ func (s *session) blame(plan *router.Plan) {
 
 // byDuration has the pins in the order of how long they stay, as a rule.
 var byDuration = [...]router.Pins{
-	router.PinProcess, router.PinLoad, router.PinSeed, router.PinTwoPhase, router.PinSequence, router.PinRole, router.PinStatement,
+	router.PinProcess, router.PinLoad, router.PinSeed, router.PinSequence, router.PinStatement,
 	router.PinTemp, router.PinListen, router.PinAdvisory, router.PinCursor, router.PinPrepare, router.PinSetting,
 	router.PinUnparsed, router.PinFunction, router.PinRelation, router.PinDo, router.PinCatalog,
 }
