@@ -62,7 +62,9 @@ var nativeAilments = []ailment{
 	{code: "asynchronous-commit", bring: []string{"ALTER DATABASE {db} SET synchronous_commit = off"}},
 	{code: "jit", bring: []string{"ALTER DATABASE {db} RESET jit"}},
 	{code: "connection-limit", bring: []string{"ALTER ROLE gateway_role CONNECTION LIMIT 5", "ALTER DATABASE {db} CONNECTION LIMIT 9"}, role: true, o: DoctorOptions{PoolSize: 10}, says: "database"},
-	{code: "user-casts", bring: []string{"CREATE TYPE fruit AS (name text)", "CREATE FUNCTION juice(fruit) RETURNS int LANGUAGE plpgsql AS 'BEGIN PERFORM set_config(''app.x'', ''1'', false); RETURN 1; END'", "CREATE CAST (fruit AS int) WITH FUNCTION juice(fruit) AS IMPLICIT"}},
+	{code: "user-casts", bring: []string{
+		"CREATE FUNCTION spot(int) RETURNS point LANGUAGE sql AS 'SELECT NULL::point FROM setseed(0)'", "CREATE CAST (int AS point) WITH FUNCTION spot(int)",
+	}, says: "between built-in types"},
 	{code: "login-triggers", bring: []string{"CREATE FUNCTION greet() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'", "CREATE EVENT TRIGGER greet ON login EXECUTE FUNCTION greet()"}},
 	{code: "extension-hidden", bring: []string{"CREATE SCHEMA attic", "ALTER EXTENSION vector SET SCHEMA attic"}},
 	{code: "plain-table", bring: []string{

@@ -142,12 +142,12 @@ func (e *exam) settings() error {
 const userCodeSQL = `
 SELECT 'user-casts', format('DROP CAST (%s AS %s);', c.castsource::regtype, c.casttarget::regtype)
 FROM pg_cast c
-WHERE c.oid >= 16384 AND c.castfunc >= 16384
+WHERE c.oid >= 16384 AND c.castfunc >= 16384 AND c.castsource < 16384 AND c.casttarget < 16384
   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_cast'::regclass AND d.objid = c.oid AND d.deptype = 'e')
 UNION ALL
 SELECT 'user-casts', format('DROP OPERATOR CLASS %I.%I USING %I;', n.nspname, o.opcname, m.amname)
 FROM pg_opclass o JOIN pg_namespace n ON n.oid = o.opcnamespace JOIN pg_am m ON m.oid = o.opcmethod
-WHERE o.oid >= 16384 AND o.opcdefault
+WHERE o.oid >= 16384 AND o.opcdefault AND o.opcintype < 16384
   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_opclass'::regclass AND d.objid = o.oid AND d.deptype = 'e')
 UNION ALL
 SELECT 'login-triggers', format('ALTER EVENT TRIGGER %I DISABLE;', evtname)
@@ -167,7 +167,7 @@ func (e *exam) userCode() error {
 		mend[row[0]] = append(mend[row[0]], row[1])
 	}
 	if e.s.UserCasts {
-		e.find("user-casts", "a cast or default operator class runs a user's function: every statement keeps its client's connection", mend["user-casts"]...).Advice = "if nobody needs it"
+		e.find("user-casts", "a cast between built-in types, or the default operator class of one, runs a user's function: every statement keeps its client's connection", mend["user-casts"]...).Advice = "if nobody needs it"
 	}
 	if e.s.LoginTriggers {
 		e.find("login-triggers", "a login event trigger exists: each client needs a server connection of its own", mend["login-triggers"]...).Advice = "if nobody needs it"

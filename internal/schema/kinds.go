@@ -59,7 +59,7 @@ var kinds = []Kind{
 	{"pool-tight", Warning, "the pool may take more than nine tenths of the server's connections", "", "as `pool-too-large`"},
 	{"connection-limit", Fault, "the CONNECTION LIMIT of the role or the database is lower than what the pool may open", "clients: some get the server's 53300", "`ALTER ROLE … CONNECTION LIMIT -1;`, `ALTER DATABASE … CONNECTION LIMIT -1;`"},
 	{"background-workers", Warning, "TimescaleDB's scheduler does not run for this database", "policies: compression, retention, refresh", "`SELECT _timescaledb_functions.start_background_workers();`"},
-	{"user-casts", Note, "a cast or default operator class runs a user's function, so any expression may", "sharing connections between statements: every statement keeps its client's connection", "drop the cast, if it is not needed"},
+	{"user-casts", Note, "a cast between built-in types, or the default operator class of one, runs a user's function, so any expression may", "sharing connections between statements: every statement keeps its client's connection", "drop the cast, if it is not needed"},
 	{"login-triggers", Note, "a login event trigger exists", "sharing connections: each client needs one of its own", "drop the trigger, if it is not needed"},
 	{"clock-skew", Warning, "this machine's clock and the server's differ by more than 5 s", "times in logs and on the operators' page", "an NTP client on both"},
 	{"standby", Note, "the server is a standby", "writes, migrations, k-NN answers from memory", "connect to the primary"},
