@@ -70,7 +70,7 @@ func TestAChangeIsInDoubtUntilItIsReadForWhatMentionsIt(t *testing.T) {
 	want("after DROP TABLE b", true, true, false)
 	c.read(snap(), 1)
 	want("the first is read", false, true, false)
-	c.change("ALTER TABLE a ADD i int") // 3
+	c.change("ALTER TABLE a ENABLE TRIGGER t") // 3
 	want("after ALTER TABLE", true, true, true)
 	c.read(snap("later"), 3)
 	want("all are read", false, false, false)
