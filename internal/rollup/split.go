@@ -26,14 +26,15 @@ const (
 // Request is what a query reads and what may be answered from an aggregate.
 type Request struct {
 	From, To int64 // the query's time range [From, To); MinTime and MaxTime when open
-	// Limit is the end of what the aggregate holds: the lesser of its watermark and
-	// its hypertable's invalidation threshold.
+	// Limit is the end of what the aggregate holds: the least of its watermark, its
+	// hypertable's invalidation threshold, and those of the aggregates under it.
 	Limit int64
 	Raw   []catalog.Chunk // chunks of the hypertable, by Start
-	// Held are the chunks of the materialization, by Start. Where raw chunks lie
-	// and Held has none, the aggregate holds nothing, whatever the logs say: a
-	// retention policy of the aggregate leaves no trace in them.
-	Held    []catalog.Chunk
+	// Held are the chunks of the materialization, by Start, and of those of the
+	// aggregates under it. Where raw chunks lie and one of them has none, the
+	// aggregate holds nothing, whatever the logs say: a retention policy of an
+	// aggregate leaves no trace in them.
+	Held    [][]catalog.Chunk
 	Invalid []catalog.Span // known to be not materialized
 }
 
@@ -73,16 +74,18 @@ func Split(g Grid, r Request) []catalog.Span {
 	return spans
 }
 
-// missing gives the parts of raw chunks that no chunk of the materialization
-// covers, from the start of the bucket in which a raw chunk starts.
+// missing gives the parts of raw chunks that some materialization has no chunk for,
+// from the start of the bucket in which a raw chunk starts.
 func missing(g Grid, r Request) []catalog.Span {
-	held := make([]catalog.Span, 0, len(r.Held))
-	for _, c := range r.Held {
-		held = append(held, catalog.Span{Start: c.Start, End: c.End})
-	}
 	var out []catalog.Span
-	for _, c := range r.Raw {
-		out = append(out, subtract(catalog.Span{Start: g.Floor(c.Start), End: c.End}, held)...)
+	for _, chunks := range r.Held {
+		held := make([]catalog.Span, 0, len(chunks))
+		for _, c := range chunks {
+			held = append(held, catalog.Span{Start: c.Start, End: c.End})
+		}
+		for _, c := range r.Raw {
+			out = append(out, subtract(catalog.Span{Start: g.Floor(c.Start), End: c.End}, held)...)
+		}
 	}
 	return out
 }

@@ -2,6 +2,7 @@ package rollup
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"qvpgw/internal/catalog"
@@ -29,13 +30,16 @@ func TestSplitGivesWholeBucketsThatAreAskedForHeldAndClean(t *testing.T) {
 		if rnd.IntN(4) == 0 {
 			r.To = MaxTime
 		}
+		r.Held = make([][]catalog.Chunk, 1+rnd.IntN(2))
 		for i := range rnd.IntN(8) {
 			start := base + int64(i)*7*Day
 			if rnd.IntN(5) > 0 {
 				r.Raw = append(r.Raw, catalog.Chunk{ID: int32(i), Start: start, End: start + 7*Day})
 			}
-			if rnd.IntN(5) > 0 {
-				r.Held = append(r.Held, catalog.Chunk{ID: int32(i), Start: start - 7*Day, End: start + 7*Day})
+			for level := range r.Held {
+				if rnd.IntN(5) > 0 {
+					r.Held[level] = append(r.Held[level], catalog.Chunk{ID: int32(i), Start: start - 7*Day, End: start + 7*Day})
+				}
 			}
 		}
 		for range rnd.IntN(4) {
@@ -65,15 +69,11 @@ func TestSplitGivesWholeBucketsThatAreAskedForHeldAndClean(t *testing.T) {
 					t.Fatalf("%d of %v is invalid in %+v", m, spans, r)
 				}
 			}
-			raw, held := false, false
-			for _, c := range r.Raw {
-				raw = raw || m >= c.Start && m < c.End
-			}
-			for _, c := range r.Held {
-				held = held || m >= c.Start && m < c.End
-			}
-			if raw && !held {
-				t.Fatalf("%d of %v has raw rows that are not held in %+v", m, spans, r)
+			in := func(c catalog.Chunk) bool { return m >= c.Start && m < c.End }
+			for _, held := range r.Held {
+				if slices.ContainsFunc(r.Raw, in) && !slices.ContainsFunc(held, in) {
+					t.Fatalf("%d of %v has raw rows that are not held in %+v", m, spans, r)
+				}
 			}
 		}
 	}
@@ -85,7 +85,7 @@ func TestSplitGivesWholeBucketsThatAreAskedForHeldAndClean(t *testing.T) {
 func TestSplitUsesTheCleanRangesAroundADirtyOne(t *testing.T) {
 	base := int64(1_704_067_200) * Second
 	chunk := []catalog.Chunk{{ID: 1, Start: base, End: base + 70*Day}}
-	r := Request{From: MinTime, To: MaxTime, Limit: base + 60*Day, Raw: chunk, Held: chunk, Invalid: []catalog.Span{{Start: base + 10*Day + 5, End: base + 10*Day + 6}, {Start: MinTime - 5, End: MinTime - 1}, {Start: base + 60*Day, End: MaxTime}}}
+	r := Request{From: MinTime, To: MaxTime, Limit: base + 60*Day, Raw: chunk, Held: [][]catalog.Chunk{chunk}, Invalid: []catalog.Span{{Start: base + 10*Day + 5, End: base + 10*Day + 6}, {Start: MinTime - 5, End: MinTime - 1}, {Start: base + 60*Day, End: MaxTime}}}
 	got := Split(Fixed(Day, 0), r)
 	want := []catalog.Span{{Start: base, End: base + 10*Day}, {Start: base + 11*Day, End: base + 60*Day}}
 	if len(got) != 2 || got[0] != want[0] || got[1] != want[1] {
@@ -100,7 +100,7 @@ func TestACoarserAggregateCostsLessUntilItsEdgesAreRaw(t *testing.T) {
 	base := int64(1_704_067_200) * Second
 	chunk := []catalog.Chunk{{ID: 1, Start: base, End: base + 70*Day}}
 	cost := func(width int64, days int64) int64 {
-		r := Request{From: base + 30*Minute, To: base + days*Day + 30*Minute, Limit: base + 70*Day, Raw: chunk, Held: chunk}
+		r := Request{From: base + 30*Minute, To: base + days*Day + 30*Minute, Limit: base + 70*Day, Raw: chunk, Held: [][]catalog.Chunk{chunk}}
 		return Cost(Fixed(width, 0), r, Split(Fixed(width, 0), r))
 	}
 	if cost(Hour, 2) >= cost(Day, 2) {

@@ -69,12 +69,15 @@ func (f Func) String() string {
 // Partial names a value that an aggregate stores for each bucket and group.
 type Partial struct {
 	Func   Func
-	Column string // of the raw hypertable; "" for count(*)
+	Column string // of the raw hypertable, or an expression over several as SQL; "" for count(*)
 }
 
-// View is a continuous aggregate as this package understands it. It is read-only.
+// View is a continuous aggregate as this package understands it: over a hypertable,
+// or over another aggregate of it. It is read-only.
 type View struct {
 	Aggregate *catalog.Aggregate
+	Root      int32                // the hypertable at the bottom
+	Under     []*catalog.Aggregate // those that it is made from, the nearest first
 	Grid      Grid
 	Bucket    string // column of the materialization that holds the bucket's start
 	// Dims maps each grouped column of the raw hypertable to its column in the

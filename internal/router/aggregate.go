@@ -70,6 +70,7 @@ type candidate struct {
 	recipes []rollup.Recipe // of query.calls
 	raw     *catalog.Hypertable
 	held    *catalog.Hypertable
+	under   []*catalog.Hypertable // that the aggregates under it are held in
 	span    timeRange
 	spans   []catalog.Span // what the aggregate answers, in order, not empty
 	cost    int64
@@ -82,10 +83,10 @@ func choose(q *aggQuery, span timeRange, snap *catalog.Snapshot) (*candidate, Re
 	var best *candidate
 	reason, depth := ReasonAggNoAggregates, 0
 	for _, a := range snap.Aggregates {
-		if a.RawID != q.scope.hyper.ID {
+		view := views[a.ID]
+		if view != nil && view.Root != q.scope.hyper.ID || view == nil && a.RawID != q.scope.hyper.ID {
 			continue
 		}
-		view := views[a.ID]
 		if view == nil {
 			if depth == 0 {
 				reason, depth = ReasonAggDefinition, 1
@@ -111,6 +112,13 @@ func consider(q *aggQuery, span timeRange, view *rollup.View) (*candidate, Reaso
 	cand := &candidate{query: q, view: view, span: span, raw: q.scope.hyper, held: q.scope.snap.Hypertables[view.Aggregate.ID]}
 	if cand.held == nil {
 		return nil, ReasonAggCatalog, 2
+	}
+	for _, u := range view.Under {
+		held := q.scope.snap.Hypertables[u.ID]
+		if held == nil {
+			return nil, ReasonAggCatalog, 2
+		}
+		cand.under = append(cand.under, held)
 	}
 	for name, c := range q.columns {
 		if _, ok := view.Dims[name]; !ok {
@@ -152,7 +160,15 @@ func (d *candidate) place() (*candidate, Reason, int) {
 	}
 	req := rollup.Request{
 		From: d.span.from, To: d.span.to, Limit: min(a.Watermark, d.raw.Threshold),
-		Raw: d.raw.Chunks, Held: d.held.Chunks, Invalid: slices.Concat(a.Invalid, unsettled),
+		Raw: d.raw.Chunks, Held: [][]catalog.Chunk{d.held.Chunks}, Invalid: slices.Concat(a.Invalid, unsettled),
+	}
+	for i, u := range d.view.Under {
+		if !d.under[i].HasThreshold || u.Watermark <= rollup.MinTime {
+			return nil, ReasonAggNotMaterial, 7
+		}
+		req.Limit = min(req.Limit, u.Watermark, d.under[i].Threshold)
+		req.Held = append(req.Held, d.under[i].Chunks)
+		req.Invalid = slices.Concat(req.Invalid, u.Invalid)
 	}
 	if low := d.span.low; low != nil && low.moving {
 		req.From += AggregateRewriteMargin.Microseconds()
@@ -185,22 +201,33 @@ func (d *candidate) place() (*candidate, Reason, int) {
 	return d, "", 9
 }
 
-// unsettled returns what of all time is not settled, or why nothing is.
+// unsettled returns what of all time is not settled in the aggregate and in those
+// under it, or why nothing is.
 func (d *candidate) unsettled() (Reason, []catalog.Span) {
 	sc := d.query.scope
 	if sc.trustLogs {
 		return "", nil
 	}
-	s := d.view.Aggregate.Settled
-	switch {
-	case sc.relation.Log != catalog.CorrectionsLogged:
+	if sc.relation.Log != catalog.CorrectionsLogged {
 		return ReasonAggNoChangeLog, nil
-	case s.Reason != "":
-		return ReasonAggNotRefreshable, nil
-	case s.Triggers != sc.relation.Triggers || s.Start >= s.End:
-		return ReasonAggNotSettled, nil
 	}
-	return "", []catalog.Span{{Start: math.MinInt64, End: s.Start}, {Start: s.End, End: math.MaxInt64}}
+	var out []catalog.Span
+	for _, a := range d.levels() {
+		s := a.Settled
+		switch {
+		case s.Reason != "":
+			return ReasonAggNotRefreshable, nil
+		case s.Triggers != sc.relation.Triggers || s.Start >= s.End:
+			return ReasonAggNotSettled, nil
+		}
+		out = append(out, catalog.Span{Start: math.MinInt64, End: s.Start}, catalog.Span{Start: s.End, End: math.MaxInt64})
+	}
+	return "", out
+}
+
+// levels are the aggregate and those under it.
+func (d *candidate) levels() []*catalog.Aggregate {
+	return append([]*catalog.Aggregate{d.view.Aggregate}, d.view.Under...)
 }
 
 // lo and hi are the ends of what the aggregate answers.

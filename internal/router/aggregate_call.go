@@ -170,13 +170,18 @@ func (q *aggQuery) call(f *pg_query.FuncCall, fn rollup.Func) (int, Reason) {
 	case fn == rollup.Count && notNullConstant(f.Args[0]):
 		call.Star = true
 	default:
-		ref := f.Args[0].GetColumnRef()
-		if ref == nil {
-			return 0, ReasonAggArgument
-		}
-		c, ok := q.scope.column(ref)
-		if !ok {
+		c, ok := q.scope.value(f.Args[0])
+		switch {
+		case !ok && f.Args[0].GetColumnRef() != nil:
 			return 0, ReasonAggColumn
+		case !ok:
+			return 0, ReasonAggArgument
+		case f.Args[0].GetColumnRef() == nil:
+			raw, reason := render(q.scope.snap, f.Args[0], q.overRaw)
+			if reason != "" {
+				return 0, reason
+			}
+			q.values[c.Name] = raw
 		}
 		call.Column, call.Time = c, c.Name == q.scope.hyper.TimeColumn
 	}

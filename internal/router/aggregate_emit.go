@@ -424,7 +424,10 @@ func (d *candidate) rawArm(columns []partColumn, where []string) string {
 	}
 	moment := rawAlias + "." + ident(d.raw.TimeColumn)
 	for i, c := range columns {
-		value := rawAlias + "." + ident(c.Partial.Column)
+		value, ok := q.values[c.Partial.Column]
+		if !ok {
+			value = rawAlias + "." + ident(c.Partial.Column)
+		}
 		text := ""
 		switch {
 		case c.Order && c.Partial.Func == rollup.Min:

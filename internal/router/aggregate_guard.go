@@ -72,14 +72,15 @@ func (d *candidate) proveBounds(p *proof, arms *armSet) {
 // pending ranges, or in the materialization as it should be.
 func (d *candidate) proveFresh(p *proof) {
 	minor, _ := timescaleMinor(d.query.scope.snap.Timescale)
-	mat, raw := d.view.Aggregate.ID, d.raw.ID
 	unchanged := ""
 	if minor >= 28 {
 		unchanged = " AND schema_change_timestamp IS NULL"
 	}
-	p.addf("EXISTS (SELECT FROM _timescaledb_catalog.continuous_agg WHERE mat_hypertable_id = %d AND raw_hypertable_id = %d%s)", mat, raw, unchanged)
-	p.addf("EXISTS (SELECT FROM _timescaledb_catalog.continuous_aggs_watermark WHERE mat_hypertable_id = %d AND watermark >= %d)", mat, d.hi())
-	p.addf("EXISTS (SELECT FROM _timescaledb_catalog.continuous_aggs_invalidation_threshold WHERE hypertable_id = %d AND watermark >= %d)", raw, d.hi())
+	for _, a := range d.levels() {
+		p.addf("EXISTS (SELECT FROM _timescaledb_catalog.continuous_agg WHERE mat_hypertable_id = %d AND raw_hypertable_id = %d%s)", a.ID, a.RawID, unchanged)
+		p.addf("EXISTS (SELECT FROM _timescaledb_catalog.continuous_aggs_watermark WHERE mat_hypertable_id = %d AND watermark >= %d)", a.ID, d.hi())
+		p.addf("EXISTS (SELECT FROM _timescaledb_catalog.continuous_aggs_invalidation_threshold WHERE hypertable_id = %d AND watermark >= %d)", a.RawID, d.hi())
+	}
 	for _, r := range d.recipes {
 		if r.NotNull != "" && r.NotNull != d.raw.TimeColumn { // a hypertable's time column is NOT NULL for ever
 			p.addf("EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = %d AND attname = %s AND attnotnull)", d.query.scope.relation.OID, literal(r.NotNull))
@@ -92,10 +93,12 @@ func (d *candidate) proveFresh(p *proof) {
 		}
 		p.addf("NOT EXISTS (SELECT FROM _timescaledb_catalog.%s WHERE %s = %d AND (%s))", table, column, id, strings.Join(overlaps, " OR "))
 	}
-	clean("continuous_aggs_hypertable_invalidation_log", "hypertable_id", raw)
-	clean("continuous_aggs_materialization_invalidation_log", "materialization_id", mat)
-	if minor >= 22 {
-		clean("continuous_aggs_materialization_ranges", "materialization_id", mat)
+	for _, a := range d.levels() {
+		clean("continuous_aggs_hypertable_invalidation_log", "hypertable_id", a.RawID)
+		clean("continuous_aggs_materialization_invalidation_log", "materialization_id", a.ID)
+		if minor >= 22 {
+			clean("continuous_aggs_materialization_ranges", "materialization_id", a.ID)
+		}
 	}
 	if !d.query.scope.trustLogs {
 		d.proveSettled(p)
@@ -108,7 +111,9 @@ func (d *candidate) proveFresh(p *proof) {
 func (d *candidate) proveSettled(p *proof) {
 	relation := d.query.scope.relation
 	triggers := literal(relation.Triggers) + "::pg_catalog.oid[]"
-	p.addf("EXISTS (SELECT FROM qvpgw.settled WHERE aggregate = %d AND low <= %d AND high >= %d AND triggers = %s)", d.view.Aggregate.ID, d.lo(), d.hi(), triggers)
+	for _, a := range d.levels() {
+		p.addf("EXISTS (SELECT FROM qvpgw.settled WHERE aggregate = %d AND low <= %d AND high >= %d AND triggers = %s)", a.ID, d.lo(), d.hi(), triggers)
+	}
 	p.addf("(SELECT pg_catalog.count(*) FROM pg_catalog.pg_trigger WHERE tgrelid = %d AND oid = ANY (%s) AND tgenabled IN ('O', 'A')) = pg_catalog.cardinality(%s)", relation.OID, triggers, triggers)
 	overlaps := make([]string, len(d.spans))
 	for i, s := range d.spans {
@@ -119,7 +124,7 @@ func (d *candidate) proveSettled(p *proof) {
 
 // proveChunks proves that the hypertable has no chunk that the plan does not know
 // (then every chunk that the raw arms can touch is locked), that it still has those
-// in the spans, and that the materialization still has its own there. A chunk may
+// in the spans, and that the materializations still have their own there. A chunk may
 // come and go without a trace in the logs: by drop_chunks on an aggregate, a
 // retention policy of it too, and by attach_chunk and detach_chunk. What they did
 // before the snapshot of the catalog is not seen where both tables have a chunk.
@@ -128,11 +133,14 @@ func (d *candidate) proveChunks(p *proof) {
 	if minor, _ := timescaleMinor(d.query.scope.snap.Timescale); minor < 26 {
 		alive = " AND NOT dropped"
 	}
-	raw, held := d.inSpans(d.raw.Chunks), d.inSpans(d.held.Chunks)
+	raw := d.inSpans(d.raw.Chunks)
 	p.addf("(SELECT pg_catalog.count(*) FILTER (WHERE osm_chunk OR id <> ALL ('{%s}'::pg_catalog.int4[])) = 0 AND pg_catalog.count(*) FILTER (WHERE id = ANY ('{%s}'::pg_catalog.int4[])) = %d FROM _timescaledb_catalog.chunk WHERE hypertable_id = %d%s)",
 		chunkIDs(d.raw.Chunks), chunkIDs(raw), len(raw), d.raw.ID, alive)
-	p.addf("(SELECT pg_catalog.count(*) FROM _timescaledb_catalog.chunk WHERE hypertable_id = %d%s AND NOT osm_chunk AND id = ANY ('{%s}'::pg_catalog.int4[])) = %d",
-		d.held.ID, alive, chunkIDs(held), len(held))
+	for _, h := range append([]*catalog.Hypertable{d.held}, d.under...) {
+		held := d.inSpans(h.Chunks)
+		p.addf("(SELECT pg_catalog.count(*) FROM _timescaledb_catalog.chunk WHERE hypertable_id = %d%s AND NOT osm_chunk AND id = ANY ('{%s}'::pg_catalog.int4[])) = %d",
+			h.ID, alive, chunkIDs(held), len(held))
+	}
 }
 
 // inSpans returns the chunks in the spans.

@@ -29,8 +29,9 @@ type aggQuery struct {
 	order  []orderItem
 
 	calls   []aggCall
-	callNo  map[string]int // by the call's text over the hypertable
-	needs   []need         // of every time expression
+	callNo  map[string]int    // by the call's text over the hypertable
+	values  map[string]string // of expressions that calls are on, over the hypertable
+	needs   []need            // of every time expression
 	columns map[string]catalog.Column
 	pinned  map[string]bool // columns with one value in each group
 
@@ -74,7 +75,7 @@ type orderItem struct {
 func analyze(s *pg_query.SelectStmt, sc *scope, c *Context, e estimator, called bool) (*aggQuery, Reason) {
 	q := &aggQuery{
 		scope: sc, stmt: s, called: called, clock: &buckets{scope: sc, zone: c.TimeZone},
-		callNo: map[string]int{}, columns: map[string]catalog.Column{}, pinned: map[string]bool{},
+		callNo: map[string]int{}, values: map[string]string{}, columns: map[string]catalog.Column{}, pinned: map[string]bool{},
 	}
 	for _, step := range []func() Reason{
 		q.targets, q.joins, q.groupBy, func() Reason { return q.where(s.WhereClause, e) }, q.orderBy, q.outputs, q.limits, q.spelling,

@@ -11,6 +11,7 @@ import (
 
 // OIDs of types in pg_catalog.
 const (
+	oidFloat8      catalog.OID = 701
 	oidTimestamp   catalog.OID = 1114
 	oidTimestamptz catalog.OID = 1184
 )

@@ -161,6 +161,50 @@ func (s *scope) column(ref *pg_query.ColumnRef) (catalog.Column, bool) {
 	return s.relation.Column(names[len(names)-1])
 }
 
+// value is what an aggregate function is called on: a column of the hypertable, or
+// an expression over its columns of type float8, whose name is its text.
+func (s *scope) value(n *pg_query.Node) (catalog.Column, bool) {
+	if ref := n.GetColumnRef(); ref != nil {
+		return s.column(ref)
+	}
+	if !s.float(n) {
+		return catalog.Column{}, false
+	}
+	text, reason := render(s.snap, n, func(r *renderer, n *pg_query.Node) bool {
+		ref := n.GetColumnRef()
+		if ref == nil {
+			return false
+		}
+		c, _ := s.column(ref)
+		r.write(ident(c.Name))
+		return true
+	})
+	return catalog.Column{Name: text, Type: oidFloat8, TypMod: -1}, reason == ""
+}
+
+// float reports whether an expression is arithmetic over columns of type float8 and
+// numbers, so that it is of that type itself.
+func (s *scope) float(n *pg_query.Node) bool {
+	if e := n.GetAExpr(); e != nil {
+		switch lastName(e.Name) {
+		case "+", "-", "*", "/":
+			return e.Kind == pg_query.A_Expr_Kind_AEXPR_OP && e.Lexpr != nil &&
+				(s.float(e.Lexpr) && (s.float(e.Rexpr) || number(e.Rexpr)) || number(e.Lexpr) && s.float(e.Rexpr))
+		}
+		return false
+	}
+	if ref := n.GetColumnRef(); ref != nil {
+		c, ok := s.column(ref)
+		return ok && c.Type == oidFloat8
+	}
+	return false
+}
+
+func number(n *pg_query.Node) bool {
+	c := n.GetAConst()
+	return c.GetIval() != nil || c.GetFval() != nil
+}
+
 // isTime reports whether the node is the bare time column.
 func (s *scope) isTime(n *pg_query.Node) bool {
 	ref := n.GetColumnRef()

@@ -40,17 +40,33 @@ func viewsOf(snap *catalog.Snapshot) map[int32]*rollup.View {
 		}
 	}
 	set := &viewSet{snap: snap, views: map[int32]*rollup.View{}}
-	for _, a := range snap.Aggregates {
-		if hyper := snap.Hypertables[a.RawID]; hyper == nil {
-			continue
-		} else if same == nil {
-			if v := parseView(snap, hyper, a); v != nil {
-				set.views[a.ID] = v
+	if same == nil {
+		for range snap.Aggregates { // those over others come after them
+			before := len(set.views)
+			for _, a := range snap.Aggregates {
+				if set.views[a.ID] != nil {
+					continue
+				}
+				if v := viewOf(snap, set.views, a); v != nil {
+					set.views[a.ID] = v
+				}
 			}
-		} else if v := same.views[a.ID]; v != nil {
+			if len(set.views) == before {
+				break
+			}
+		}
+	} else {
+		now := map[int32]*catalog.Aggregate{}
+		for _, a := range snap.Aggregates {
+			now[a.ID] = a
+		}
+		for id, v := range same.views {
 			moved := *v
-			moved.Aggregate = a
-			set.views[a.ID] = &moved
+			moved.Aggregate, moved.Under = now[id], make([]*catalog.Aggregate, len(v.Under))
+			for i, u := range v.Under {
+				moved.Under[i] = now[u.ID]
+			}
+			set.views[id] = &moved
 		}
 	}
 	if slot < 0 {
@@ -60,19 +76,28 @@ func viewsOf(snap *catalog.Snapshot) map[int32]*rollup.View {
 	return set.views
 }
 
-// parseView reads an aggregate's definition; nil when it is not of the followed
-// form: time_bucket without time zone and plain columns in GROUP BY, one table, no
-// condition. Output columns that are not followed are left out.
+// viewOf reads the definition of one aggregate, given those that are read.
+func viewOf(snap *catalog.Snapshot, views map[int32]*rollup.View, a *catalog.Aggregate) *rollup.View {
+	if under := views[a.RawID]; under != nil {
+		return parseUpper(snap, under, a)
+	}
+	for _, other := range snap.Aggregates {
+		if other.ID == a.RawID {
+			return nil // not read, or not yet
+		}
+	}
+	if hyper := snap.Hypertables[a.RawID]; hyper != nil {
+		return parseView(snap, hyper, a)
+	}
+	return nil
+}
+
+// parseView reads the definition of an aggregate over a hypertable; nil when it is
+// not of the followed form: time_bucket without time zone and plain columns in GROUP
+// BY, one table, no condition. Output columns that are not followed are left out.
 func parseView(snap *catalog.Snapshot, hyper *catalog.Hypertable, a *catalog.Aggregate) *rollup.View {
-	if !a.Finalized || a.BucketTimeZone != "" {
-		return nil
-	}
-	tree, err := pg_query.Parse(a.Definition)
-	if err != nil || len(tree.Stmts) != 1 {
-		return nil
-	}
-	s := tree.Stmts[0].Stmt.GetSelectStmt()
-	if s == nil || plainSelect(s) != "" || len(s.DistinctClause)+len(s.WindowClause) > 0 || s.WhereClause != nil || s.HavingClause != nil || s.LimitCount != nil || s.LimitOffset != nil {
+	s := definition(a)
+	if s == nil {
 		return nil
 	}
 	rv := s.FromClause[0].GetRangeVar()
@@ -84,7 +109,7 @@ func parseView(snap *catalog.Snapshot, hyper *catalog.Hypertable, a *catalog.Agg
 	if rv.Alias != nil {
 		sc.alias, sc.aliased = rv.Alias.Aliasname, true
 	}
-	p := viewParser{scope: sc, view: &rollup.View{Aggregate: a, Dims: map[string]string{}, Partials: map[rollup.Partial]string{}}}
+	p := viewParser{scope: sc, view: &rollup.View{Aggregate: a, Root: hyper.ID, Dims: map[string]string{}, Partials: map[rollup.Partial]string{}}}
 	for _, n := range s.TargetList {
 		p.output(n.GetResTarget())
 	}
@@ -96,10 +121,8 @@ func parseView(snap *catalog.Snapshot, hyper *catalog.Hypertable, a *catalog.Agg
 	if !p.bucketed || p.view.Bucket == "" {
 		return nil
 	}
-	for _, c := range a.Columns {
-		if c.Name == p.view.Bucket && c.Type != hyper.TimeType {
-			return nil
-		}
+	if c, ok := storedColumn(a, p.view.Bucket); ok && c.Type != hyper.TimeType {
+		return nil
 	}
 	return p.view
 }
@@ -110,16 +133,6 @@ type viewParser struct {
 	bucketed bool
 }
 
-// stored reports whether the materialization has the column.
-func (p *viewParser) stored(name string) bool {
-	for _, c := range p.view.Aggregate.Columns {
-		if c.Name == name {
-			return true
-		}
-	}
-	return false
-}
-
 func (p *viewParser) output(t *pg_query.ResTarget) {
 	if t == nil || t.Val == nil {
 		return
@@ -128,7 +141,7 @@ func (p *viewParser) output(t *pg_query.ResTarget) {
 	if name == "" {
 		name = columnName(t.Val)
 	}
-	if !p.stored(name) {
+	if _, ok := storedColumn(p.view.Aggregate, name); !ok {
 		return
 	}
 	if ref := t.Val.GetColumnRef(); ref != nil {
@@ -163,11 +176,7 @@ func (p *viewParser) partial(f *pg_query.FuncCall, name string) {
 	case len(f.Args) == 2 && !p.scope.isTime(f.Args[1]):
 		return
 	default:
-		ref := f.Args[0].GetColumnRef()
-		if ref == nil {
-			return
-		}
-		c, ok := p.scope.column(ref)
+		c, ok := p.scope.value(f.Args[0])
 		if !ok {
 			return
 		}
