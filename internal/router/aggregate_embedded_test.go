@@ -62,6 +62,11 @@ FROM (SELECT t, s, row_number() OVER (ORDER BY t, s) AS n, round((100 + 10 * sin
         SELECT generate_series('2024-01-04 00:07'::timestamptz, '2024-03-15 12:30', '25 min')
         UNION ALL SELECT generate_series(date_trunc('hour', now()) - interval '45 days', now(), '30 min')) x (t)) y`)
 	l.exec(t, `
+INSERT INTO tick_data (timestamp, symbol, price, volume, bid, ask, exchange)
+SELECT t, s, p, CASE WHEN n % 5 > 0 THEN n % 997 END, p - 0.25, CASE WHEN n % 6 > 0 THEN p + 0.5 END, 'X'
+FROM (SELECT t, s, row_number() OVER (ORDER BY t, s)::int AS n, round((800 + 80 * sin(extract(epoch FROM t) / 7000))::numeric)::float8 / 8 AS p
+      FROM unnest(ARRAY['SPX', 'SPY']) s, generate_series('2024-01-04 00:07:30'::timestamptz, '2024-02-05 12:30', '11 min') t) y`)
+	l.exec(t, `
 CREATE TABLE ticks (at timestamp NOT NULL, symbol text, price numeric, size int, ratio real, fee numeric(10, 2), level numeric);
 SELECT create_hypertable('ticks', by_range('at', INTERVAL '7 days'));
 INSERT INTO ticks SELECT t, (ARRAY['A', 'B', NULL])[1 + n % 3], CASE WHEN n % 5 > 0 THEN (n * 7 % 1000)::numeric / CASE WHEN n % 2 = 0 THEN 100 ELSE 8 END END,
@@ -81,7 +86,7 @@ FROM ticks GROUP BY 1, 2, 3 WITH NO DATA`)
 
 func (l *live) refresh(t *testing.T, from, to string) {
 	t.Helper()
-	for _, name := range []string{"market_data_1h", "market_data_1d", "market_data_1w"} {
+	for _, name := range []string{"market_data_1h", "market_data_1d", "market_data_1w", "tick_data_1m", "tick_data_1h", "tick_data_1d", "tick_data_1w"} {
 		l.exec(t, fmt.Sprintf("CALL refresh_continuous_aggregate('%s', %s, %s)", name, from, to))
 	}
 }
@@ -223,6 +228,10 @@ var liveOnly = []goldenCase{
 	{title: "the last two days until an hour ago", sql: "SELECT symbol, count(*), sum(volume) FROM market_data WHERE timestamp BETWEEN now() - interval '2 days' AND now() - interval '1 hour' GROUP BY symbol ORDER BY symbol"},
 	{title: "since midnight ten days ago", sql: "SELECT count(*), max(high) FROM market_data WHERE timestamp >= date_trunc('day', now()) - interval '10 days'"},
 	{title: "a range without rows", sql: "SELECT count(*), sum(volume), max(high), first(open, timestamp) FROM market_data WHERE symbol = 'none' AND timestamp >= '2024-01-10'"},
+	{title: "ticks by hour", sql: "SELECT time_bucket('1 hour', timestamp) AS h, symbol, first(price, timestamp), max(price), min(price), last(price, timestamp), sum(volume), count(*) FROM tick_data GROUP BY 1, 2 ORDER BY 1, 2"},
+	{title: "ticks by week", sql: "SELECT time_bucket('7 days', timestamp) AS w, sum(volume), avg(price), avg(volume), count(ask), min(timestamp), max(timestamp) FROM tick_data WHERE symbol = 'SPY' GROUP BY 1 ORDER BY 1"},
+	{title: "ticks by month and their spread", sql: "SELECT date_trunc('month', timestamp) AS m, symbol, avg(ask - bid) AS spread, max(ask - bid), count(ask - bid) FROM tick_data GROUP BY 1, 2 ORDER BY 1, 2"},
+	{title: "ticks between ragged ends", sql: "SELECT symbol, count(*), sum(volume), sum(bid) FROM tick_data WHERE timestamp >= '2024-01-09 10:20:30' AND timestamp < '2024-02-01 07:08:09' GROUP BY symbol ORDER BY symbol"},
 	{title: "groups without rows", sql: "SELECT symbol, count(*) FROM market_data WHERE symbol = 'none' GROUP BY symbol"},
 }
 
@@ -283,6 +292,11 @@ func (l *live) check(t *testing.T, step string, c goldenCase, snaps ...*catalog.
 // plans of the catalog as it is then and as it was before.
 var liveSteps = []struct{ title, do string }{
 	{"late insert", "INSERT INTO market_data (timestamp, symbol, open, high, low, close, volume) VALUES ('2024-02-10 10:10:10', 'SPY', 1, 999, 1, 2, 77777), ('2024-01-20 10:10:10', 'SPX', 1, 2, 0.5, 2, 5)"},
+	{"late tick", "INSERT INTO tick_data (timestamp, symbol, price, volume, bid, ask) VALUES ('2024-01-20 10:10:10', 'SPY', 1, 5, 1, 2)"},
+	{"refresh of the minutes", "CALL refresh_continuous_aggregate('tick_data_1m', '2024-01-18', '2024-01-25')"},
+	{"refresh of the hours", "CALL refresh_continuous_aggregate('tick_data_1h', '2024-01-18', '2024-01-25')"},
+	{"the minutes' old chunks dropped", "SELECT drop_chunks('tick_data_1m', older_than => '2024-01-16'::timestamptz)"},
+	{"the hours refreshed without them", "CALL refresh_continuous_aggregate('tick_data_1h', NULL, NULL); CALL refresh_continuous_aggregate('tick_data_1d', NULL, NULL)"},
 	{"newest insert", "INSERT INTO market_data (timestamp, symbol, open, high, low, close, volume) VALUES (now(), 'SPY', 1, 2, 1, 2, 3)"},
 	{"refresh of a part", "CALL refresh_continuous_aggregate('market_data_1h', '2024-02-01', '2024-02-20'); CALL refresh_continuous_aggregate('market_data_1d', '2024-02-01', '2024-02-20')"},
 	{"update", "UPDATE market_data SET volume = volume + 1 WHERE timestamp >= '2024-02-05' AND timestamp < '2024-02-05 03:00'"},
@@ -303,7 +317,7 @@ var liveSteps = []struct{ title, do string }{
 }
 
 // asked are the statements that are asked after each step.
-var asked = setOf("hourly bars of one symbol since a day", "everything, without a bucket", "ragged ends on both sides", "the last thirty days",
+var asked = setOf("ticks by week", "ticks between ragged ends", "hourly bars of one symbol since a day", "everything, without a bucket", "ragged ends on both sides", "the last thirty days",
 	"as Grafana asks without TimescaleDB", "a condition on the hour of the day", "the day in a zone of whole hours", "the first and last moment")
 
 func TestRoutedAnswersEqualTheOriginals(t *testing.T) {

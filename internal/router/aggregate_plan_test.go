@@ -114,6 +114,11 @@ func TestWhatThePlannerCannotTrustPasses(t *testing.T) {
 				a.Definition = strings.Replace(a.Definition, "FROM market_data", "FROM market_data JOIN plain p ON true", 1)
 			})
 		}, ReasonAggDefinition},
+		"a definition with two tables": {func(s *catalog.Snapshot, _ *Context) {
+			eachAggregate(s, func(a *catalog.Aggregate) {
+				a.Definition = strings.Replace(a.Definition, "FROM market_data", "FROM market_data, plain p", 1)
+			})
+		}, ReasonAggDefinition},
 	} {
 		snap, context := goldenSnapshot(t), goldenContext()
 		c.change(snap, context)
