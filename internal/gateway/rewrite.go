@@ -30,11 +30,24 @@ const beginRewrite = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
 // the original is to run: false.
 func (s *session) rewrite(g *group) (bool, error) {
 	s.interrupted = nil
-	d, err := s.describe(g)
+	sql, copied := g.sql, (*router.CopiedQuery)(nil)
+	if g.plan.Aggregates != nil {
+		copied = g.plan.Aggregates.Copy
+	}
+	if copied != nil {
+		sql = []byte(copied.Original)
+	}
+	d, err := s.describe(sql, g.oids)
+	if copied != nil && d != nil && err == nil {
+		var same *description
+		if same, err = s.describe([]byte(copied.Rewritten), nil); same == nil || !sameColumns(same.fields, d.fields) {
+			d = nil
+		}
+	}
 	if s.interrupted != nil {
 		return true, s.injectError(s.interrupted)
 	}
-	if d == nil || err != nil {
+	if d == nil || err != nil || copied != nil && g.extended {
 		s.routed(metrics.Pass, router.ReasonNotDescribed, g)
 		return false, err
 	}
@@ -238,6 +251,9 @@ func (s *session) readRewritten(g *group, d *description, send sending) (started
 		if err != nil {
 			return started, s.serverError(err)
 		}
+		if h.Type == wire.CopyOutResponse && send == sendAlways && !failed {
+			started = true
+		}
 		if (h.Type == wire.DataRow && send >= sendRows || h.Type == wire.CommandComplete && send == sendAlways) && !failed && !started {
 			started = true
 			if err := st.Inject(s.replyHead(g, d)); err != nil {
@@ -245,7 +261,7 @@ func (s *session) readRewritten(g *group, d *description, send sending) (started
 			}
 		}
 		switch h.Type {
-		case wire.DataRow, wire.CommandComplete, wire.ErrorResponse:
+		case wire.DataRow, wire.CopyOutResponse, wire.CopyData, wire.CopyDone, wire.CommandComplete, wire.ErrorResponse:
 			if h.Type == wire.ErrorResponse {
 				body, err := st.Body(wire.MaxMessage)
 				if err != nil {
@@ -302,7 +318,7 @@ func sameColumns(a, b []wire.Field) bool {
 	return true
 }
 
-// replyHead is what precedes the rows in the reply to g.
+// replyHead is what precedes the rows in the reply to g. A COPY says it itself.
 func (s *session) replyHead(g *group, d *description) []byte {
 	b := []byte{}
 	if g.parse {
@@ -322,9 +338,10 @@ func (s *session) replyHead(g *group, d *description) []byte {
 	return b
 }
 
-// describe returns the description of g's original statement, asking the server
-// when it is not known. Nil: the server cannot parse it, or it gives no rows.
-func (s *session) describe(g *group) (*description, error) {
+// describe returns the description of a statement with the declared types of its
+// parameters, asking the server when it is not known. Nil: the server cannot parse
+// it, or it gives no rows.
+func (s *session) describe(sql []byte, oids wire.OIDs) (*description, error) {
 	snap := s.db.catalog.Load()
 	if snap == nil {
 		return nil, nil
@@ -332,8 +349,8 @@ func (s *session) describe(g *group) (*description, error) {
 	var k strings.Builder
 	k.WriteString(s.bucket.Key())
 	k.WriteByte(1)
-	k.Write(g.oids)
-	k.Write(g.sql)
+	k.Write(oids)
+	k.Write(sql)
 	key := k.String()
 	if d, ok := s.db.described(key); ok && d.fingerprint == snap.Fingerprint {
 		return d, nil
@@ -343,7 +360,7 @@ func (s *session) describe(g *group) (*description, error) {
 	if within {
 		b = wire.AppendQuery(b, beginWithin)
 	}
-	b = wire.AppendParse(b, "", g.sql, g.oids)
+	b = wire.AppendParse(b, "", sql, oids)
 	b = wire.AppendDescribe(b, 'S', "")
 	b = wire.AppendSync(b)
 	if within {

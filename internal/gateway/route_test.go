@@ -191,6 +191,17 @@ func TestRoutedAnswersAreTheDatabasesOwn(t *testing.T) {
 		t.Errorf("with qvpgw.route = off: %s", got)
 	}
 
+	for _, sql := range []string{
+		"COPY (SELECT symbol, count(*), sum(volume) FROM @ GROUP BY symbol ORDER BY symbol) TO STDOUT",
+		"COPY (SELECT date_trunc('day', timestamp) AS day, max(high) AS \"the high\" FROM @ WHERE symbol = 'SPY' GROUP BY 1 ORDER BY 1) TO STDOUT WITH (FORMAT csv, HEADER, DELIMITER ';', NULL 'none')",
+		"COPY (SELECT symbol, count(*) FROM @ WHERE symbol = 'none' GROUP BY symbol ORDER BY 1) TO STDOUT (FORMAT csv, HEADER)",
+	} {
+		different("copied", sql, nil, "simple")
+		if got := on.route(); !strings.HasPrefix(got, "rewrite aggregate market_data_1") {
+			t.Errorf("%s: %s", sql, got)
+		}
+	}
+
 	t.Run("in a transaction", func(t *testing.T) {
 		// One after the other: the server has one session.
 		inTransaction := func(sql string, args []string, how string) string {

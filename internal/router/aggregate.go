@@ -18,11 +18,22 @@ import (
 // Such a plan expires so that the margin is never used up.
 const AggregateRewriteMargin = 30 * time.Second
 
-// plan plans the SELECT stmt of a lone statement over continuous aggregates, or
-// returns nil and the first condition that fails. Bounds relative to now() are
-// estimated by the planner's clock; the guard proves the estimate.
+// plan plans a lone SELECT, or COPY of one, over continuous aggregates, or returns
+// nil and the first condition that fails. Bounds relative to now() are estimated by
+// the planner's clock; the guard proves the estimate.
 func (b *blocks) plan(stmt *pg_query.Node) (*AggregateRewrite, Reason) {
-	s, c, snap := stmt.GetSelectStmt(), b.c, b.snap
+	if s := copied(stmt); s != nil {
+		rw, reason := b.selected(s)
+		if reason != "" {
+			return nil, reason
+		}
+		return rw.copies(stmt.GetCopyStmt(), s)
+	}
+	return b.selected(stmt.GetSelectStmt())
+}
+
+func (b *blocks) selected(s *pg_query.SelectStmt) (*AggregateRewrite, Reason) {
+	c, snap := b.c, b.snap
 	switch {
 	case s == nil, s.IntoClause != nil:
 		return nil, ReasonAggNotSelect

@@ -263,16 +263,8 @@ func (b *blocks) statement(whole *pg_query.SelectStmt) (sql string, locks []stri
 	if reason != "" {
 		return "", nil, reason
 	}
-	tree := &pg_query.ParseResult{Version: parserVersion(), Stmts: []*pg_query.RawStmt{{Stmt: &pg_query.Node{Node: &pg_query.Node_SelectStmt{SelectStmt: whole}}}}}
-	sql, err := pg_query.Deparse(tree)
-	if err != nil {
-		return "", nil, ReasonAggRoundTrip
-	}
-	back, err := pg_query.Parse(sql)
-	if err != nil || len(back.Stmts) != 1 || !sameTree(back.Stmts[0].Stmt.GetSelectStmt(), whole) {
-		return "", nil, ReasonAggRoundTrip
-	}
-	return sql, locks, ""
+	sql, reason = written(&pg_query.Node{Node: &pg_query.Node_SelectStmt{SelectStmt: whole}})
+	return sql, locks, reason
 }
 
 // rewrite makes the texts of a statement from its pieces.

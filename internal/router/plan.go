@@ -155,11 +155,17 @@ type AggregateRewrite struct {
 	// Within is the query for inside a transaction: it carries all of the proof, and
 	// gives no row at all where that fails. A reply without rows says nothing: the
 	// original is to run. "" where a row may come without the proof.
-	Within  string
+	Within string
+	// Copy: SQL is a COPY of a query to the client, which has no columns to be
+	// described: those of Copy's two queries must be the same.
+	Copy    *CopiedQuery
 	Ranges  []Range   // what is read from where, for EXPLAIN (QVPGW)
 	Float   bool      // a float sum was re-associated
 	Expires time.Time // plan again after this (bounds relative to now()); zero: never
 }
+
+// CopiedQuery is the query of a COPY.
+type CopiedQuery struct{ Original, Rewritten string }
 
 // Range is a part of the time axis and where it is read from.
 type Range struct {

@@ -103,7 +103,7 @@ func (r *Router) plan(c *Context, st *state, text []byte, info sqltext.Info) mad
 		m.plan = &Plan{Action: Refused, Reason: p.Reason, Refusal: p.Refusal, Statements: []Statement{}}
 	case len(tree.Stmts) > 1:
 		m.plan.Reason = ReasonMany
-	case m.plan.Statements[0].Kind != sqltext.Select:
+	case m.plan.Statements[0].Kind != sqltext.Select && copied(tree.Stmts[0].Stmt) == nil:
 		m.plan.Reason = ReasonNotSelect
 	default:
 		r.route(&m, c, st, last, tree.Stmts[0].Stmt, text, info)
@@ -229,7 +229,12 @@ func (r *Router) route(m *made, c *Context, st *state, s *survey, n *pg_query.No
 		r.routeCall(m, c, s.view, n, text, f, call)
 		return
 	}
-	neighbours := nearest(sel) != nil
+	neighbours := false
+	if sel == nil {
+		sel = copied(n)
+	} else {
+		neighbours = nearest(sel) != nil
+	}
 	aggregates := !neighbours && s.mayAggregate(sel)
 	switch {
 	case p.Pins&PinCatalog != 0:
