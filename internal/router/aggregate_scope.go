@@ -189,7 +189,7 @@ func (s *scope) float(n *pg_query.Node) bool {
 		switch lastName(e.Name) {
 		case "+", "-", "*", "/":
 			return e.Kind == pg_query.A_Expr_Kind_AEXPR_OP && e.Lexpr != nil &&
-				(s.float(e.Lexpr) && (s.float(e.Rexpr) || number(e.Rexpr)) || number(e.Lexpr) && s.float(e.Rexpr))
+				(s.float(e.Lexpr) && (s.float(e.Rexpr) || isNumber(e.Rexpr)) || isNumber(e.Lexpr) && s.float(e.Rexpr))
 		}
 		return false
 	}
@@ -200,7 +200,7 @@ func (s *scope) float(n *pg_query.Node) bool {
 	return false
 }
 
-func number(n *pg_query.Node) bool {
+func isNumber(n *pg_query.Node) bool {
 	c := n.GetAConst()
 	return c.GetIval() != nil || c.GetFval() != nil
 }
