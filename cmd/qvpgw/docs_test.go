@@ -458,7 +458,7 @@ func metricNames(t *testing.T) map[string]bool {
 		Servers: func() (s metrics.ServerStat) { return s },
 		Cache:   func() (s metrics.CacheStat) { return s },
 	})
-	names := map[string]bool{"qvpgw_query_reasons_total": true, "qvpgw_rule_hits_total": true} // children come with use
+	names := map[string]bool{"qvpgw_query_reasons_total": true, "qvpgw_rule_hits_total": true, "qvpgw_pinned_transactions_total": true} // children come with use
 	families, err := m.Registry().Gather()
 	if err != nil {
 		t.Fatal(err)

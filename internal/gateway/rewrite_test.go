@@ -41,7 +41,7 @@ func rewriteSnapshot() *catalog.Snapshot {
 		Fingerprint: "fixture", ServerVersion: 170005, Timescale: "2.23.0", Community: true,
 		UserFunctions: map[string]bool{}, UserOperators: map[string]bool{}, UserTypes: map[string]bool{},
 		Relations: map[catalog.Name]*catalog.Relation{
-			raw.Name:                 {OID: 16500, Name: raw.Name, Kind: 'r', Columns: columns, HypertableID: 1, Clean: true, ReadClean: true},
+			raw.Name:                 {OID: 16500, Name: raw.Name, Kind: 'r', Columns: columns, HypertableID: 1, Clean: true, ReadClean: true, Log: catalog.CorrectionsLogged, Triggers: "{16510,16511}"},
 			public("market_data_1h"): {OID: 17100, Name: public("market_data_1h"), Kind: 'v', Clean: true, ReadClean: true},
 			held.Name:                {OID: 17200, Name: held.Name, Kind: 'r', HypertableID: 2, Clean: true, ReadClean: true},
 		},
@@ -51,6 +51,7 @@ func rewriteSnapshot() *catalog.Snapshot {
 			Definition: ` SELECT time_bucket('01:00:00'::interval, "timestamp") AS bucket, max(high) AS high, count(*) AS count
    FROM market_data GROUP BY (time_bucket('01:00:00'::interval, "timestamp"));`,
 			BucketWidth: "01:00:00", BucketFixed: true, Watermark: fresh,
+			Settled: catalog.Settled{Span: catalog.Span{Start: start - week, End: fresh}, Triggers: "{16510,16511}"},
 			Columns: []catalog.Column{{Name: "bucket", Type: 1184}, {Name: "high", Type: 701}, {Name: "count", Type: 20}},
 		}},
 	}

@@ -16,10 +16,10 @@ import (
 // is said what must be so.
 var tickStatements = []struct{ sql, route string }{
 	{"SELECT time_bucket('1 minute', timestamp) AS m, symbol, first(price, timestamp), max(price), min(price), last(price, timestamp), sum(volume) FROM tick_data GROUP BY m, symbol ORDER BY m, symbol", "rewrite aggregate tick_data_1m"},
-	{"SELECT time_bucket('1 hour', timestamp) AS h, symbol, first(price, timestamp), max(price), min(price), last(price, timestamp), sum(volume), count(*), avg(bid), avg(ask) FROM tick_data WHERE symbol = 'SPY' GROUP BY h, symbol ORDER BY h", "rewrite aggregate tick_data_1m"},
-	{"SELECT date_trunc('day', timestamp) AS d, symbol, count(price), avg(volume), min(bid), max(ask), last(ask, timestamp) FROM tick_data WHERE timestamp >= '2024-03-04 10:30:20' GROUP BY d, symbol ORDER BY d, symbol", "rewrite aggregate tick_data_1m"},
-	{"SELECT symbol, min(timestamp), max(timestamp), max(price) - min(price) AS span FROM tick_data GROUP BY symbol ORDER BY symbol", "rewrite aggregate tick_data_1m"},
-	{"SELECT time_bucket('1 week', timestamp) AS w, avg(ask - bid) FROM tick_data GROUP BY w ORDER BY w", "pass"},
+	{"SELECT time_bucket('1 hour', timestamp) AS h, symbol, first(price, timestamp), max(price), min(price), last(price, timestamp), sum(volume), count(*), avg(bid), avg(ask) FROM tick_data WHERE symbol = 'SPY' GROUP BY h, symbol ORDER BY h", "rewrite aggregate tick_data_1h"},
+	{"SELECT date_trunc('day', timestamp) AS d, symbol, count(price), avg(volume), min(bid), max(ask), last(ask, timestamp) FROM tick_data WHERE timestamp >= '2024-03-04 10:30:20' GROUP BY d, symbol ORDER BY d, symbol", "rewrite aggregate tick_data_1"},
+	{"SELECT symbol, min(timestamp), max(timestamp), max(price) - min(price) AS span FROM tick_data GROUP BY symbol ORDER BY symbol", "rewrite aggregate tick_data_1"},
+	{"SELECT time_bucket('1 week', timestamp) AS w, avg(ask - bid) FROM tick_data GROUP BY w ORDER BY w", "rewrite aggregate tick_data_1"},
 	{"SELECT exchange, sum(volume) FROM tick_data GROUP BY exchange ORDER BY exchange", "pass"},
 	// Aggregates themselves, those of aggregates too, are not routed.
 	{"SELECT time_bucket('1 hour', bucket) AS h, symbol, first(open, first_timestamp), max(high), min(low), last(close, last_timestamp), sum(volume) FROM tick_data_1m GROUP BY h, symbol ORDER BY h, symbol", "pass"},
@@ -59,6 +59,7 @@ FROM (SELECT at, s, row_number() OVER (ORDER BY at, s)::int AS n, round((800 + 8
 	for _, name := range []string{"tick_data_1m", "tick_data_1h", "tick_data_1d", "tick_data_1w", "portfolio_values_1d"} {
 		run(t, dsn, "CALL refresh_continuous_aggregate('"+name+"', NULL, NULL)")
 	}
+	settle(t, dsn)
 	_, addr := routeServer(t, dsn)
 	on, off := dial(t, addr, dsn), dial(t, addr, dsn)
 	off.must("SET qvpgw.route = off")
