@@ -126,7 +126,8 @@ BEGIN
          OR a.atttypid = 'varchar'::regtype AND a.atttypmod BETWEEN 5 AND 104);
   -- The writer is made for the table's columns: a plan that is made once costs an
   -- INSERT a part of one that is made each time. It first looks whether the columns are
-  -- still there: no writer is refused for one that was renamed.
+  -- still there: no writer is refused for one that was renamed. Types of PostgreSQL have
+  -- the same numbers everywhere, others are looked up, once a statement.
   SELECT 'log_rows_of_' || CASE WHEN n.nspname = 'public' THEN '' ELSE n.nspname || '_' END || c.relname INTO writer
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = target;
   writer := writer::name;
@@ -135,7 +136,7 @@ BEGIN
   END IF;
   writer := quote_ident(writer);
   SELECT format('(SELECT count(*) FROM pg_attribute a WHERE a.attrelid = TG_RELID AND NOT a.attisdropped AND (a.attname, a.atttypid) IN (%s)) = %s',
-                string_agg(format('(%L, to_regtype(%L))', a.attname, a.atttypid::regtype), ', ' ORDER BY a.attnum), count(*)) INTO columns
+                string_agg(format('(%L, %s)', a.attname, CASE WHEN a.atttypid < 10000 THEN a.atttypid::text ELSE format('(SELECT to_regtype(%L))', a.atttypid::regtype) END), ', ' ORDER BY a.attnum), count(*)) INTO columns
   FROM pg_attribute a
   WHERE a.attrelid = target AND a.attnum > 0 AND NOT a.attisdropped
     AND (a.attname IN (stored.name, key) OR strpos(facts, format('r.%I', a.attname)) > 0);
@@ -154,21 +155,19 @@ BEGIN
 CREATE FUNCTION qvpgw.%s() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
 BEGIN
-  IF NOT (%s) THEN
-    NULL;
-  ELSIF TG_OP = 'INSERT' THEN
-    IF NOT EXISTS (SELECT FROM new_rows OFFSET %s) THEN
+  IF TG_OP = 'INSERT' THEN
+    IF %s AND NOT EXISTS (SELECT FROM new_rows OFFSET %s) THEN
       %s
       RETURN NULL;
     END IF;
   ELSIF TG_OP = 'UPDATE' THEN
-    IF NOT EXISTS (SELECT FROM new_rows OFFSET %s) THEN
+    IF %s AND NOT EXISTS (SELECT FROM new_rows OFFSET %s) THEN
       %s
       %s
       RETURN NULL;
     END IF;
   ELSIF TG_OP = 'DELETE' THEN
-    IF NOT EXISTS (SELECT FROM old_rows OFFSET %s) THEN
+    IF %s AND NOT EXISTS (SELECT FROM old_rows OFFSET %s) THEN
       %s
       RETURN NULL;
     END IF;
@@ -176,7 +175,7 @@ BEGIN
   INSERT INTO qvpgw.changes (relation, kind) VALUES (TG_RELID, 'x');
   RETURN NULL;
 END
-$body$$sql$, writer, columns, most, plus, most, minus, plus, most, minus);
+$body$$sql$, writer, columns, most, plus, columns, most, minus, plus, columns, most, minus);
   EXECUTE format('REVOKE ALL ON FUNCTION qvpgw.%s() FROM PUBLIC', writer);
   EXECUTE format('CREATE TRIGGER qvpgw_insert AFTER INSERT ON %s REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION qvpgw.%s()', target, writer);
   EXECUTE format('CREATE TRIGGER qvpgw_update AFTER UPDATE ON %s REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION qvpgw.%s()', target, writer);
