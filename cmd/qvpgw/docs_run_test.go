@@ -68,7 +68,7 @@ func runBlock(t *testing.T, client *pgconn.PgConn, b block, info string) (ran in
 	for len(strings.TrimSpace(string(text))) > 0 {
 		end := strings.IndexByte(string(text), ';') + 1
 		if end == 0 {
-			t.Fatalf("README.md:%d: a statement does not end: %s", b.line, text)
+			t.Fatalf("%s:%d: a statement does not end: %s", b.path, b.line, text)
 		}
 		sql := strings.TrimSpace(string(text[:end]))
 		want, expected := "", false
@@ -86,25 +86,25 @@ func runBlock(t *testing.T, client *pgconn.PgConn, b block, info string) (ran in
 			results, err := client.Exec(t.Context(), sql).ReadAll()
 			if code, ok := strings.CutPrefix(info, "fails="); ok {
 				if !strings.Contains(fmt.Sprint(err), "SQLSTATE "+code) {
-					t.Errorf("README.md:%d: %s gave %v, not SQLSTATE %s", b.line, sql, err, code)
+					t.Errorf("%s:%d: %s gave %v, not SQLSTATE %s", b.path, b.line, sql, err, code)
 				}
 				continue
 			}
 			if err != nil || len(results) != 1 {
-				t.Errorf("README.md:%d: %s gave %d results, error %v", b.line, sql, len(results), err)
+				t.Errorf("%s:%d: %s gave %d results, error %v", b.path, b.line, sql, len(results), err)
 				continue
 			}
 			r = results[0]
 		}
 		if r.Err != nil {
-			t.Errorf("README.md:%d: %s: %v", b.line, sql, r.Err)
+			t.Errorf("%s:%d: %s: %v", b.path, b.line, sql, r.Err)
 			continue
 		}
 		if strings.HasPrefix(sql, "SELECT") && len(r.Rows) == 0 {
-			t.Errorf("README.md:%d: %s gave no row", b.line, sql)
+			t.Errorf("%s:%d: %s gave no row", b.path, b.line, sql)
 		}
 		if expected && (len(r.Rows) != 1 || string(r.Rows[0][0]) != want) {
-			t.Errorf("README.md:%d: %s gave %q, not %q", b.line, sql, r.Rows, want)
+			t.Errorf("%s:%d: %s gave %q, not %q", b.path, b.line, sql, r.Rows, want)
 		}
 	}
 	return ran

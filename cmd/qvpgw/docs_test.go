@@ -29,6 +29,7 @@ type page struct {
 type block struct {
 	info string // behind the fence: "sh", "sql fails=42501"
 	text string
+	path string // of its page
 	line int
 }
 
@@ -71,7 +72,7 @@ func (p page) blocks(kind string) []block {
 		info, fence := strings.CutPrefix(line, "```")
 		switch {
 		case fence && b == nil:
-			b = &block{info: info, line: i + 2}
+			b = &block{info: info, path: p.path, line: i + 2}
 		case fence:
 			if first, _, _ := strings.Cut(b.info, " "); first == kind {
 				out = append(out, *b)
