@@ -155,7 +155,8 @@ func (b *buckets) timeBucket(args []*pg_query.Node) (need, bool) {
 		t, isTerm := b.term(args[1])
 		width, isWidth := constInterval(args[0])
 		grid, ok := rollup.Bucket(width)
-		if !isTerm || !t.instant || !isWidth || !ok {
+		_, known := location(zone)
+		if !isTerm || !t.instant || !isWidth || !ok || !known {
 			return need{}, false
 		}
 		return need{grid, zone, true}, true
