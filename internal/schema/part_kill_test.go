@@ -3,6 +3,7 @@ package schema
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -67,5 +68,19 @@ func TestAFileWithoutATransactionThatIsKilledDoesEachStatementOnce(t *testing.T)
 				t.Errorf("there is %s", got)
 			}
 		})
+	}
+}
+
+func TestStatusNamesAMigrationThatHoldsItsMark(t *testing.T) {
+	dsn := pgtest.Database(t)
+	m := NewMigrator(dsn, Options{Files: files("SELECT 1; --- SELECT 1;")})
+	if _, err := m.Up(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	conn := connect(t, dsn)
+	exec(t, conn, fmt.Sprintf("SELECT pg_advisory_lock(%d); BEGIN; TRUNCATE qvpgw.schema_migrations", int64(lockKey)))
+	s, err := m.Status(context.Background())
+	if err != nil || s.Session != int(conn.PgConn().PID()) || !strings.Contains(s.Advice, "migrates at this moment") || s.Half() {
+		t.Errorf("status is %+v, %v", s, err)
 	}
 }

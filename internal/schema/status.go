@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // State is what became of a migration.
@@ -116,6 +118,11 @@ func (m *Migrator) StatusBy(ctx context.Context, q Query) (Status, error) {
 	s.Session = n.int(there[0][2])
 	if there[0][0] == "t" {
 		rows, err := read(ctx, q, "the migrations", statusSQL, 4)
+		if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "55P03" && s.Session != 0 && n.err == nil {
+			s.Dirty = true
+			s.Advice = advice(s, files)
+			return s, nil
+		}
 		if err != nil {
 			return Status{}, err
 		}
