@@ -23,6 +23,7 @@ type Snapshot struct {
 	Community     bool   // TimescaleDB's Community edition: aggregates, compression, policies
 	Vector        string // version of pgvector, "" without it
 	InRecovery    bool   // a standby
+	Defaults      *Defaults
 
 	Relations map[Name]*Relation
 

@@ -34,7 +34,7 @@ type database struct {
 
 	suspected     atomic.Bool // see suspect
 	sequencesRead atomic.Bool // a client has asked for currval or lastval, or may have
-	logins        atomic.Bool // what a login runs may have changed since the catalog was read
+	logins        atomic.Bool // what a login runs or begins with may have changed since the catalog was read
 
 	// mu protects what follows.
 	mu      sync.Mutex
@@ -141,7 +141,7 @@ func (d *database) read(p *pool.Pool) {
 	defer t.Stop()
 	whole, last := true, time.Time{}
 	for {
-		if d.suspected.Load() && time.Since(last) > suspectEvery {
+		if d.suspected.Load() && time.Since(last) >= suspectEvery {
 			whole = true
 		}
 		if whole {
@@ -150,9 +150,14 @@ func (d *database) read(p *pool.Pool) {
 		}
 		d.readOnce(load, query, whole)
 		whole = false
+		var due <-chan time.Time
+		if d.suspected.Load() {
+			due = time.After(time.Until(last.Add(suspectEvery)))
+		}
 		select {
 		case <-d.ctx.Done():
 			return
+		case <-due:
 		case <-d.wake:
 		case <-t.C:
 			whole = true
@@ -183,7 +188,8 @@ type loadFunc = func(query QueryFunc, last *catalog.Snapshot) (*catalog.Snapshot
 func (d *database) readOnce(load loadFunc, query QueryFunc, whole bool) {
 	d.mu.Lock()
 	goal := d.wanted
-	last := d.catalog.Load()
+	known := d.catalog.Load()
+	last := known
 	if whole || goal > d.have {
 		last = nil
 	}
@@ -196,6 +202,7 @@ func (d *database) readOnce(load loadFunc, query QueryFunc, whole bool) {
 		}
 	} else {
 		d.srv.m.CatalogRead()
+		d.defaultsChanged(known, snap)
 	}
 	d.mu.Lock()
 	if err == nil {

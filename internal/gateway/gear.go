@@ -273,6 +273,10 @@ func (s *session) poolReady() progress {
 // acquired goes on with what Begin or Granted returned.
 func (s *session) acquired(c *pool.Conn, ok bool) progress {
 	switch {
+	case c != nil && c.Era != s.era: // attach has the settings kept
+		s.pool.Keep(&s.waiter, c)
+		s.phase = atClient
+		return mustBlock
 	case c != nil && c.Loop != nil && !s.renew && pool.Same(c.Bucket, s.bucket):
 		c.Bucket = s.bucket
 		s.take(c)
@@ -360,7 +364,7 @@ func (s *session) settlesAtOnce() bool {
 		s.releaseLong()
 	}
 	pins := router.Pins(s.pins.Load())
-	return !s.between() || s.due == 0 && !s.foreign() && pins&router.PinCatalog == 0 && (pins != 0 || s.bucket.Learned() != nil)
+	return !s.between() || s.due == 0 && !s.foreign() && pins&router.PinCatalog == 0 && (pins != 0 || s.learned() != nil)
 }
 
 // verdicts of easy.

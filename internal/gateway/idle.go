@@ -36,7 +36,7 @@ func (s *session) lookIdle(silent time.Duration) {
 // noteIdle takes note of the idle_session_timeout in force.
 func (s *session) noteIdle() {
 	var d time.Duration
-	if l := s.bucket.Learned(); l != nil {
+	if l := s.learned(); l != nil {
 		d = l.Extra.(*contexts).idle
 	} else {
 		d = setTime(s.bucket)

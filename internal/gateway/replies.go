@@ -185,7 +185,7 @@ func (s *session) defaultOf(name string) (value string, ok bool) {
 	if !slices.ContainsFunc(s.base.Settings, func(x pool.Setting) bool { return strings.EqualFold(x.Name, name) }) {
 		return "", false
 	}
-	for _, p := range s.base.Learned().Params {
+	for _, p := range s.params.shared {
 		if p.Name == name {
 			return p.Value, true
 		}

@@ -84,6 +84,7 @@ type session struct {
 	counted  router.Pins   // in the metrics
 	base     *pool.Bucket  // settings of the startup packet
 	bucket   *pool.Bucket  // settings now
+	era      uint32        // Pool.Era of the defaults above which base and bucket are
 	local    bool          // it has a SET LOCAL that changes what texts mean
 	literals bool          // it has a SET that changes how literals are read
 	dated    bool          // a SET datestyle completed
@@ -216,6 +217,7 @@ func (s *session) attach() error {
 			}
 			s.renew = false
 		}
+		s.keepDefaults(c.Era)
 		switched := !pool.Same(c.Bucket, s.bucket)
 		if err := c.Switch(s.bucket, switchTimeout); err != nil {
 			var se *pool.ServerError

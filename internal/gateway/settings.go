@@ -312,7 +312,7 @@ var blind = [2]*router.Context{{}, {ConformingStrings: true}}
 
 // context returns what the meaning of the client's next text depends on.
 func (s *session) context() *router.Context {
-	l := s.bucket.Learned()
+	l := s.learned()
 	if l == nil || s.unsettled() {
 		reported := s.conn != nil && s.cv.queue.n == 0 && !s.cv.group && s.conn.Params["standard_conforming_strings"] == "on"
 		return blind[bit(reported)]
@@ -341,7 +341,7 @@ const harmless = router.PinTemp | router.PinPrepare | router.PinCursor | router.
 // learn asks the server, once for each bucket, what its settings mean. The
 // session holds a connection with exactly the bucket's settings.
 func (s *session) learn() error {
-	if s.bucket.Learned() != nil || router.Pins(s.pins.Load())&^harmless != 0 || s.unsettled() || !pool.Same(s.conn.Bucket, s.bucket) {
+	if s.learned() != nil || s.conn.Era != s.era || router.Pins(s.pins.Load())&^harmless != 0 || s.unsettled() || !pool.Same(s.conn.Bucket, s.bucket) {
 		return nil
 	}
 	rows, err := s.conn.Query(learnQuery, switchTimeout)
@@ -377,11 +377,13 @@ func (s *session) learn() error {
 			}
 		}
 	}
-	l := &pool.Learned{Extra: x}
+	l := &pool.Learned{Extra: x, Era: s.era}
 	for n, val := range s.conn.Params {
 		l.Params = append(l.Params, pool.Param{Name: n, Value: val})
 	}
 	slices.SortFunc(l.Params, func(a, b pool.Param) int { return strings.Compare(a.Name, b.Name) })
-	s.bucket.Learn(l)
+	if newer := s.bucket.Learned(); newer == nil || newer.Era < s.era {
+		s.bucket.Learn(l)
+	}
 	return nil
 }

@@ -299,12 +299,15 @@ func (s *session) welcome() error {
 	s.base = s.pool.Intern(list)
 	s.bucket = s.base
 	own := s.mode == Session || s.loginTriggers()
-	if own || s.base.Learned() == nil {
-		s.renew = own
-		if err := s.attach(); err != nil {
-			return err
-		}
-		err := s.learn()
+	learned := s.base.Learned()
+	if learned != nil && learned.Era == s.pool.Era() {
+		s.era = learned.Era
+	} else {
+		s.era = unborn
+		learned = nil
+	}
+	if own || learned == nil {
+		err := s.attachFirst(own)
 		switch {
 		case s.conn == nil:
 		case own && err == nil:
@@ -316,7 +319,7 @@ func (s *session) welcome() error {
 		if err != nil {
 			return err
 		}
-		if s.base.Learned() == nil {
+		if learned = s.learned(); learned == nil {
 			return &Error{Code: "08006", Message: "the server does not tell its settings", Fatal: true}
 		}
 	}
@@ -324,7 +327,7 @@ func (s *session) welcome() error {
 		return err
 	}
 	b := wire.AppendAuthenticationOk(nil)
-	s.params.shared = s.base.Learned().Params
+	s.params.shared = learned.Params
 	s.noteIdle()
 	if s.srv.opt.LoginUser != "" {
 		s.params.set("session_authorization", s.user)

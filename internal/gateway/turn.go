@@ -387,7 +387,7 @@ func (s *session) noteEffects(plan *router.Plan, certain bool) {
 	runs := false
 	for i := range plan.Statements {
 		st := &plan.Statements[i]
-		if st.DDL && runsCode[st.Kind] {
+		if st.DDL && runsCode[st.Kind] && !st.Logins {
 			s.perhapsDDL = true
 		} else {
 			// What is dropped although the catalog has not got it is temporary, or new.

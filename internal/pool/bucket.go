@@ -31,6 +31,7 @@ type Bucket struct {
 // Learned is what the server said of a session with a bucket's settings.
 type Learned struct {
 	Params []Param // reported parameters (ParameterStatus)
+	Era    uint32  // of the defaults under which it was learned
 	Extra  any     // the gateway's own derivations
 }
 

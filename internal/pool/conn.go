@@ -30,6 +30,7 @@ type Conn struct {
 	PID    uint32
 	Params map[string]string // reported parameters as last seen
 	Login  Login             // how it logged in
+	Era    uint32            // Pool.Era of the defaults that it began with
 
 	Bucket *Bucket // settings in force; nil: unknown, the connection must be reset
 	Dirty  bool    // session state that is not followed: reset before anybody else

@@ -90,8 +90,11 @@ type Pool struct {
 	reservePeak   int
 	reserveOpened int64
 
-	checkDelay     atomic.Int64 // Options.CheckDelay
-	brokenHandOver bool         // Options.BrokenHandOver
+	eras eras
+
+	era            atomic.Uint32 // eras.now, for who has no lock
+	checkDelay     atomic.Int64  // Options.CheckDelay
+	brokenHandOver bool          // Options.BrokenHandOver
 
 	handovers, acquires, waits, timeouts, dials, dialFailures, resets, dead atomic.Int64
 	waited                                                                  atomic.Int64 // ns
@@ -221,9 +224,20 @@ func (p *Pool) grant(c *Conn, owner uint64) *Conn {
 
 // dialFor dials for a holder whose place in open is taken already.
 func (p *Pool) dialFor(owner uint64) (*Conn, error) {
-	p.dials.Add(1)
-	c, err := p.dial()
-	p.mu.Lock()
+	var c *Conn
+	var err error
+	for {
+		era := p.era.Load()
+		p.dials.Add(1)
+		c, err = p.dial()
+		p.mu.Lock()
+		if err != nil || era == p.eras.now || p.closed {
+			break
+		}
+		p.mu.Unlock()
+		c.goodbye() // it may have begun before the defaults changed
+		_ = c.Net.Close()
+	}
 	if err != nil {
 		p.dialFailures.Add(1)
 		p.leavePlaceLocked()
@@ -244,6 +258,7 @@ func (p *Pool) dialFor(owner uint64) (*Conn, error) {
 		return nil, ErrClosed
 	}
 	p.dialErr = nil
+	c.Era = p.eras.now
 	p.all[c] = struct{}{}
 	p.wakeLocked()
 	p.mu.Unlock()

@@ -19,7 +19,7 @@ func (s *survey) statement(n *pg_query.Node) Statement {
 	if !s.query(n, &st) && !s.session(n, &st) && !s.maintenance(n, &st) {
 		s.define(n, &st)
 	}
-	st.DDL = st.DDL || s.changes
+	st.DDL, st.Logins = st.DDL || s.changes, st.Logins || s.logins
 	if s.catalog {
 		st.Kind, st.DDL = sqltext.DDL, true
 	}
@@ -278,7 +278,8 @@ func (s *survey) define(n *pg_query.Node, st *Statement) {
 	s.ddl = true
 	st.Kind, st.DDL = sqltext.DDL, true
 	switch x := n.Node.(type) {
-	case *pg_query.Node_CreateEventTrigStmt, *pg_query.Node_AlterEventTrigStmt:
+	case *pg_query.Node_CreateEventTrigStmt, *pg_query.Node_AlterEventTrigStmt,
+		*pg_query.Node_AlterDatabaseSetStmt, *pg_query.Node_AlterRoleSetStmt:
 		st.Logins = true
 	case *pg_query.Node_CreateStmt:
 		st.DDL = !s.created(x.CreateStmt.Relation)

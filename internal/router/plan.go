@@ -60,7 +60,7 @@ type Statement struct {
 	Nextval bool     // may call nextval: makes currval and lastval meaningful
 	Currval bool     // calls currval or lastval
 	DDL     bool     // changes the catalog
-	Logins  bool     // with DDL: may change what a login runs
+	Logins  bool     // with DDL: certainly changes what a login runs or begins with
 	Name    string   // of a SQL-level prepared statement, "" for DEALLOCATE ALL; what DISCARD names, as "all"
 }
 

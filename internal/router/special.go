@@ -117,6 +117,9 @@ func (s *survey) block(n *pg_query.DoStmt) {
 // the backend creates.
 const binaryUpgrade = "binary_upgrade_"
 
+// restores are those that ALTER DATABASE.
+var restores = words(`timescaledb_pre_restore timescaledb_post_restore`)
+
 // timescaleDDL are TimescaleDB's functions that change the catalog or call a
 // function that is named by an argument: partitioning functions, a job's check.
 var timescaleDDL = words(`

@@ -29,6 +29,7 @@ type survey struct {
 	nextval bool
 	currval bool
 	changes bool // a function in it changes the catalog
+	logins  bool // and what a login begins with
 	catalog bool // it writes to a system relation
 
 	relations []*catalog.Relation // resolved, in the order of the text
@@ -367,6 +368,7 @@ func (s *survey) call(n *pg_query.FuncCall) {
 func (s *survey) special(schema, name string, n *pg_query.FuncCall) bool {
 	if timescaleDDL[name] {
 		s.changes = true
+		s.logins = s.logins || restores[name]
 		if s.view.snap == nil {
 			s.against(PinFunction, "function "+name)
 		} else {

@@ -17,7 +17,8 @@ import (
 // laid out between calls. Not safe for concurrent use; the zero value is ready.
 type Loader struct {
 	layout layout
-	known  bool // layout was read
+	known  bool                             // layout was read
+	server map[string]catalog.ServerSetting // the newest that were not hidden
 }
 
 // Load reads a whole Snapshot with a new Loader.
@@ -25,7 +26,7 @@ func Load(ctx context.Context, q Query) (*catalog.Snapshot, error) {
 	return new(Loader).Load(ctx, q)
 }
 
-// Load reads a whole Snapshot: six queries without TimescaleDB, eight with it, and
+// Load reads a whole Snapshot: seven queries without TimescaleDB, nine with it, and
 // one more for each round of what functions reach.
 // They are read one after the other, so a snapshot taken while DDL runs may be
 // torn; the next Load then has another Fingerprint.
@@ -96,6 +97,13 @@ func (l *Loader) Load(ctx context.Context, q Query) (*catalog.Snapshot, error) {
 			s = made
 			break
 		}
+	}
+	rows, err := read(ctx, q, "settings of databases and roles", defaultsSQL, 4)
+	if err != nil {
+		return nil, err
+	}
+	if s.Defaults, err = l.defaults(rows); err != nil {
+		return nil, fmt.Errorf("cannot understand pg_db_role_setting: %w", err)
 	}
 	s.Fingerprint = sum.String()
 	return l.LoadVolatile(ctx, q, s)
