@@ -92,7 +92,8 @@ func (p *Pool) Spare(timeout time.Duration, work func(query func(sql string) ([]
 	return true, err
 }
 
-// spare takes a connection that is free, or opens the only one; nil when there is none.
+// spare takes a connection that is free, or opens one that leaves a place for a client
+// (the only one, where Size is 1); nil when there is none.
 func (p *Pool) spare() (c *Conn, dialled bool, err error) {
 	for {
 		p.mu.Lock()
@@ -107,7 +108,7 @@ func (p *Pool) spare() (c *Conn, dialled bool, err error) {
 			}
 			continue
 		}
-		place := p.open == 0 && p.takePlaceLocked(time.Time{})
+		place := (p.open == 0 || p.open+1 < p.opt.Size) && p.takePlaceLocked(time.Time{})
 		p.mu.Unlock()
 		if !place {
 			return nil, false, nil

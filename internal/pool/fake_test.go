@@ -58,6 +58,11 @@ func startFake(t *testing.T, addr string) *fake {
 // stop ends the server and its connections.
 func (f *fake) stop() {
 	_ = f.Close()
+	f.cut()
+}
+
+// cut ends the connections, the server goes on.
+func (f *fake) cut() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for n := range f.open {
