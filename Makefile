@@ -22,7 +22,7 @@ STATICCHECK := $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FIGURES = export QVPGW_FIGURES=$$(mktemp); trap 'rm -f "$$QVPGW_FIGURES"' EXIT
 TESTSUM = $(GO) run ./internal/testsum
 
-.PHONY: help build static demo test lint fuzz fuzz-preauth torture rolling migrations-kill conformance streaming ageing bench bench-triggers drivers docker-config clean
+.PHONY: help build static demo test lint fuzz fuzz-preauth fuzz-aggregates torture rolling migrations-kill conformance streaming ageing bench bench-triggers drivers docker-config clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +77,11 @@ fuzz-preauth: ## what a client can send before it is logged in, and the framing,
 	@$(FUZZ)
 	fuzz FuzzPreauth internal/gateway
 	fuzz FuzzStream internal/wire
+
+fuzz-aggregates: ## N random questions (20000) between random writes: aggregates answer as the rows do; SEED=s begins at world s
+	@$(FIGURES)
+	export QVPGW_FUZZ_AGGREGATES=$(or $(N),20000) QVPGW_FUZZ_SEED=$(or $(SEED),1)
+	$(GO) test -count=1 -timeout 240m -json -run TestFuzzAggregates ./internal/router | $(TESTSUM) -v
 
 torture: ## 64 clients, cancels, hang-ups and killed servers: no row may reach another client
 	@$(FIGURES)

@@ -101,6 +101,7 @@ func (q *aggQuery) filter(f *pg_query.FuncCall) (string, Reason) {
 
 // inside writes what FILTER and DISTINCT inside a call look at.
 func (q *aggQuery) inside(n *pg_query.Node) (string, Reason) {
+	q.gathers = true
 	if q.scope.touches(n) {
 		return q.joinedExpr(n)
 	}

@@ -10,9 +10,10 @@ import (
 // query's bucket is the aggregate's own and every column that the aggregate groups
 // by is grouped or fixed. Spans end on boundaries of the bucket, so no bucket has
 // rows in two arms. Then nothing is put together, and the server saves an
-// aggregation over every stored row.
+// aggregation over every stored row. Not where a call has FILTER or DISTINCT
+// inside, whatever it looks at: that is left to the server's aggregation.
 func (d *candidate) single() bool {
-	if d.view.Extra || d.query.groups != nil || d.query.hides() || len(d.query.scope.dims) > 0 {
+	if d.view.Extra || d.query.groups != nil || d.query.gathers || len(d.query.scope.dims) > 0 {
 		return false
 	}
 	for name := range d.view.Dims {

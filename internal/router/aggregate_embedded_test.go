@@ -24,7 +24,8 @@ type live struct {
 	conn *pgx.Conn
 }
 
-func newLive(t *testing.T) *live {
+// newEmpty is the embedded backend with the migrations' tables.
+func newEmpty(t *testing.T) *live {
 	t.Helper()
 	ctx := context.Background()
 	dsn := pgtest.Embedded(t).DSN()
@@ -49,10 +50,15 @@ func newLive(t *testing.T) *live {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &live{conn}
+	t.Cleanup(func() { _ = conn.Close(ctx) })
+	return &live{conn}
+}
+
+func newLive(t *testing.T) *live {
+	t.Helper()
+	l := newEmpty(t)
 	t.Cleanup(func() {
-		_, _ = conn.PgConn().Exec(ctx, "DROP MATERIALIZED VIEW IF EXISTS ticks_1h; DROP TABLE IF EXISTS ticks; DROP TABLE IF EXISTS plain").ReadAll()
-		_ = conn.Close(ctx)
+		_, _ = l.conn.PgConn().Exec(context.Background(), "DROP MATERIALIZED VIEW IF EXISTS ticks_1h; DROP TABLE IF EXISTS ticks; DROP TABLE IF EXISTS plain").ReadAll()
 	})
 	l.exec(t, `
 INSERT INTO market_data (timestamp, symbol, open, high, low, close, volume)
@@ -120,12 +126,15 @@ type answer struct {
 	rows    [][]string
 }
 
-func (l *live) query(sql string, args []string) (*answer, error) {
+func (l *live) query(sql string, args []string) (*answer, error) { return l.typed(sql, args, nil) }
+
+// typed is query with the types of the parameters, of which sql may use some only.
+func (l *live) typed(sql string, args []string, types []uint32) (*answer, error) {
 	values := make([][]byte, len(args))
 	for i, a := range args {
 		values[i] = []byte(a)
 	}
-	result := l.conn.PgConn().ExecParams(context.Background(), sql, values, nil, nil, nil).Read()
+	result := l.conn.PgConn().ExecParams(context.Background(), sql, values, types, nil, nil).Read()
 	if result.Err != nil {
 		return nil, result.Err
 	}

@@ -203,13 +203,3 @@ func (q *aggQuery) grouping() string {
 	}
 	return " GROUP BY " + strings.Join(list, ", ")
 }
-
-// hides reports whether rows are grouped more finely than the query's groups are.
-func (q *aggQuery) hides() bool {
-	for _, k := range q.keys {
-		if k.hidden {
-			return true
-		}
-	}
-	return false
-}

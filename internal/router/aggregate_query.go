@@ -35,6 +35,8 @@ type aggQuery struct {
 	columns map[string]catalog.Column
 	pinned  map[string]bool // columns with one value in each group
 
+	gathers bool // some call has FILTER or DISTINCT inside, so groups must be put together
+
 	called bool // the query stands for a call of a function
 
 	// Every expression and window that goes into the new text, for the round trip.

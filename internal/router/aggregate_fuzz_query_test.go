@@ -1,0 +1,444 @@
+package router
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// fuzzQuery is one statement with the values of its parameters.
+type fuzzQuery struct {
+	sql     string
+	zone    string
+	args    []string
+	types   []uint32 // of args, as the server resolved them
+	ordered bool     // by all columns: one answer only
+	copied  bool     // COPY of sql
+}
+
+var fuzzZones = []string{"UTC", "UTC", "UTC", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "Europe/Berlin"}
+
+// fuzzAsker makes one query over a world.
+type fuzzAsker struct {
+	*fuzzWorld
+	target fuzzAggregate // that the query is made for
+	args   []string
+	params bool
+}
+
+func (w *fuzzWorld) query() fuzzQuery {
+	g := &fuzzAsker{fuzzWorld: w, target: w.aggs[w.IntN(len(w.aggs))]}
+	q := fuzzQuery{zone: fuzzZones[w.IntN(len(fuzzZones))]}
+	g.params = w.chance(1, 6)
+	if g.target.upper && w.chance(1, 2) {
+		g.target = w.aggs[0]
+	}
+	if (q.zone == "Asia/Kolkata" || q.zone == "Australia/Lord_Howe") && !strings.Contains("15 minutes 30 minutes", g.target.width) && w.chance(3, 4) {
+		q.zone = w.one("UTC", "America/New_York", "Europe/Berlin") // whole hours align with more buckets
+	}
+	sql, columns := "", 0
+	switch n := w.IntN(20); {
+	case n < 11:
+		sql, columns = g.block()
+	case n < 13: // as Power BI and QuickSight nest
+		inner, c := g.block()
+		columns = c
+		sql = "SELECT * FROM (" + inner + ") x" + w.one("", "", " WHERE NOT x.o1 IS NULL")
+		if w.chance(1, 2) {
+			sql = "SELECT x.*, " + w.one("row_number() OVER (ORDER BY "+ordinals("x.o", c)+")", "count(*) OVER ()", "dense_rank() OVER (ORDER BY x.o1)") + " AS w FROM (" + inner + ") x"
+			columns++
+		}
+	case n < 15:
+		inner, _ := g.block()
+		sql, columns = "WITH q AS "+w.one("", "MATERIALIZED ", "NOT MATERIALIZED ")+"("+inner+") SELECT "+w.one("count(*), max(o1), min(o1)", "count(DISTINCT o1), count(o1), 7")+" FROM q", 3
+	case n < 17:
+		a, b, c := g.arms()
+		sql, columns = a+w.one(" UNION ALL ", " UNION ", " EXCEPT ", " INTERSECT ALL ")+b, c
+	case n < 18:
+		inner, _ := g.totals(1)
+		sql, columns = "SELECT d.k, d.class, ("+inner+") AS v FROM "+w.table+"_d d", 3
+	case n < 19 && slices.Contains(g.target.dims, "g1"):
+		sql, columns = "SELECT d.k, d.label FROM "+w.table+"_d d WHERE d.k IN (SELECT g1 FROM "+w.table+" WHERE "+g.bounds("")+" GROUP BY g1 HAVING count(*) > "+w.one("1", "10", "40")+")", 2
+	default:
+		sql, columns = g.twice()
+	}
+	if w.chance(2, 3) {
+		q.ordered = true
+		sql += " ORDER BY " + ordinals("", columns)
+		if w.chance(1, 3) {
+			sql += fmt.Sprintf(" LIMIT %d", 1+w.IntN(12)) + w.one("", "", " OFFSET 2")
+		}
+	}
+	q.sql, q.args = sql, g.args
+	if len(q.args) == 0 && w.chance(1, 20) {
+		q.copied = true
+	}
+	return q
+}
+
+func ordinals(prefix string, n int) string {
+	list := make([]string, n)
+	for i := range list {
+		list[i] = prefix + strconv.Itoa(i+1)
+	}
+	return strings.Join(list, ", ")
+}
+
+// block is one SELECT of the grammar, its columns named o1, o2 and so on.
+func (g *fuzzAsker) block() (sql string, columns int) {
+	keys := g.keys()
+	from, prefix, join := g.from()
+	if join {
+		for i, k := range keys { // their columns qualified
+			keys[i] = withPrefix(k, prefix)
+		}
+		keys = append(keys, g.one("d.class", "d.k", "d.class % 2"))
+	}
+	where := g.wheres(prefix, join)
+	having := ""
+	if g.chance(1, 7) {
+		having = " HAVING " + g.one("count(*) > 1", "count(*) >= 5 AND count(*) < 60", "NOT count(*) = 3")
+	}
+	if len(keys) > 0 && g.chance(1, 12) && having == "" { // SELECT DISTINCT over the keys
+		return "SELECT DISTINCT " + named(keys) + " FROM " + from + where, len(keys)
+	}
+	outputs := slices.Clone(keys)
+	for range 1 + g.IntN(4) {
+		outputs = append(outputs, g.call(prefix, join))
+	}
+	if len(keys) > 0 && g.chance(1, 6) {
+		outputs = append(outputs, g.window(keys, prefix, join))
+	}
+	group := ""
+	if len(keys) > 0 {
+		group = " GROUP BY " + g.grouping(keys)
+		if strings.Contains(group, "(GROUPED") {
+			group = strings.ReplaceAll(group, "(GROUPED", "(")
+			outputs = append(outputs, "GROUPING("+strings.Join(keys[:1+g.IntN(len(keys))], ", ")+")")
+		}
+	}
+	return "SELECT " + named(outputs) + " FROM " + from + where + group + having, len(outputs)
+}
+
+func named(outputs []string) string {
+	list := make([]string, len(outputs))
+	for i, o := range outputs {
+		list[i] = o + " AS o" + strconv.Itoa(i+1)
+	}
+	return strings.Join(list, ", ")
+}
+
+// withPrefix puts the prefix before the columns of an expression of keys or calls.
+func withPrefix(text, prefix string) string {
+	if prefix == "" {
+		return text
+	}
+	var b strings.Builder
+	quoted := false
+	for i := 0; i < len(text); {
+		c := text[i]
+		if c == '\'' {
+			quoted = !quoted
+		}
+		j := i
+		for j < len(text) && (text[j] >= 'a' && text[j] <= 'z' || text[j] >= '0' && text[j] <= '9' || text[j] == '_') {
+			j++
+		}
+		if j == i || quoted {
+			b.WriteByte(c)
+			i++
+			continue
+		}
+		if word := text[i:j]; (word == "t" || slices.Contains(fuzzNames, word)) && (i == 0 || text[i-1] != '.') {
+			b.WriteString(prefix)
+		}
+		b.WriteString(text[i:j])
+		i = j
+	}
+	return b.String()
+}
+
+// bucket is an expression over the time column, mostly one that the target holds.
+func (g *fuzzAsker) bucket() string {
+	width := g.target.width
+	coarse := []string{"time_bucket('1 day', t)", "time_bucket('2 days', t)", "time_bucket('6 hours', t)", "date_trunc('day', t)", "date_trunc('week', t)", "date_trunc('month', t)", "t::date", "extract(dow FROM t)", "to_char(t, 'YYYY-MM-DD')", "extract(hour FROM t)", "time_bucket('1 week', t)", "time_bucket('1 month', t)", "date_trunc('quarter', t)", "to_char(t, 'IYYY-IW')"}
+	fine := []string{"time_bucket('1 hour', t)", "time_bucket('3600.000s', t)", "date_trunc('hour', t)", "floor(extract(epoch FROM t) / 3600) * 3600", "time_bucket('90 minutes', t)", "to_char(t, 'YYYY-MM-DD HH24')", "time_bucket('15 minutes', t)", "time_bucket('3 hours', t)"}
+	if g.zoned {
+		coarse = append(coarse, "date_trunc('day', t, 'Australia/Lord_Howe')", "date_trunc('day', t AT TIME ZONE 'Asia/Kolkata')", "CAST(t AT TIME ZONE 'Europe/Berlin' AS date)", "time_bucket('1 day', t, 'Europe/Berlin')", "time_bucket('1 day', t, INTERVAL '6 hours')",
+			"time_bucket('4 hours', t, 'America/New_York')", "time_bucket('1 month', t, 'Europe/Berlin')", "date_bin('1 day', t, TIMESTAMPTZ '2001-01-01 00:00:00+00')", "time_bucket('1 day', t, 'Australia/Lord_Howe')", "time_bucket('12 hours', t, timezone => 'Asia/Kolkata')")
+		fine = append(fine, "date_bin('30 minutes', t, TIMESTAMPTZ '2001-01-01 00:00:00+00')", "DATE_TRUNC('hour', t) + INTERVAL '15 minutes' * FLOOR(EXTRACT(MINUTE FROM t) / 15)", "time_bucket('1 hour', t, 'Australia/Lord_Howe')", "date_trunc('hour', t, 'Australia/Lord_Howe')")
+	}
+	switch {
+	case g.chance(1, 4):
+		return "time_bucket('" + width + "', t)"
+	case g.chance(1, 3) && strings.Contains("15 minutes 30 minutes 1 hour 01:00:00", width):
+		return fine[g.IntN(len(fine))]
+	case width == "1 month":
+		return g.one("time_bucket('1 month', t)", "time_bucket('3 months', t)", "time_bucket('1 year', t)", "date_trunc('month', t)", "date_trunc('year', t)")
+	case width == "1 week":
+		return g.one("time_bucket('1 week', t)", "time_bucket('14 days', t)", "date_trunc('week', t)", "to_char(t, 'IYYY-IW')")
+	}
+	return coarse[g.IntN(len(coarse))]
+}
+
+// keys are the expressions of GROUP BY.
+func (g *fuzzAsker) keys() []string {
+	var keys []string
+	if g.chance(3, 5) {
+		keys = append(keys, g.bucket())
+		if g.chance(1, 10) {
+			keys = append(keys, g.bucket())
+		}
+	}
+	for _, d := range g.target.dims {
+		if g.chance(1, 2) {
+			switch d {
+			case "g1":
+				d = g.one(d, d, d, "left(g1, 1)", "coalesce(g1, '-')", "g1 IS NULL")
+			case "g2":
+				d = g.one(d, d, d, "g2 % 2", "g2 + 1", "g2 > 1")
+			}
+			keys = append(keys, d)
+		}
+	}
+	if g.chance(1, 40) {
+		keys = append(keys, g.one("g1", "g2", "vc", "gn"))
+	}
+	slices.Sort(keys)
+	return slices.Compact(keys)
+}
+
+// from is what the rows come from, and the prefix that columns must have.
+func (g *fuzzAsker) from() (text, prefix string, join bool) {
+	if slices.Contains(g.target.dims, "g1") && g.chance(1, 6) {
+		on := g.one("d.k = h.g1", "h.g1 = d.k", "d.k = h.g1 AND d.class < 3")
+		switch g.IntN(4) {
+		case 0:
+			return g.table + " h LEFT JOIN " + g.table + "_d d ON " + on, "h.", true
+		case 1:
+			return g.table + "_d d RIGHT JOIN " + g.table + " h ON " + on, "h.", true
+		case 2:
+			return g.table + "_d d, " + g.table + " h", "h.", true // its condition is wheres'
+		}
+		return g.table + " h JOIN " + g.table + "_d d ON " + on, "h.", true
+	}
+	switch g.IntN(10) {
+	case 0:
+		return "public." + g.table + " AS h", g.one("", "h."), false
+	case 1:
+		return "(SELECT * FROM " + g.table + ") x", "", false
+	case 2:
+		return "(SELECT t, " + strings.Join(fuzzNames, ", ") + " FROM " + g.table + " WHERE " + g.bounds("") + ") x", "", false
+	case 3:
+		return "(SELECT y.* FROM (SELECT * FROM " + g.table + " z) y WHERE " + g.bounds("y.") + ") x", "x.", false
+	}
+	return g.table, "", false
+}
+
+func (g *fuzzAsker) wheres(prefix string, join bool) string {
+	var list []string
+	if join {
+		list = append(list, "d.k = h.g1")
+		if g.chance(1, 4) {
+			list = append(list, "d.class <> 9")
+		}
+	}
+	if g.chance(3, 5) {
+		list = append(list, g.bounds(prefix))
+	}
+	if len(g.target.dims) > 0 && g.chance(1, 3) {
+		list = append(list, g.dimension(prefix))
+	}
+	if g.chance(1, 10) && strings.Contains("15 minutes 30 minutes 1 hour", g.target.width) {
+		list = append(list, withPrefix(g.one("extract(hour FROM t) < 12", "extract(dow FROM t) IN (1, 2, 6)", "date_trunc('day', t) >= '"+g.moment().Format(time.DateOnly)+"'"), prefix))
+	}
+	if g.chance(1, 40) {
+		list = append(list, prefix+"i4 > 0")
+	}
+	if len(list) == 0 {
+		return ""
+	}
+	return " WHERE " + strings.Join(list, " AND ")
+}
+
+// dimension is a condition on a grouped column.
+func (g *fuzzAsker) dimension(prefix string) string {
+	d := g.target.dims[g.IntN(len(g.target.dims))]
+	switch d {
+	case "g1":
+		if g.params && g.chance(1, 2) {
+			return prefix + "g1 = " + g.param(g.one("a", "b", "none"))
+		}
+		return withPrefix(g.one("g1 = 'a'", "g1 IN ('a', 'b', 'none')", "g1 <> 'c'", "g1 IS NOT NULL", "g1 IS NULL", "(g1 = 'b' OR g1 IS NULL)", "NOT g1 LIKE 'a%'", "g1 IS DISTINCT FROM 'a'", "coalesce(g1, 'a') = 'a'"), prefix)
+	case "g2":
+		return withPrefix(g.one("g2 = 1", "g2 BETWEEN 1 AND 2", "g2 IS NULL", "g2 > 0 AND g2 < 3", "g2 % 2 = 1", "g2 IN (1, -7)", "NOT g2 = 2", "g2 = ANY ('{1,3}')"), prefix)
+	case "g3":
+		return prefix + g.one("g3", "g3 = true", "g3 IS TRUE", "g3 IS NOT NULL", "g3 = false")
+	}
+	return prefix + d + " = 1"
+}
+
+func (g *fuzzAsker) param(value string) string {
+	g.args = append(g.args, value)
+	return "$" + strconv.Itoa(len(g.args))
+}
+
+// bounds keeps the time column in a range, with ragged ends mostly.
+func (g *fuzzAsker) bounds(prefix string) string {
+	low, high := g.moment(), g.moment()
+	if high.Before(low) {
+		low, high = high, low
+	}
+	if g.chance(2, 3) { // long
+		low, high = g.from0().Add(low.Sub(g.from0())/4), high.Add(g.from0().AddDate(0, 0, g.days).Sub(high)*3/4)
+		low, high = low.Truncate(time.Microsecond), high.Truncate(time.Microsecond)
+	}
+	column := prefix + "t"
+	switch g.IntN(8) {
+	case 0:
+		return column + " BETWEEN " + g.bound(low) + " AND " + g.bound(high)
+	case 1:
+		return column + g.one(" >= ", " > ") + g.bound(low)
+	case 2:
+		return column + g.one(" < ", " <= ") + g.bound(high)
+	case 3:
+		return g.bound(low) + " <= " + column + " AND " + column + " < " + g.bound(high)
+	}
+	return column + g.one(" >= ", " >= ", " > ") + g.bound(low) + " AND " + column + g.one(" < ", " < ", " <= ") + g.bound(high)
+}
+
+func (g *fuzzAsker) from0() time.Time { return g.fuzzWorld.from }
+
+func (g *fuzzAsker) bound(at time.Time) string {
+	text := fuzzText(at)
+	if g.params && g.chance(2, 3) {
+		return g.param(g.one(text, text, at.Format(time.DateOnly)))
+	}
+	if g.recent && g.chance(1, 2) {
+		age := int(time.Since(at).Hours())
+		return g.one(fmt.Sprintf("now() - interval '%d hours'", age), fmt.Sprintf("current_date - %d", age/24), fmt.Sprintf("date_trunc('day', now()) - interval '%d days'", age/24), fmt.Sprintf("now() - interval '%d days' - interval '7 minutes'", age/24))
+	}
+	switch g.IntN(7) {
+	case 0:
+		return "'" + text + "Z'"
+	case 1:
+		return "timestamptz '" + text + "+05:30'"
+	case 2:
+		return "'" + text + "'::timestamp"
+	case 3:
+		return "date '" + text[:10] + "'"
+	case 4:
+		return "'" + text[:10] + "'"
+	}
+	return "'" + text + "'"
+}
+
+// call is an expression over aggregate functions of the target.
+func (g *fuzzAsker) call(prefix string, join bool) string {
+	if len(g.target.stored) == 0 || g.chance(1, 30) {
+		return withPrefix(g.one("count(*)", "sum(i4)", "avg(f4)", "max(gn)", "stddev(i4)", "sum(DISTINCT i4)", "array_agg(i4)", "min(gn)"), prefix)
+	}
+	if join && g.chance(1, 6) {
+		return g.one("count(DISTINCT d.class)", "max(d.label)", "min(d.class)", "count(*)")
+	}
+	if len(g.target.dims) > 0 && g.chance(1, 10) {
+		d := g.target.dims[g.IntN(len(g.target.dims))]
+		return withPrefix(g.one("count(DISTINCT "+d+")", "array_agg(DISTINCT "+d+")", "count(DISTINCT "+d+" IS NULL)"), prefix)
+	}
+	has := func(c string) bool { return slices.Contains(g.target.stored, c) }
+	for range 20 {
+		c := g.target.stored[g.IntN(len(g.target.stored))]
+		fn, rest, _ := strings.Cut(c, "(")
+		argument := strings.TrimSuffix(rest, ")")
+		if (fn == "first" || fn == "last") && (!g.unique || g.chance(3, 4)) {
+			continue
+		}
+		if (fn == "avg" || fn == "stddev" || argument == "f4" && fn == "sum" || argument == "nu" && fn == "min") && !g.chance(1, 10) {
+			continue
+		}
+		if fn == "avg" || fn == "stddev" {
+			return withPrefix(c, prefix)
+		}
+		if fn == "sum" && has("count("+argument+")") && g.chance(1, 2) {
+			c = "avg(" + argument + ")"
+		}
+		c = strings.ReplaceAll(c, ",", ", ")
+		filter := ""
+		if len(g.target.dims) > 0 && g.chance(1, 10) && !strings.Contains("first last", fn) {
+			filter = " FILTER (WHERE " + g.dimension("") + ")"
+			if strings.Contains(filter, "$") {
+				filter = ""
+				g.args = g.args[:len(g.args)-1]
+			}
+		}
+		c += filter
+		if g.chance(1, 8) {
+			switch {
+			case strings.Contains("i2 i4 nu nf", argument) && fn != "bit_xor":
+				c = g.one("coalesce("+c+", -1)", c+" IS NULL", "-"+c, "round("+c+"::numeric, 1)", "CASE WHEN "+c+" > 10 THEN 'high' ELSE 'low' END", "greatest("+c+", 3)", "nullif("+c+", 0)")
+			case has("count(*)"):
+				c = "CASE WHEN count(*) > 3 THEN " + c + " END"
+			}
+		}
+		return withPrefix(c, prefix)
+	}
+	return "count(*)"
+}
+
+// window is a window function over groups, with one answer.
+func (g *fuzzAsker) window(keys []string, prefix string, join bool) string {
+	order := "ORDER BY " + strings.Join(keys, ", ")
+	if len(keys) > 1 && g.chance(1, 2) {
+		order = "PARTITION BY " + keys[0] + " ORDER BY " + strings.Join(keys[1:], ", ")
+	}
+	return g.one("sum(count(*)) OVER ("+order+")", "row_number() OVER ("+order+")", "rank() OVER (ORDER BY count(*) DESC)", "lag(count(*)) OVER ("+order+")",
+		"max(count(*)) OVER ("+order+" ROWS BETWEEN 2 PRECEDING AND CURRENT ROW)", "count(*) OVER ()", "first_value(count(*)) OVER ("+order+")", "ntile(3) OVER ("+order+")")
+}
+
+// grouping is what stands after GROUP BY; (GROUPED marks grouping sets.
+func (g *fuzzAsker) grouping(keys []string) string {
+	list := strings.Join(keys, ", ")
+	switch {
+	case g.chance(1, 3):
+		return ordinals("", len(keys))
+	case g.chance(1, 9):
+		return "ROLLUP (GROUPED" + list + ")"
+	case g.chance(1, 14):
+		return "CUBE (GROUPED" + list + ")"
+	case g.chance(1, 14) && len(keys) > 1:
+		return "GROUPING SETS (GROUPED(" + list + "), (" + keys[0] + "), ())"
+	}
+	return list
+}
+
+// totals is a SELECT of n aggregates without GROUP BY.
+func (g *fuzzAsker) totals(n int) (string, int) {
+	var outputs []string
+	for range n {
+		outputs = append(outputs, g.call("", false))
+	}
+	return "SELECT " + named(outputs) + " FROM " + g.table + g.wheres("", false), n
+}
+
+// arms are two SELECTs with the same columns.
+func (g *fuzzAsker) arms() (a, b string, columns int) {
+	keys := g.keys()
+	outputs := append(keys, g.call("", false), g.call("", false))
+	group := ""
+	if len(keys) > 0 {
+		group = " GROUP BY " + strings.Join(keys, ", ")
+	}
+	text := "SELECT " + named(outputs) + " FROM " + g.table
+	return text + g.wheres("", false) + group, text + g.wheres("", false) + group, len(outputs)
+}
+
+// twice joins two SELECTs over the hypertable.
+func (g *fuzzAsker) twice() (string, int) {
+	key := g.bucket()
+	arm := func() string {
+		return "(SELECT " + key + " AS k, " + g.call("", false) + " AS v FROM " + g.table + g.wheres("", false) + " GROUP BY 1)"
+	}
+	return "SELECT x.k, x.v, y.v AS w FROM " + arm() + " x " + g.one("JOIN", "LEFT JOIN", "FULL JOIN") + " " + arm() + " y ON x.k = y.k", 3
+}
