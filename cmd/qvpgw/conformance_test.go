@@ -252,8 +252,18 @@ func (m *conformanceMode) report(t *testing.T) {
 		t.Logf("%s: %6.0f %5.2f %% %s in all", m.name, by[reason], 100*by[reason]/max(1, shared+pinned), reason)
 	}
 	figure.Print(t, "conformance.reserve_used", max(0, m.servers-conformancePool))
+	forced := 0.0
+	for reason := range forcedPins {
+		forced += by[reason]
+	}
+	figure.Print(t, "conformance.forced_share", forced/max(1, shared+pinned))
 	figure.Print(t, "conformance.unpinned_share", shared/max(1, shared+pinned))
 }
+
+// forcedPins are the reasons for which a check finds, after the transaction, that the
+// session has something which no other connection can have: no gateway could have let go
+// of it.
+var forcedPins = map[string]bool{"temp": true, "cursor": true, "advisory": true, "listen": true}
 
 // pinnedTransactions are those that left their client pinned for a reason, and by what
 // kind of statement that began.

@@ -91,8 +91,12 @@ func (s *session) check() error {
 		return nil
 	}
 	if s.kept != 0 || pins&router.PinProcess != 0 {
+		temp := pins&(router.PinTemp|router.PinProcess) == router.PinTemp && s.due&sqltext.LeavesTemp != 0
 		s.forgetDue()
-		return nil
+		if !temp {
+			return nil
+		}
+		return s.checkTemp()
 	}
 	due := s.due | statesOf(pins)
 	rows, err := s.conn.Query(s.question(due), switchTimeout)
@@ -118,6 +122,22 @@ func (s *session) check() error {
 	}
 	s.pins.Store(uint32(pins))
 	s.forgetDue()
+	return nil
+}
+
+// checkTemp ends the pin for temporary objects that are gone, of a client that is pinned
+// for good by something else: who looks is told what keeps it.
+func (s *session) checkTemp() error {
+	rows, err := s.conn.Query(s.question(sqltext.LeavesTemp), switchTimeout)
+	s.conn.Stream.SetDst(s.net)
+	var se *pool.ServerError
+	switch {
+	case errors.As(err, &se):
+	case err != nil:
+		return s.serverGone(err)
+	case len(rows) == 1 && len(rows[0]) > 0 && rows[0][0] != nil && *rows[0][0] == "" && s.kept&^router.PinTemp != 0:
+		s.unpin(router.PinTemp)
+	}
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -56,6 +57,23 @@ CREATE SEQUENCE s; CREATE FUNCTION counts() RETURNS bigint LANGUAGE sql AS 'SELE
 	a.must("SELECT seeds()")
 	if got := a.pins(); got != "function" {
 		t.Errorf("pinned by %q after setseed in a function", got)
+	}
+	for _, x := range []struct {
+		sql  string
+		temp bool
+	}{
+		{"CREATE TEMP TABLE brief (i int)", true},
+		{"INSERT INTO brief VALUES (1)", true},
+		{"DROP TABLE brief", false},
+		{"CREATE TEMP TABLE brief (i int)", true},
+		{"DISCARD TEMP", false},
+		{"BEGIN; CREATE TEMP TABLE brief (i int) ON COMMIT DROP; COMMIT", false},
+		{"BEGIN; CREATE TEMP TABLE brief (i int); ROLLBACK", false},
+	} {
+		a.must(x.sql)
+		if got := a.pins(); !strings.Contains(got, "function") || strings.Contains(got, "temp") != x.temp {
+			t.Errorf("pinned by %q after setseed in a function and %s", got, x.sql)
+		}
 	}
 }
 

@@ -39,7 +39,8 @@ type functions struct {
 const functionsSQL = `
 WITH ` + ownedCTE + `,
 own (prosrc, source) AS MATERIALIZED (
-  SELECT prosrc, string_agg('SELECT ' || proname || '();', ' ') FROM pg_proc WHERE oid < 16384 AND prolang = 12 GROUP BY prosrc)
+  SELECT prosrc, string_agg('SELECT ' || proname || '();', ' ') FROM pg_proc
+  WHERE oid < 16384 AND prolang = 12 AND prosrc IN (SELECT prosrc FROM pg_proc WHERE oid >= 16384 AND prolang = 12) GROUP BY prosrc)
 SELECT p.oid, p.proname, l.lanname,
        CASE WHEN p.prolang = 12 THEN own.source
             WHEN p.prosqlbody IS NOT NULL THEN pg_get_function_sqlbody(p.oid) WHEN length(p.prosrc) <= 100000 THEN p.prosrc END,
