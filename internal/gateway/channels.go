@@ -158,6 +158,7 @@ func (s *session) channelQuery(m *message, plan *router.Plan) (bool, error) {
 	}
 	s.leave(m)
 	b := wire.AppendCommandComplete(nil, channelTag(plan.Names.Channel))
+	b = append(b, s.takeMail()...) // what came before an UNLISTEN does not come after it
 	s.cv.expect(reply{msg: wire.Query, mode: fake, bytes: wire.AppendReadyForQuery(b, s.cv.tx)})
 	return true, nil
 }

@@ -353,3 +353,44 @@ func TestAListenerWithChannelsOnItsOwnConnectionToo(t *testing.T) {
 	p.want("SELECT 2", "2")
 	p.want("SELECT 3", "3")
 }
+
+// TestNothingIsHeardAfterAnUnlistenWasAnswered has another client send all the time.
+func TestNothingIsHeardAfterAnUnlistenWasAnswered(t *testing.T) {
+	dsn := nativeDatabase(t, "")
+	_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 3}})
+	listener, sender := dial(t, addr, dsn), direct(t, dsn)
+	done := make(chan struct{})
+	stop := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				sender.must("NOTIFY news, 'again'")
+			}
+		}
+	}()
+	heard := 0
+	for i := range 60 {
+		listener.must("LISTEN news")
+		listener.must("SELECT 1")
+		var got []string
+		if i%2 == 0 {
+			got = listener.query("UNLISTEN news")
+		} else {
+			listener.send(group("", "UNLISTEN news")...)
+			got = listener.reply(1)
+		}
+		heard += len(got)
+		if got := listener.query("SELECT 2"); len(got) != 4 {
+			t.Fatalf("after UNLISTEN: %q", got)
+		}
+	}
+	close(stop)
+	<-done
+	if heard < 180 {
+		t.Errorf("%d messages answered 60 UNLISTENs: nothing was under way", heard)
+	}
+}

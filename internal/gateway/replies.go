@@ -280,14 +280,19 @@ func (s *session) emitFakes() {
 		if r.local != nil {
 			s.applyLocal(r.local)
 		}
+		var mail []byte
 		if r.msg == wire.Sync && s.chans != nil {
 			s.channelsReady()
 			s.undone = false
+			mail = s.takeMail() // what came before an UNLISTEN does not come after it
 		}
 		if s.conn != nil {
+			if len(mail) > 0 {
+				_ = s.conn.Stream.Inject(mail)
+			}
 			_ = s.conn.Stream.Inject(r.bytes) // an error comes again at the next flush
 		} else {
-			s.out = append(s.out, r.bytes...)
+			s.out = append(append(s.out, mail...), r.bytes...)
 		}
 		s.cv.queue.pop()
 	}
