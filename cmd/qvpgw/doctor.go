@@ -58,6 +58,12 @@ func diagnose(ctx context.Context, cfg *config.Config) (schema.Report, error) {
 		AuthQuery: cfg.Auth.Query && cfg.Auth.QueryText == config.Default().Auth.QueryText,
 	}
 	o.Demanded, o.Without = extensions(cfg)
+	o.TrustLogs = cfg.Route.Mode == config.RouteWatermark
+	for name, t := range cfg.Schema.ChangeLog.Tables {
+		if t == config.Off {
+			o.Unlogged = append(o.Unlogged, name)
+		}
+	}
 	return schema.Doctor(ctx, schema.ConnQuery(conn), o)
 }
 

@@ -57,6 +57,26 @@ func withAggregate(sql string, rows [][]string) [][]string {
 	return rows
 }
 
+// assumed has a server give the means in a column of assumeSQL, beside an aggregate.
+func assumed(column int) func(string, [][]string) [][]string {
+	return func(sql string, rows [][]string) [][]string {
+		if sql == assumeSQL {
+			rows[0][column] = "t"
+		}
+		return withAggregate(sql, rows)
+	}
+}
+
+// withUnsettled adds to withAggregate what the settled points say of it.
+func withUnsettled(owned, timeType, force string) func(string, [][]string) [][]string {
+	return func(sql string, rows [][]string) [][]string {
+		if strings.Contains(sql, "tree (id, raw, root, depth)") {
+			rows = append(rows, []string{"99", "98", "0", "4711", owned, timeType, "7200000000", "604800000000", "1704103200000000", "", "", "", "", "98", "{1,2}", "1704067200000000", force})
+		}
+		return withAggregate(sql, rows)
+	}
+}
+
 func TestWhatWantsARestartIsMendedByOne(t *testing.T) {
 	c := pgtest.Native(t, pgtest.Setting("shared_preload_libraries", ""), pgtest.MaxConnections(30), pgtest.Setting("lock_timeout", "9s"))
 	if err := c.Exec(t.Context(), "postgres", "CREATE DATABASE grown TEMPLATE template0"); err != nil {
@@ -131,6 +151,10 @@ func TestWhatNoCommandMendsIsFoundAllTheSame(t *testing.T) {
 		}, says: "takes no writes"},
 		{code: "clock-skew", o: DoctorOptions{Now: func() time.Time { return time.Now().Add(-time.Hour) }}, says: "apart"},
 		{code: "synchronous-replication", fake: both(vital("synchronous", "paris"), withAggregate), says: "synchronous_standby_names"},
+		{code: "assume-merge-chunk", fake: withAggregate, says: "by its own name"},
+		{code: "assume-skip-invalidation", fake: assumed(0), says: "skip_cagg_invalidation"},
+		{code: "assume-attach-chunk", fake: assumed(1), says: "attach_chunk"},
+		{code: "assume-alter-type", fake: withAggregate, says: "USING"},
 		{code: "aggregate-old-format", fake: func(sql string, rows [][]string) [][]string {
 			if rows = withAggregate(sql, rows); sql == aggregatesSQL {
 				rows[0][8] = "f"

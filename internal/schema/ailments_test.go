@@ -44,6 +44,11 @@ var unmended = map[string]string{
 	"standby":                 "another server",
 	"clock-skew":              "a service of both machines",
 	"synchronous-replication": "nothing is wrong",
+
+	"assume-merge-chunk":       "an assumption about clients",
+	"assume-skip-invalidation": "an assumption about clients",
+	"assume-attach-chunk":      "an assumption about clients",
+	"assume-alter-type":        "an assumption about clients",
 }
 
 var nativeAilments = []ailment{
@@ -87,6 +92,10 @@ var nativeAilments = []ailment{
 		"fails: CREATE UNIQUE INDEX CONCURRENTLY trades_unique_ccnew ON trades (symbol)", "TRUNCATE trades, tick_data",
 	}, says: "trades_unique_ccnew"},
 	{code: "long-transaction", hold: "BEGIN; SELECT 1", o: DoctorOptions{LongAfter: time.Millisecond}, says: "idle in transaction"},
+	{code: "settling-held", hold: "BEGIN; SELECT pg_current_xact_id()", o: DoctorOptions{LongAfter: time.Millisecond}, fake: withUnsettled("t", "timestamptz", "t"), says: "refreshed since in daily"},
+	{code: "settling-held", bring: []string{"BEGIN; INSERT INTO trades (timestamp, symbol, action) VALUES (now(), 'A', 'buy'); PREPARE TRANSACTION 'half'"}, o: DoctorOptions{LongAfter: time.Millisecond}, fake: withUnsettled("t", "timestamptz", "t"), says: `transaction "half"`},
+	{code: "change-log-missing", bring: []string{"ALTER TABLE volatility_regimes DISABLE TRIGGER qvpgw_delete"}, says: "are not logged"},
+	{code: "change-log-missing", bring: []string{"CREATE TABLE memos (id int PRIMARY KEY, v vector(3))"}, says: "memos"},
 	{code: "locked", hold: "BEGIN; LOCK TABLE market_data", ask: "SELECT count(*) FROM market_data", says: "market_data"},
 	{code: "prepared-transactions", bring: []string{"BEGIN; INSERT INTO trades (timestamp, symbol, action) VALUES (now(), 'A', 'buy'); PREPARE TRANSACTION 'it''s mine'"}, says: "it's mine"},
 	{code: "timescaledb-restoring", bring: []string{"SELECT timescaledb_pre_restore()"}},
@@ -107,6 +116,8 @@ var embeddedAilments = []ailment{
 	}},
 	{code: "aggregate-stale", bring: []string{"INSERT INTO market_data (timestamp, symbol, close) VALUES ('2024-06-01', 'SPX', 1)"}, says: "market_data has rows up to 2024-06-01"},
 	{code: "aggregate-invalid", bring: []string{"UPDATE market_data SET close = 0 WHERE timestamp = '2024-02-03 04:00:00+00'"}, says: "1 ranges between"},
+	{code: "change-log-missing", bring: []string{"SELECT qvpgw.unwatch('market_data')"}, says: "market_data"},
+	{code: "aggregate-unsettled", bring: []string{"SELECT qvpgw.unwatch('tick_data')"}, says: "no_change_log"},
 	{code: "aggregate-row-security", bring: []string{"ALTER TABLE market_data ENABLE ROW LEVEL SECURITY"}},
 	{code: "chunks-uncompressed", bring: []string{
 		"ALTER TABLE market_data SET (timescaledb.compress, timescaledb.compress_segmentby = 'symbol', timescaledb.compress_orderby = 'timestamp DESC')",

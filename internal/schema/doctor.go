@@ -35,6 +35,8 @@ type DoctorOptions struct {
 	PoolSize   int              // server connections that the gateway may open; 0: not compared
 	Demanded   []string         // extensions that the configuration demands
 	Without    []string         // extensions that it does without: they are not missed
+	Unlogged   []string         // tables whose changes the configuration does not want logged: it is not missed
+	TrustLogs  bool             // TimescaleDB's logs are taken for the truth: neither change log nor settled points are asked for
 	AuthQuery  bool             // users are looked up in pg_authid
 	Policies   *Policies        // wanted; nil: not compared
 	LongAfter  time.Duration    // age at which a transaction is long; 0: five minutes
@@ -94,7 +96,7 @@ func Doctor(ctx context.Context, q Query, o DoctorOptions) (Report, error) {
 	e := &exam{ctx: ctx, q: q, o: o, v: v, s: s, r: &r}
 	for _, look := range []func() error{
 		e.extensions, e.migrations, e.platform, e.privileges, e.settings, e.connections,
-		e.aggregates, e.policies, e.jobs, e.vectors, e.invalidIndexes, e.transactions,
+		e.aggregates, e.changeLog, e.settled, e.assumptions, e.policies, e.jobs, e.vectors, e.invalidIndexes, e.transactions,
 	} {
 		err := look()
 		if lockTimeout(err) {

@@ -171,19 +171,9 @@ func (s *Settler) state(ctx context.Context, q Query) ([]*settling, error) {
 
 // settle takes one aggregate a step further, and says whether it did something.
 func (s *Settler) settle(ctx context.Context, q Query, a *settling) (bool, error) {
-	if a.reason != "" {
+	top, bottom, due := a.due()
+	if !due {
 		return false, nil
-	}
-	top, bottom := a.threshold, int64(math.MinInt64)
-	if p := a.parent; p != nil {
-		// What it is made of must be settled first.
-		if !p.known {
-			return false, nil
-		}
-		top, bottom = min(top, p.high), p.low
-	}
-	if !a.hasThreshold || !a.hasChunks || a.overlap <= 0 || top <= minTime {
-		return false, nil // never refreshed, or nothing is there
 	}
 	if !a.known || top > a.high {
 		return s.raise(ctx, q, a, top)
@@ -197,6 +187,20 @@ func (s *Settler) settle(ctx context.Context, q Query, a *settling) (bool, error
 		return true, s.record(ctx, q, a)
 	}
 	return false, nil
+}
+
+// due says between what a can be settled now; false when there is nothing to settle, or
+// what it is made of must be settled first.
+func (a *settling) due() (top, bottom int64, ok bool) {
+	top, bottom = a.threshold, math.MinInt64
+	if p := a.parent; p != nil {
+		if !p.known {
+			return 0, 0, false
+		}
+		top, bottom = min(top, p.high), p.low
+	}
+	// Without a threshold it was never refreshed.
+	return top, bottom, a.reason == "" && a.hasThreshold && a.hasChunks && a.overlap > 0 && top > minTime
 }
 
 // minTime is the least timestamp of PostgreSQL.
