@@ -91,8 +91,12 @@ func (m *Migrator) Status(ctx context.Context) (status Status, err error) {
 	}
 	defer func() { err = errors.Join(err, conn.Close(context.WithoutCancel(ctx))) }()
 	q := ConnQuery(conn)
-	if status, err = m.StatusBy(ctx, q); err != nil || m.o.Policies == nil {
-		return status, err
+	// A migration holds the lock of its mark for a moment, or as long as it hangs.
+	if _, err := q(ctx, "SET lock_timeout = '2s'"); err != nil {
+		return Status{}, fmt.Errorf("cannot bound the wait for a migration: %w", err)
+	}
+	if status, err = m.StatusBy(ctx, q); err != nil || m.o.Policies == nil || status.Session != 0 {
+		return status, err // what a migration is at would be compared half made
 	}
 	r, err := m.o.Policies.Compare(ctx, q)
 	status.Policies = r.Policies
