@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	fuzzCases      = 250 // without QVPGW_FUZZ_AGGREGATES
+	fuzzCases      = 100 // without QVPGW_FUZZ_AGGREGATES
 	fuzzWorldCases = 200
 )
 
