@@ -83,3 +83,57 @@ SELECT qvp.insert_portfolio_value(1, 2, 3)`)
 		t.Errorf("the new body went by %s", got)
 	}
 }
+
+// boundCalls are calls with parameters, and their route.
+var boundCalls = []struct {
+	sql   string
+	args  []string
+	route string
+}{
+	{"SELECT * FROM qvp.time_bucket_aggregates($1, $2, $3) ORDER BY bucket", []string{"SPY", "1 day", "2024-01-10"}, "rewrite aggregate market_data_1d"},
+	{"SELECT * FROM qvp.time_bucket_aggregates($1, $2, $3) ORDER BY bucket", []string{"SPX", "1 hour", "2024-02-10"}, "rewrite aggregate market_data_1h"},
+	{"SELECT * FROM qvp.time_bucket_aggregates($1, $2, $3) ORDER BY bucket", []string{"SPY", "00:07:00", "2024-03-01"}, "pass aggregate_bucket"},
+	{"SELECT * FROM qvp.time_bucket_aggregates('SPY', '1 day', $1, $2) ORDER BY bucket", []string{"2024-01-10", "2024-02-01"}, "rewrite aggregate market_data_1d"},
+}
+
+func TestCallsWithParametersArePlannedWhenTheyAreBound(t *testing.T) {
+	dsn := routedDatabase(t)
+	_, addr := routeServer(t, dsn)
+	on, off := dial(t, addr, dsn), dial(t, addr, dsn)
+	off.must("SET qvpgw.route = off")
+	for _, c := range boundCalls {
+		for _, how := range []string{"text", "binary", "named"} {
+			list, n := asks(c.sql, c.args, how)
+			off.send(list...)
+			want := off.reply(n)
+			on.send(list...)
+			if got := on.reply(n); !slices.Equal(got, want) || len(got) < 10 {
+				t.Errorf("%s: %s %q gave\n%.2000q\nnot\n%.2000q", how, c.sql, c.args, got, want)
+			}
+			if got := on.route(); how != "named" && got != c.route {
+				t.Errorf("%s: %s %q went by %s, not %s", how, c.sql, c.args, got, c.route)
+			}
+		}
+	}
+}
+
+// TestARoutedCallNeedsThePrivilege revokes EXECUTE behind the gateway's back, while it
+// has the call's plan: the error must be the server's, as without the gateway.
+func TestARoutedCallNeedsThePrivilege(t *testing.T) {
+	dsn := routedDatabase(t)
+	run(t, dsn, "CREATE ROLE caller; GRANT SELECT ON ALL TABLES IN SCHEMA public TO caller")
+	_, addr := routeServer(t, dsn)
+	client := dial(t, addr, dsn)
+	client.must("SET ROLE caller")
+	const call = "SELECT * FROM qvp.time_bucket_aggregates('SPY', '1 day', '2024-01-10')"
+	if got := client.query(call); len(got) < 20 {
+		t.Fatalf("the caller gets %q", got)
+	}
+	before := client.route()
+	client.must("RESET ROLE")
+	client.must("REVOKE EXECUTE ON FUNCTION qvp.time_bucket_aggregates FROM PUBLIC")
+	client.must("SET ROLE caller")
+	if got := strings.Join(client.query(call), " "); !strings.Contains(got, "42501") {
+		t.Errorf("routed by %q before, after the REVOKE it gives %.500s", before, got)
+	}
+}

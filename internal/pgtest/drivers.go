@@ -229,6 +229,12 @@ func DriverPrograms(t testing.TB, source string, drivers []Driver) *Programs {
 	return p
 }
 
+// Running is the driver with another program of its folder, which needs no building.
+func (d Driver) Running(argv ...string) Driver {
+	d.argv = argv
+	return d
+}
+
 // Command prepares a driver's program; env is added to its environment. It dies
 // with this process.
 func (p *Programs) Command(ctx context.Context, d Driver, env ...string) (*exec.Cmd, error) {
