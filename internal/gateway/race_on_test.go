@@ -3,5 +3,5 @@
 package gateway
 
 // raced: sync.Pool forgets at random under the race detector, so that
-// allocations cannot be counted, only bounded.
+// allocations cannot be counted.
 const raced = true

@@ -356,6 +356,23 @@ func TestSequenceValuesAreNeverAnothersOrOld(t *testing.T) {
 			t.Errorf("got %q", got)
 		}
 	})
+	t.Run("a free connection is its last client's", func(t *testing.T) {
+		_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 2}})
+		a, b := dial(t, addr, dsn), dial(t, addr, dsn)
+		a.must("BEGIN")
+		b.must("BEGIN") // on the other connection
+		b.must("COMMIT")
+		a.must("COMMIT") // b's would be taken last, and a's first
+		a.must("SELECT setval('others', 40)")
+		b.must("SELECT 1")
+		for i := range 5 {
+			last := strconv.Itoa(41 + i)
+			a.want("SELECT nextval('others')", last)
+			b.must("SELECT 1")
+			a.want("SELECT currval('others'), lastval()", last+"|"+last)
+			b.must("SELECT 1")
+		}
+	})
 	t.Run("values of two server connections", func(t *testing.T) {
 		_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 2}})
 		a, b := dial(t, addr, dsn), dial(t, addr, dsn)
