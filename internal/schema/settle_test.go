@@ -76,6 +76,7 @@ func TestAggregatesAreSettled(t *testing.T) {
 	}{
 		{"up to the threshold (trap T1)", settledToThreshold},
 		{"after MERGE (trap T2)", settledAfterMerge},
+		{"though the keeper is killed between any two statements", settledThoughKilled},
 		{"or say why they are not", unsettledSaysWhy},
 		{"but history before the oldest chunk is not refreshed", historyStays},
 	} {
@@ -170,6 +171,51 @@ func settledAfterMerge(t *testing.T, conn *pgx.Conn) {
 	}
 }
 
+// settledThoughKilled has one keeper after another that is lost after some statements,
+// the last of which was done or not.
+func settledThoughKilled(t *testing.T, conn *pgx.Conn) {
+	exec(t, conn, "DELETE FROM qvpgw.settled")
+	exec(t, conn, "MERGE INTO market_data USING (VALUES (1)) x ON timestamp >= '2024-05-01' AND timestamp < '2024-05-02' WHEN MATCHED THEN UPDATE SET volume = 77")
+	if n := unequalHours(t, conn); n == "0" {
+		t.Fatal("no hour is unequal after MERGE")
+	}
+	lost := errors.New("the connection was lost")
+	q := PgConnQuery(conn.PgConn())
+	kills := 0
+	for statements := 5; ; statements += 3 {
+		left := statements
+		var s Settler
+		more, err := true, error(nil)
+		for more && err == nil {
+			more, err = s.Round(context.Background(), func(ctx context.Context, sql string) (rows [][]string, err error) {
+				if left--; left > 0 || left == 0 && kills%2 == 0 {
+					rows, err = q(ctx, sql)
+				}
+				if left <= 0 && err == nil {
+					err = lost
+				}
+				return rows, err
+			})
+		}
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, lost) {
+			t.Fatal(err)
+		}
+		kills++
+		exec(t, conn, "SELECT pg_advisory_unlock_all()") // as the end of its session does
+	}
+	s, hour := aggregateOf(t, conn, "market_data_1h")
+	raw := s.Hypertables[hour.RawID]
+	if n := unequalHours(t, conn); n != "0" || kills < 3 {
+		t.Errorf("%s hours are unequal after %d kills", n, kills)
+	}
+	if hour.Settled.Start > raw.Chunks[0].Start || hour.Settled.End != raw.Threshold {
+		t.Errorf("settled is %+v after %d kills, the table begins at %d, the threshold is %d", hour.Settled, kills, raw.Chunks[0].Start, raw.Threshold)
+	}
+}
+
 func historyStays(t *testing.T, conn *pgx.Conn) {
 	exec(t, conn, "DELETE FROM qvpgw.settled")
 	exec(t, conn, "SELECT drop_chunks('market_data', older_than => '2024-03-08'::timestamptz)")
@@ -204,6 +250,7 @@ type server struct {
 	next    int
 	settled string
 	refused error
+	taken   bool // another gateway settles
 }
 
 func (v *server) query(_ context.Context, sql string) ([][]string, error) {
@@ -212,7 +259,7 @@ func (v *server) query(_ context.Context, sql string) ([][]string, error) {
 	case strings.Contains(sql, "server_version_num"):
 		return [][]string{{"170000", "2.23.0", "", "timescale", "f", "chunk.dropped", "t", "t"}}, nil
 	case strings.Contains(sql, "try_advisory_lock"):
-		return [][]string{{"t"}}, nil
+		return [][]string{{map[bool]string{true: "f", false: "t"}[v.taken]}}, nil
 	case strings.Contains(sql, "RECURSIVE"):
 		row := []string{"7", "1", "0", "4711", "t", "timestamp with time zone", "7200000000", "604800000000", "1704103200000000", "", "", "", "", "99", "{1,2}", "1704067200000000", "t"}
 		if v.settled != "" {
@@ -272,5 +319,23 @@ func TestTrapT1NothingIsRefreshedWhileAWriterOfThatMomentRuns(t *testing.T) {
 	}
 	if v.times("pg_advisory_unlock") != 1 {
 		t.Error("the lock was kept")
+	}
+}
+
+func TestOfSeveralGatewaysOneSettles(t *testing.T) {
+	v := &server{oldest: 101, next: 100, settled: "1704067200000000 1704096000000000 {1,2}", taken: true}
+	var s Settler
+	if more, err := s.Round(context.Background(), v.query); more || err != nil {
+		t.Fatal(more, err)
+	}
+	if n := v.times("CALL") + v.times("qvpgw.settled"); n != 0 {
+		t.Errorf("it worked beside another one: %q", v.said)
+	}
+	if n := v.times("pg_advisory_unlock"); n != 0 {
+		t.Error("it gave back a lock that it did not have")
+	}
+	v.taken = false
+	if more, err := s.Round(context.Background(), v.query); !more || err != nil || v.times("CALL") == 0 {
+		t.Errorf("it did nothing once the other one was gone: %v, %v, %q", more, err, v.said)
 	}
 }
