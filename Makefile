@@ -22,7 +22,7 @@ STATICCHECK := $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FIGURES = export QVPGW_FIGURES=$$(mktemp); trap 'rm -f "$$QVPGW_FIGURES"' EXIT
 TESTSUM = $(GO) run ./internal/testsum
 
-.PHONY: help build static demo test lint fuzz fuzz-preauth fuzz-aggregates torture rolling migrations-kill conformance streaming ageing bench bench-triggers drivers docker-config clean
+.PHONY: help build static demo test lint fuzz fuzz-preauth fuzz-aggregates torture rolling migrations-kill conformance streaming ageing bench bench-aggregates bench-triggers drivers docker-config clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -117,6 +117,11 @@ bench: ## direct, PgBouncer and qvpgw side by side, 11 minutes; QVPGW_BENCH_ONLY
 	@$(FIGURES)
 	export QVPGW_BENCH=$${QVPGW_BENCH:-full}
 	$(GO) test -count=1 -timeout 60m -json -run TestBench ./cmd/qvpgw | $(TESTSUM) -v
+
+bench-aggregates: ## a year of bars, routed, unrouted and direct, five minutes; BARS=/path/bars.csv.gz for yours
+	@$(FIGURES)
+	export QVPGW_BENCH_AGGREGATES=full QVPGW_BARS=$(abspath $(BARS))
+	$(GO) test -count=1 -timeout 60m -json -run TestBenchAggregates ./cmd/qvpgw | $(TESTSUM) -v
 
 bench-triggers: ## what the change log's triggers cost INSERT, COPY and UPDATE, two minutes
 	@$(FIGURES)

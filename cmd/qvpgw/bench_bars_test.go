@@ -1,0 +1,128 @@
+package main
+
+import (
+	"compress/gzip"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"qvpgw/internal/schema"
+)
+
+// load fills the tables, refreshes the aggregates and settles them.
+func (b *aggregateBed) load() {
+	b.Helper()
+	if _, err := schema.NewMigrator(b.dsn, schema.Options{}).Up(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	c, err := pgconn.Connect(b.Context(), b.dsn)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close(b.Context())
+	if !b.full { // few chunks are soon filled
+		run(b.T, c, "SELECT set_chunk_time_interval('market_data', INTERVAL '91 days')")
+	}
+	for piece := range slices.Chunk(b.bars(), 20_000) {
+		if _, err := c.CopyFrom(b.Context(), strings.NewReader(strings.Join(piece, "")), "COPY market_data (timestamp, symbol, open, high, low, close, volume) FROM STDIN (FORMAT csv)"); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.report("loaded")
+	most := strings.Split(run(b.T, c, "SELECT symbol FROM market_data GROUP BY symbol ORDER BY count(*) DESC, symbol LIMIT 2"), "\n")
+	if len(most) != 2 {
+		b.Fatalf("the bars are of %q, not of two symbols or more", most)
+	}
+	b.rename = strings.NewReplacer("'SPY'", "'"+most[0]+"'", "'SPX'", "'"+most[1]+"'", "{SPX,SPY}", "{"+most[1]+","+most[0]+"}")
+	sqls := refreshes
+	if b.golden {
+		sqls = slices.Concat(goldenTables, refreshes, []string{"CALL refresh_continuous_aggregate('ticks_1h', NULL, NULL)", "ANALYZE ticks", "ANALYZE plain"})
+	}
+	for _, sql := range append(sqls, "ANALYZE market_data") {
+		if _, err := c.Exec(b.Context(), b.rename.Replace(sql)).ReadAll(); err != nil {
+			b.Fatalf("%v\nin %s", err, sql)
+		}
+	}
+	if err := schema.Settle(b.Context(), c); err != nil {
+		b.Fatal(err)
+	}
+	b.report("settled")
+}
+
+// report says how far the preparation of a full run is.
+func (b *aggregateBed) report(what string) {
+	if b.full {
+		fmt.Printf("%s %s\n", time.Now().Format(time.TimeOnly), what)
+	}
+}
+
+// goldenTables are what the golden statements read besides the bars.
+var goldenTables = []string{
+	`CREATE TABLE ticks (at timestamp NOT NULL, symbol text, price numeric, size int, ratio real, fee numeric(10, 2), level numeric)`,
+	`SELECT create_hypertable('ticks', by_range('at', INTERVAL '7 days'))`,
+	`INSERT INTO ticks SELECT t, (ARRAY['A', 'B', NULL])[1 + n % 3], (n * 7 % 1000)::numeric / 100, CASE WHEN n % 4 > 0 THEN n END, n, n % 100, n % 3
+FROM (SELECT t, row_number() OVER (ORDER BY t)::int AS n FROM generate_series('2024-01-04'::timestamp, '2024-03-15', '4 min') t) x`,
+	`CREATE MATERIALIZED VIEW ticks_1h WITH (timescaledb.continuous) AS
+SELECT time_bucket('1 hour', at) AS bucket, symbol, level, count(*) AS n, sum(price) AS price, count(price) AS prices, min(price) AS low,
+  sum(size) AS size, count(size) AS sizes, sum(ratio) AS ratio, min(fee) AS fee
+FROM ticks GROUP BY 1, 2, 3 WITH NO DATA`,
+	`SELECT qvpgw.watch('ticks')`,
+	`CREATE TABLE plain AS SELECT * FROM (SELECT * FROM market_data WHERE symbol IN ('SPY', 'SPX') ORDER BY timestamp LIMIT 12) x`,
+	`UPDATE plain SET id = n FROM (SELECT ctid AS at, row_number() OVER (ORDER BY timestamp, symbol) AS n FROM plain) x WHERE at = plain.ctid`,
+	`ALTER TABLE plain ALTER symbol SET NOT NULL`,
+}
+
+var refreshes = []string{
+	`CALL refresh_continuous_aggregate('market_data_1h', NULL, NULL)`,
+	`CALL refresh_continuous_aggregate('market_data_1d', NULL, NULL)`,
+	`CALL refresh_continuous_aggregate('market_data_1w', NULL, NULL)`,
+}
+
+// bars are the lines of the file that QVPGW_BARS names, in a full run, or made ones:
+// of each symbol about as many as a year of trading has, in no even distances.
+func (b *aggregateBed) bars() []string {
+	b.Helper()
+	if path := os.Getenv("QVPGW_BARS"); b.full && path != "" {
+		f, err := os.Open(path)
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer f.Close()
+		r, err := gzip.NewReader(f)
+		if err != nil {
+			b.Fatal(err)
+		}
+		text, err := io.ReadAll(r)
+		if err != nil {
+			b.Fatal(err)
+		}
+		return strings.SplitAfter(strings.TrimSuffix(string(text), "\n"), "\n")[1:]
+	}
+	var lines []string
+	for s := range b.symbols {
+		symbol := fmt.Sprintf("S%02d", s)
+		if s < 2 {
+			symbol = [...]string{"SPY", "SPX"}[s]
+		}
+		n := 0
+		for day := time.Date(2024, 1, 2, 14, 30, 0, 0, time.UTC); day.Year() == 2024; day = day.AddDate(0, 0, 1) {
+			if day.Weekday() == time.Saturday || day.Weekday() == time.Sunday {
+				continue
+			}
+			for minute := 0; minute < 390; minute += b.every {
+				if n++; b.every == 1 && n*7919%100 >= 42 {
+					continue
+				}
+				price := math.Round((100+10*math.Sin(float64(n)/117)+float64(s))*8) / 8
+				lines = append(lines, fmt.Sprintf("%s,%s,%v,%v,%v,%v,%d\n", day.Add(time.Duration(minute)*time.Minute).Format(time.RFC3339), symbol, price, price+1.5, price-0.25, price+0.125, n*13%1009))
+			}
+		}
+	}
+	return lines
+}
