@@ -68,6 +68,14 @@ var goldenTables = []string{
 	`SELECT create_hypertable('ticks', by_range('at', INTERVAL '7 days'))`,
 	`INSERT INTO ticks SELECT t, (ARRAY['A', 'B', NULL])[1 + n % 3], (n * 7 % 1000)::numeric / 100, CASE WHEN n % 4 > 0 THEN n END, n, n % 100, n % 3
 FROM (SELECT t, row_number() OVER (ORDER BY t)::int AS n FROM generate_series('2024-01-04'::timestamp, '2024-03-15', '4 min') t) x`,
+	`INSERT INTO tick_data (timestamp, symbol, price, volume, bid, ask, exchange)
+SELECT t, s, p, CASE WHEN n % 5 > 0 THEN n % 997 END, p - 0.25, CASE WHEN n % 6 > 0 THEN p + 0.5 END, 'X'
+FROM (SELECT t, s, row_number() OVER (ORDER BY t, s)::int AS n, round((800 + 80 * sin(extract(epoch FROM t) / 7000))::numeric)::float8 / 8 AS p
+      FROM unnest(ARRAY['SPX', 'SPY']) s, generate_series('2024-01-04 00:07:30'::timestamptz, '2024-02-05 12:30', '1 min') t) y`,
+	`CALL refresh_continuous_aggregate('tick_data_1m', NULL, NULL)`,
+	`CALL refresh_continuous_aggregate('tick_data_1h', NULL, NULL)`,
+	`CALL refresh_continuous_aggregate('tick_data_1d', NULL, NULL)`,
+	`CALL refresh_continuous_aggregate('tick_data_1w', NULL, NULL)`,
 	`CREATE MATERIALIZED VIEW ticks_1h WITH (timescaledb.continuous) AS
 SELECT time_bucket('1 hour', at) AS bucket, symbol, level, count(*) AS n, sum(price) AS price, count(price) AS prices, min(price) AS low,
   sum(size) AS size, count(size) AS sizes, sum(ratio) AS ratio, min(fee) AS fee

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"qvpgw/internal/catalog"
+	"qvpgw/internal/figure"
 	"qvpgw/internal/pgtest"
 	"qvpgw/internal/schema"
 )
@@ -21,7 +22,8 @@ import (
 // live is the embedded backend with the migrations' tables, bars of early 2024
 // and of the last weeks, and refreshed aggregates.
 type live struct {
-	conn *pgx.Conn
+	conn              *pgx.Conn
+	unequal, lastBits int // answers that differed, and that did in the last bits of floats
 }
 
 // newEmpty is the embedded backend with the migrations' tables.
@@ -51,7 +53,7 @@ func newEmpty(t *testing.T) *live {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close(ctx) })
-	return &live{conn}
+	return &live{conn: conn}
 }
 
 func newLive(t *testing.T) *live {
@@ -281,7 +283,10 @@ func (l *live) check(t *testing.T, step string, c goldenCase, snaps ...*catalog.
 		outcomes = append(outcomes, o)
 		if o == answered {
 			if d := difference(want, got, ordered, plan.Float); d != "" {
+				l.unequal++
 				t.Errorf("%s: %s, snapshot %d: %s\n%s\n%v", step, c.title, i, d, plan.SQL, plan.Ranges)
+			} else if difference(want, got, ordered, false) != "" {
+				l.lastBits++
 			}
 			continue
 		}
@@ -333,11 +338,17 @@ func TestRoutedAnswersEqualTheOriginals(t *testing.T) {
 	l := newLive(t)
 	cases := append(readGolden(t, "aggregates_routed.txt"), liveOnly...)
 	first := l.snapshot(t)
+	through := 0
 	for _, c := range cases {
 		if o, _ := l.check(t, "fresh", c, first); o[0] != answered {
 			t.Errorf("fresh: %s: not answered", c.title)
+			continue
 		}
+		through++
 	}
+	figure.Print(t, "aggregates.golden.routed", through)
+	figure.Print(t, "aggregates.golden.last_bits", l.lastBits)
+	defer func() { figure.Print(t, "aggregates.golden.unequal", l.unequal) }()
 	fresh, stale, saves, plans := 0, 0, 0, 0
 	before := first
 	for _, step := range liveSteps {

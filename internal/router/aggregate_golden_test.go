@@ -12,6 +12,7 @@ import (
 	pg_query "github.com/pganalyze/pg_query_go/v6"
 
 	"qvpgw/internal/catalog"
+	"qvpgw/internal/figure"
 	"qvpgw/internal/rollup"
 )
 
@@ -258,6 +259,7 @@ func TestGoldenStatementsThatPassForAReason(t *testing.T) {
 	cases := readGolden(t, "aggregates_passed.txt")
 	snap := goldenSnapshot(t)
 	seen := map[Reason]bool{}
+	passes := 0
 	for i, c := range cases {
 		r, reason := planText(t, c.sql, goldenContext(), snap, goldenNow)
 		if r != nil {
@@ -268,11 +270,13 @@ func TestGoldenStatementsThatPassForAReason(t *testing.T) {
 			t.Errorf("%s: reason %q has no text", c.title, reason)
 		}
 		seen[reason] = true
+		passes++
 		if string(reason) != c.want && !*updateAggregates {
 			t.Errorf("%s: passed with %s, want %s", c.title, reason, c.want)
 		}
 		cases[i].want = string(reason)
 	}
+	figure.Print(t, "aggregates.golden.passed", passes)
 	if len(cases) < 30 {
 		t.Errorf("%d statements, want at least 30", len(cases))
 	}
