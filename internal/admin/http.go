@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -35,8 +36,9 @@ type Options struct {
 //	/readyz      200 while the pool can reach the server, else 503 with the reason
 //	/debug/pprof for clients at loopback addresses only
 type Server struct {
-	opt  Options
-	http *http.Server
+	opt     Options
+	http    *http.Server
+	serving sync.WaitGroup // one for each Serve
 }
 
 // New returns a Server.
@@ -59,6 +61,8 @@ func New(opt Options) *Server {
 
 // Serve answers on l until Shutdown, which makes it return nil.
 func (s *Server) Serve(l net.Listener) error {
+	s.serving.Add(1)
+	defer s.serving.Done()
 	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("cannot serve HTTP on %s: %w", l.Addr(), err)
 	}
@@ -68,7 +72,14 @@ func (s *Server) Serve(l net.Listener) error {
 // Shutdown stops accepting and waits for requests under way, at most until ctx
 // ends.
 func (s *Server) Shutdown(ctx context.Context) error {
-	if err := s.http.Shutdown(ctx); err != nil {
+	err := s.http.Shutdown(ctx)
+	if err == nil {
+		// A connection may have been accepted while the first one looked for those
+		// that are open.
+		s.serving.Wait()
+		err = s.http.Shutdown(ctx)
+	}
+	if err != nil {
 		_ = s.http.Close() // the connections are given up with the error below
 		return fmt.Errorf("cannot end all HTTP requests: %w", err)
 	}

@@ -433,7 +433,7 @@ func TestOnlyAStatementAloneIsRewritten(t *testing.T) {
 		{"a named portal", "", parsed(bind("p", ""), runPortal("p", 0), endGroup), []string{"original, extended"}},
 		{"two executions", "", parsed(bind("", ""), runPortal("", 0), bind("", ""), runPortal("", 0), endGroup), []string{"original, extended"}},
 		{"a Describe of the statement", "", parsed(describe('S', ""), bind("", ""), runPortal("", 0), endGroup), []string{"original, extended"}},
-		{"an open transaction", "BEGIN", parsed(bind("", ""), runPortal("", 0), endGroup), []string{"BEGIN", "original, extended"}},
+		{"a group in an open transaction", "BEGIN", parsed(bind("", ""), runPortal("", 0), bind("", ""), runPortal("", 0), endGroup), []string{"BEGIN", "original, extended"}},
 		{"two statements", "", []message{simple(hourly + "; SELECT 1")}, []string{hourly + "; SELECT 1"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
