@@ -65,10 +65,20 @@ func (q *aggQuery) overGroups(r *renderer, n *pg_query.Node, combined func(call 
 		}
 	}
 	if g := n.GetGroupingFunc(); g != nil {
-		if q.groups == nil && len(q.keys) == 0 {
+		if q.groups != nil {
+			r.list("GROUPING(", g.Args, ")")
+			return true
+		}
+		// Without grouping sets it is 0, and the keys may be grouped already.
+		for _, a := range g.Args {
+			if _, reason := q.groupExpr(a, combined); reason != "" {
+				r.fail(reason)
+			}
+		}
+		if len(q.keys)+len(q.mixed) == 0 {
 			r.fail(ReasonAggGroupingSets)
 		}
-		r.list("GROUPING(", g.Args, ")")
+		r.write("CAST(0 AS pg_catalog.int4)")
 		return true
 	}
 	if ref := n.GetColumnRef(); ref != nil {

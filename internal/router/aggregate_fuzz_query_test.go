@@ -387,9 +387,14 @@ func (g *fuzzAsker) call(prefix string, join bool) string {
 	return "count(*)"
 }
 
-// window is a window function over groups, with one answer.
+// window is a window function over groups, with one answer: of grouping sets, a
+// group of NULL and one of all values tie but for GROUPING.
 func (g *fuzzAsker) window(keys []string, prefix string, join bool) string {
 	order := "ORDER BY " + strings.Join(keys, ", ")
+	keys = append(keys[:len(keys):len(keys)], "GROUPING("+strings.Join(keys, ", ")+")")
+	if order += ", " + keys[len(keys)-1]; len(keys) == 2 {
+		keys = keys[:1]
+	}
 	if len(keys) > 1 && g.chance(1, 2) {
 		order = "PARTITION BY " + keys[0] + " ORDER BY " + strings.Join(keys[1:], ", ")
 	}
