@@ -29,6 +29,9 @@ const beginRewrite = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
 // row. When the guard says no, or anything of ours fails before the first row,
 // the original is to run: false.
 func (s *session) rewrite(g *group) (bool, error) {
+	if g.plan.Index != nil {
+		return s.buildIndex(g)
+	}
 	s.interrupted = nil
 	sql, copied := g.sql, (*router.CopiedQuery)(nil)
 	if g.plan.Aggregates != nil {

@@ -47,6 +47,7 @@ type Plan struct {
 	Warnings   []Refusal // rules that only warn: a NOTICE each, SQLState 01000
 	KNN        *KNN
 	Aggregates *AggregateRewrite
+	Index      *IndexBuild
 	// AtBind: whether an aggregate answers depends on parameters; Aggregates is nil,
 	// and Router.Bound plans when they are known.
 	AtBind bool

@@ -229,6 +229,10 @@ func (r *Router) route(m *made, c *Context, st *state, s *survey, n *pg_query.No
 		r.routeCall(m, c, s.view, n, text, f, call)
 		return
 	}
+	if p.Index = indexBuild(sel, s.view); p.Index != nil && p.Pins&PinCatalog == 0 {
+		p.Action, p.Reason, m.literal = Rewrite, ReasonIndexBuild, true
+		return
+	}
 	neighbours := false
 	if sel == nil {
 		sel = copied(n)

@@ -11,6 +11,7 @@ const (
 	ReasonNotDescribed  Reason = "not_described"
 	ReasonFloatExact    Reason = "float_exact"
 	ReasonNotAlone      Reason = "not_alone"
+	ReasonIndexBuild    Reason = "index_build"
 	ReasonNeverAgain    Reason = "never_again"
 )
 
@@ -22,6 +23,7 @@ var runReasons = map[Reason]string{
 	ReasonRewriteFailed: "The rewritten query failed before its first row: the original ran.",
 	ReasonNotDescribed:  "The server does not describe the original, which would fail: it ran and says why.",
 	ReasonFloatExact:    "It adds floats in another order, and route.float is exact: the original ran.",
+	ReasonIndexBuild:    "The index is built by CREATE INDEX CONCURRENTLY, with notices of its progress, instead of inside the function.",
 	ReasonNotAlone:      "The statement shares its group or its transaction with others, asks for some of its rows, or the client is pinned: what is proven for a statement alone does not hold.",
 	ReasonNeverAgain:    "The last answers were out of date, or not there, whenever somebody asked: most are not looked for or kept until one is found again.",
 }
