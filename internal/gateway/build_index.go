@@ -20,8 +20,8 @@ const indexProgress = time.Second
 // server cannot build concurrently.
 func (s *session) buildIndex(g *group) (bool, error) {
 	d, err := s.describe(g.sql, g.oids)
-	if d == nil || err != nil || s.cv.tx != wire.Idle || d.params.Len() > 0 || s.conn.PID == 0 {
-		return false, err // PID 0: the embedded server, which cannot
+	if d == nil || err != nil || s.cv.tx != wire.Idle || d.params.Len() > 0 {
+		return false, err
 	}
 	rows, err := s.own(g.plan.Index.Choose)
 	if err != nil {

@@ -9,7 +9,9 @@ import (
 // without a lock that keeps writers out: the function itself cannot.
 type IndexBuild struct {
 	// Choose gives one row: the statement that builds the index concurrently, the
-	// index's name as the function returns it, and the number of rows.
+	// index's name as the function returns it, and the number of rows. It gives none
+	// where the server is one that cannot: PostgreSQL as WebAssembly has one process, and
+	// is left with an index that nobody can drop.
 	Choose string
 }
 
@@ -55,5 +57,5 @@ func indexBuild(n *pg_query.SelectStmt, v *view) *IndexBuild {
 	}
 	return &IndexBuild{Choose: "SELECT pg_catalog.format('CREATE INDEX CONCURRENTLY %I ON %I.%I USING %s (%I %I.%I) WITH (%s)', (c).index_name, (c).table_schema, (c).table_name, (c).method, (c).column_name, (c).operators_schema, (c).operators, " +
 		"CASE WHEN (c).lists IS NULL THEN pg_catalog.format('m = %s, ef_construction = %s', (c).m, (c).ef_construction) ELSE pg_catalog.format('lists = %s', (c).lists) END), " +
-		"pg_catalog.format('%I.%I', (c).table_schema, (c).index_name), (c).rows FROM (" + sql + " OFFSET 0) AS chosen (c)"}
+		"pg_catalog.format('%I.%I', (c).table_schema, (c).index_name), (c).rows FROM (" + sql + " OFFSET 0) AS chosen (c) WHERE pg_catalog.pg_backend_pid() <> 0 AND pg_catalog.version() NOT LIKE '%Emscripten%'"}
 }
