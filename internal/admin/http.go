@@ -36,9 +36,14 @@ type Options struct {
 //	/readyz      200 while the pool can reach the server, else 503 with the reason
 //	/debug/pprof for clients at loopback addresses only
 type Server struct {
-	opt     Options
-	http    *http.Server
-	serving sync.WaitGroup // one for each Serve
+	opt  Options
+	http *http.Server
+
+	mu        sync.Mutex // protects what follows
+	listeners []net.Listener
+	closing   bool
+	serving   int               // Serve calls that have not returned
+	busy      map[net.Conn]bool // connections whose request is under way or to come
 }
 
 // New returns a Server.
@@ -46,7 +51,7 @@ func New(opt Options) *Server {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{opt: opt}
+	s := &Server{opt: opt, busy: map[net.Conn]bool{}}
 	s.http = &http.Server{
 		Handler:           s.Handler(),
 		ReadHeaderTimeout: 5 * time.Second,
@@ -54,32 +59,56 @@ func New(opt Options) *Server {
 		WriteTimeout:      2 * time.Minute, // a profile takes 30 s by default
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    1 << 14,
+		ConnState:         s.state,
 		ErrorLog:          slog.NewLogLogger(opt.Log.Handler(), slog.LevelDebug),
 	}
 	return s
 }
 
+// state follows a connection.
+func (s *Server) state(c net.Conn, state http.ConnState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if state == http.StateNew || state == http.StateActive {
+		s.busy[c] = true
+	} else {
+		delete(s.busy, c)
+	}
+}
+
 // Serve answers on l until Shutdown, which makes it return nil.
 func (s *Server) Serve(l net.Listener) error {
-	s.serving.Add(1)
-	defer s.serving.Done()
-	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("cannot serve HTTP on %s: %w", l.Addr(), err)
+	s.mu.Lock()
+	s.listeners = append(s.listeners, l)
+	s.serving++
+	s.mu.Unlock()
+	err := s.http.Serve(l)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.serving--
+	if s.closing || errors.Is(err, http.ErrServerClosed) {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("cannot serve HTTP on %s: %w", l.Addr(), err)
 }
 
 // Shutdown stops accepting and waits for requests under way, at most until ctx
-// ends.
+// ends. Those of connections that were accepted are answered: http.Server.Shutdown
+// alone drops a request that it has not read yet.
 func (s *Server) Shutdown(ctx context.Context) error {
-	err := s.http.Shutdown(ctx)
-	if err == nil {
-		// A connection may have been accepted while the first one looked for those
-		// that are open.
-		s.serving.Wait()
-		err = s.http.Shutdown(ctx)
+	s.http.SetKeepAlivesEnabled(false)
+	s.mu.Lock()
+	s.closing = true
+	for _, l := range s.listeners {
+		_ = l.Close()
 	}
-	if err != nil {
+	s.mu.Unlock()
+	for quiet := false; !quiet && ctx.Err() == nil; time.Sleep(time.Millisecond) {
+		s.mu.Lock()
+		quiet = s.serving == 0 && len(s.busy) == 0
+		s.mu.Unlock()
+	}
+	if err := s.http.Shutdown(ctx); err != nil {
 		_ = s.http.Close() // the connections are given up with the error below
 		return fmt.Errorf("cannot end all HTTP requests: %w", err)
 	}

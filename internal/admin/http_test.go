@@ -276,3 +276,37 @@ func TestServeEndsWithShutdown(t *testing.T) {
 		t.Errorf("on a closed listener: %v", err)
 	}
 }
+
+func TestAConnectionThatWasAcceptedIsAnsweredAtTheEnd(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := New(Options{Registry: prometheus.NewRegistry()})
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(l) }()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for accepted := false; !accepted; time.Sleep(time.Millisecond) {
+		s.mu.Lock()
+		accepted = len(s.busy) == 1
+		s.mu.Unlock()
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- s.Shutdown(context.Background()) }()
+	if err := <-served; err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Write([]byte("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	if b, _ := io.ReadAll(c); !strings.HasPrefix(string(b), "HTTP/1.1 200 ") {
+		t.Errorf("got %q", b)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
