@@ -41,7 +41,7 @@ func demoCommand() *cobra.Command {
 	c.Flags().BoolVar(&o.once, "once", false, "exit after the tour: status 0 if every line of it holds")
 	c.Flags().StringVar(&o.listen, "listen", "127.0.0.1:6432", "address for PostgreSQL clients")
 	c.Flags().StringVar(&o.http, "http", "127.0.0.1:8432", "address for metrics and the page")
-	c.Flags().StringVar(&o.dir, "dir", filepath.Join(cache, "qvpgw", "demo"), "where the demo's database is kept")
+	c.Flags().StringVar(&o.dir, "dir", filepath.Join(cache, "qvpgw", "demo-"+schema.Layout()), "where the demo's database is kept")
 	return c
 }
 

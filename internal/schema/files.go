@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -11,6 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"qvpgw/migrations"
 )
 
 // file is one migration: the pair NNNNNN_title.up.sql and .down.sql.
@@ -133,4 +136,18 @@ func writeNew(path, text string) error {
 		return fmt.Errorf("cannot create a migration: %w", err)
 	}
 	return nil
+}
+
+// Layout names the set of embedded migrations, by their files' names. What can be
+// loaded again, as the demo's data, is kept apart for each.
+func Layout() string {
+	files, err := migrations.Files.ReadDir(".")
+	if err != nil {
+		panic("BUG: the embedded migrations cannot be listed: " + err.Error())
+	}
+	h := fnv.New32a()
+	for _, f := range files {
+		_, _ = h.Write([]byte(f.Name() + "\n"))
+	}
+	return fmt.Sprintf("%08x", h.Sum32())
 }
