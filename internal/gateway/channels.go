@@ -18,7 +18,6 @@ type channels struct {
 	pending []channelStep       // of the open transaction
 	// encoding is the listener's, which notifications come in.
 	encoding string
-	own      []string       // channels for the client's own connection, at the end of the turn
 	moved    map[string]int // notifications that were passed and come there again
 
 	waiting atomic.Bool // mail holds something
@@ -251,10 +250,6 @@ func (s *session) applyChannels(answered bool) bool {
 				continue
 			}
 			if err := s.db.listener.subscribe(s, x.Name, s.listenWait(answered)); err != nil {
-				if answered && err == errListenEncoding {
-					c.own = append(c.own, x.Name)
-					continue
-				}
 				if answered {
 					s.evicted.CompareAndSwap(nil, &Error{
 						Code: "53300", Message: "cannot LISTEN: " + err.Error(), Fatal: true, Err: err,

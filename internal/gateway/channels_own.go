@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -17,8 +18,8 @@ import (
 // listens already, and what comes is to have one order.
 func (s *session) foreign() bool {
 	c := s.chans
-	return c != nil && (len(c.own) > 0 || len(c.on) > 0 &&
-		(router.Pins(s.pins.Load())&router.PinListen != 0 || c.encoding != s.params.value("client_encoding")))
+	return c != nil && len(c.on) > 0 &&
+		(router.Pins(s.pins.Load())&router.PinListen != 0 || c.encoding != s.params.value("client_encoding"))
 }
 
 // moveChannels has the client's own connection, which it keeps from then on, listen to
@@ -32,17 +33,12 @@ func (s *session) moveChannels() error {
 	if !s.foreign() {
 		return nil
 	}
-	names := c.own
-	for name := range c.on {
-		names = append(names, name)
-	}
-	slices.Sort(names)
 	var b strings.Builder
-	for _, name := range slices.Compact(names) {
+	for _, name := range slices.Sorted(maps.Keys(c.on)) {
 		b.WriteString("LISTEN " + quoteName(name) + ";")
 	}
 	texts := []string{b.String()}
-	if !ascii(texts[0]) && len(c.on) > 0 {
+	if !ascii(texts[0]) {
 		// The names are as the client wrote them; a text is read before any of it runs,
 		// and nothing is heard in a transaction.
 		texts = []string{"BEGIN; SET LOCAL client_encoding TO " + pool.Literal(c.encoding), texts[0], "COMMIT"}
@@ -64,7 +60,6 @@ func (s *session) moveChannels() error {
 		s.db.listener.unsubscribe(s, name)
 	}
 	clear(c.on)
-	c.own = nil
 	s.db.listener.unused()
 	if err := s.passMoved(); err != nil {
 		return err

@@ -199,7 +199,9 @@ func (l *listener) unused() {
 }
 
 // start waits until there is a connection, which the first who needs one has dialled.
-// One with another client encoding does not do.
+// One with another client encoding does not do, but for a LISTEN that was answered:
+// the client had the listener's encoding when it named the channel, has chosen another
+// since, and hears nothing else until its own connection listens (moveChannels).
 func (l *listener) start(s *session, w listenWait) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -222,7 +224,7 @@ func (l *listener) start(s *session, w listenWait) error {
 	switch {
 	case l.conn == nil:
 		return errNoListener
-	case l.encoding != s.params.value("client_encoding"):
+	case !w.must && l.encoding != s.params.value("client_encoding"):
 		return errListenEncoding
 	}
 	if s.chans != nil {

@@ -68,9 +68,12 @@ func TestManyPoolsShareFewPlacesWithoutStarving(t *testing.T) {
 						done <- err
 						return
 					}
-					if f.count() > 4 { // one may be on its way out
-						done <- errors.New("more connections than places")
-						return
+					// The server counts those that it has not seen go yet.
+					for limit := time.Now().Add(5 * time.Second); f.count() > 3; time.Sleep(time.Millisecond) {
+						if time.Now().After(limit) {
+							done <- errors.New("more connections than places")
+							return
+						}
 					}
 					p.Release(c)
 				}
