@@ -26,7 +26,7 @@ var allowed = map[string][]string{
 	"internal/figure":   {},
 	"internal/gateway": {
 		"internal/auth", "internal/cache", "internal/catalog", "internal/metrics", "internal/netloop", "internal/pool",
-		"internal/router", "internal/rules", "internal/sqltext", "internal/wire",
+		"internal/router", "internal/rules", "internal/sqltext", "internal/vector", "internal/wire",
 	},
 	"internal/handoff": {},
 	"internal/metrics": {},
@@ -39,6 +39,7 @@ var allowed = map[string][]string{
 	"internal/schema":  {"internal/catalog", "internal/sqltext", "migrations"},
 	"internal/sqltext": {},
 	"internal/testsum": {"internal/figure"},
+	"internal/vector":  {},
 	"internal/wire":    {},
 	"migrations":       {},
 	"web":              {},
