@@ -22,7 +22,7 @@ STATICCHECK := $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FIGURES = export QVPGW_FIGURES=$$(mktemp); trap 'rm -f "$$QVPGW_FIGURES"' EXIT
 TESTSUM = $(GO) run ./internal/testsum
 
-.PHONY: help build static demo test lint fuzz fuzz-preauth fuzz-aggregates torture rolling migrations-kill conformance streaming ageing bench bench-aggregates bench-triggers drivers docker-config clean
+.PHONY: help build static demo test lint fuzz fuzz-preauth fuzz-aggregates torture knn-truth rolling migrations-kill conformance streaming ageing bench bench-aggregates bench-triggers drivers docker-config clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +87,11 @@ torture: ## 64 clients, cancels, hang-ups and killed servers: no row may reach a
 	@$(FIGURES)
 	export QVPGW_TORTURE_STATEMENTS=$${QVPGW_TORTURE_STATEMENTS:-500000}
 	$(GO) test -count=1 -timeout 60m -json -run 'TestTorture|TestConnectionsThatDoNotLogIn' ./internal/gateway | $(TESTSUM) -v
+
+knn-truth: ## half a million reads from memory beside writers of all kinds, none older than its question; N=n for others
+	@$(FIGURES)
+	export QVPGW_KNN_READS=$(or $(N),500000) QVPGW_KNN_CASES=$${QVPGW_KNN_CASES:-20000}
+	$(GO) test -count=1 -timeout 60m -json -run 'TestKNN' ./internal/gateway ./internal/router ./internal/vector | $(TESTSUM) -v
 
 rolling: ## ten restarts under 64 clients: nothing refused, nothing lost
 	@$(FIGURES)
