@@ -46,6 +46,7 @@ type database struct {
 	doubts  doubts        // what those that are not done are for
 	loaded  chan struct{} // closed and replaced when one is done
 	texts   *simplelru.LRU[string, *description]
+	proofs  *simplelru.LRU[proofKey, uint64] // ids of prepared statements, see prepareProof
 }
 
 // maxDescriptions bounds the descriptions of original statements kept.
@@ -65,6 +66,7 @@ func (s *Server) database(name string) *database {
 	d.listener.db = d
 	d.paused.Store(s.paused.Load())
 	d.texts, _ = simplelru.NewLRU[string, *description](maxDescriptions, nil)
+	d.proofs, _ = simplelru.NewLRU[proofKey, uint64](maxProofs, nil)
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	d.router = router.New(router.Options{Catalog: &d.catalog, Rules: s.live.Load().Rules, NoAggregates: s.opt.NoRoute})
 	s.databases[name] = d

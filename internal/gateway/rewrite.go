@@ -78,20 +78,27 @@ func (s *session) rewrite(g *group) (bool, error) {
 	case s.cv.tx == wire.InTx:
 		return s.rewriteWithin(g, d)
 	}
+	proof, err := s.prepareProof(rw)
+	switch {
+	case err != nil:
+		return false, err
+	case s.interrupted != nil:
+		return true, s.injectError(s.interrupted)
+	case proof == 0:
+		s.routed(metrics.Pass, router.ReasonRewriteFailed, g)
+		return false, nil
+	}
 	b := s.scratch[:0]
 	s.conn.Unnamed = 0
-	lock := rw.Lock
-	if lock != "" {
-		lock += ";"
-	}
-	b = wire.AppendQuery(b, beginRewrite+lock+rw.Guard)
+	b = wire.AppendQuery(b, beginRewrite+rw.Lock)
+	b = appendProof(b, proof, rw.ProofArgs)
 	b = g.appendRun(b, rw.SQL, d)
 	b = wire.AppendQuery(b, "COMMIT")
 	s.scratch = b[:0]
 	if _, err := s.up.Write(b); err != nil {
 		return false, s.clientError(&wire.WriteError{Err: err})
 	}
-	proven, err := s.readGuard()
+	proven, err := s.readGuard(proof)
 	if err != nil {
 		return false, err
 	}
@@ -180,30 +187,6 @@ func (s *session) injectReady(status wire.TxStatus) error {
 		return s.serverError(err)
 	}
 	return nil
-}
-
-type guardAnswer uint8
-
-const (
-	guardError guardAnswer = iota // it, or the lock, failed
-	guardNo
-	guardYes
-)
-
-// readGuard reads the reply to BEGIN, LOCK and the guard.
-func (s *session) readGuard() (guardAnswer, error) {
-	rows, err := s.conn.Collect()
-	var se *pool.ServerError
-	switch {
-	case errors.As(err, &se):
-		s.noteInterrupt(se.Fields)
-		return guardError, nil
-	case err != nil:
-		return guardError, s.serverError(err)
-	case s.srv.unproven.Load(), len(rows) == 1 && len(rows[0]) == 1 && rows[0][0] != nil && *rows[0][0] == "t":
-		return guardYes, nil
-	}
-	return guardNo, nil
 }
 
 // readStatus reads a reply to its end and returns the transaction's status then.

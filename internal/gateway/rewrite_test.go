@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -95,7 +96,7 @@ type actor struct {
 	answers map[string]replies // by what is asked, see ask
 	gate    chan struct{}      // when not nil, the guard is answered once it is closed
 
-	// mu protects asked.
+	// mu protects answers and asked.
 	mu    sync.Mutex
 	asked []string
 }
@@ -107,10 +108,10 @@ func usual() map[string]replies {
 		"settings": {
 			row("public", "UTC", "on", "app", "read committed", "off"), complete("SELECT 1"), ready('I'),
 		},
-		"describe": {&pgproto3.ParseComplete{}, &pgproto3.ParameterDescription{}, columns, ready('I')},
-		"guard": {
-			complete("BEGIN"), complete("LOCK TABLE"), row("t"), complete("SELECT 1"), ready('T'),
-		},
+		"describe":  {&pgproto3.ParseComplete{}, &pgproto3.ParameterDescription{}, columns, ready('I')},
+		"prepare":   {&pgproto3.ParseComplete{}, ready('I')},
+		"lock":      {complete("BEGIN"), complete("LOCK TABLE"), ready('T')},
+		"guard":     {&pgproto3.BindComplete{}, row("t"), complete("SELECT 1"), ready('T')},
 		"rewritten": {columnsOf(17200), row("a", "1", "2"), row("b", "3", "4"), done, ready('T')},
 		"rewritten, extended": {
 			&pgproto3.ParseComplete{}, &pgproto3.BindComplete{}, columnsOf(17200), row("a", "1", "2"), row("b", "3", "4"), done, ready('T'),
@@ -160,7 +161,7 @@ func (a *actor) serve(b *pgproto3.Backend) {
 	b.Send(&pgproto3.ParameterStatus{Name: "server_version", Value: "17.0"})
 	b.Send(&pgproto3.BackendKeyData{ProcessID: 5, SecretKey: []byte{1, 2, 3, 4}})
 	b.Send(ready('I'))
-	group, text := "", ""
+	group, text, proof := "", "", ""
 	for b.Flush() == nil {
 		m, err := b.Receive()
 		if err != nil {
@@ -171,17 +172,28 @@ func (a *actor) serve(b *pgproto3.Backend) {
 		case *pgproto3.Query:
 			what = ask(m.String)
 		case *pgproto3.Parse:
-			group, text = "P", m.Query
+			if group, text = "P", m.Query; strings.HasPrefix(text, "SELECT COALESCE(pg_catalog.to_regclass(") {
+				proof = m.Name
+			}
 		case *pgproto3.Bind:
+			if m.PreparedStatement != "" && m.PreparedStatement == proof {
+				group, text = "", "guard"
+			}
 			group += "B"
 		case *pgproto3.Describe:
 			group += "D" + string(m.ObjectType)
 		case *pgproto3.Execute:
 			group += "E"
 		case *pgproto3.Sync:
-			if what = ask(text) + ", extended"; group == "PDS" {
+			switch what = ask(text) + ", extended"; {
+			case group == "PDS":
 				what = "describe"
+			case group == "P":
+				what = "prepare"
+			case text == "guard":
+				what = text
 			}
+			group = ""
 		case *pgproto3.Terminate:
 			return
 		}
@@ -202,8 +214,8 @@ func ask(sql string) string {
 	case strings.Contains(sql, "current_schemas"):
 		return "settings"
 	case strings.HasPrefix(sql, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;LOCK TABLE ONLY ") &&
-		strings.Contains(sql, "IN ACCESS SHARE MODE NOWAIT;SELECT "):
-		return "guard"
+		strings.HasSuffix(sql, "IN ACCESS SHARE MODE NOWAIT"):
+		return "lock"
 	case strings.Contains(sql, "_materialized_2"):
 		return "rewritten"
 	}
@@ -215,11 +227,11 @@ func (a *actor) answer(b *pgproto3.Backend, what string) bool {
 	if what != "settings" {
 		a.asked = append(a.asked, what)
 	}
+	r, ok := a.answers[what]
 	a.mu.Unlock()
 	if what == "guard" && a.gate != nil {
 		<-a.gate
 	}
-	r, ok := a.answers[what]
 	if !ok {
 		r = replies{complete("SELECT 0"), ready('I')}
 	}
@@ -251,7 +263,7 @@ func (a *actor) gateway() (g *gateway.Server, addr, dsn string) {
 var (
 	fromAggregate = []string{"row a|1|2", "row b|3|4", "complete SELECT 2", "ready I"}
 	fromRaw       = []string{"row raw|1|2", "complete SELECT 1", "ready I"}
-	whole         = []string{"describe", "guard", "rewritten", "commit"}
+	whole         = []string{"describe", "prepare", "lock", "guard", "rewritten", "commit"}
 	fellBack      = append(slices.Clone(whole), "original")
 	failedTx      = replies{failure("25P02"), ready('E')}
 	rolledBack    = replies{complete("ROLLBACK"), ready('I')}
@@ -271,16 +283,27 @@ var rewriteCases = []struct {
 	{name: "proven", asked: whole, want: fromAggregate, route: "rewrite aggregate market_data_1h"},
 	{name: "no rows", answers: map[string]replies{"rewritten": {columnsOf(1), complete("SELECT 0"), ready('T')}}, asked: whole, want: []string{"complete SELECT 0", "ready I"}, route: "rewrite aggregate market_data_1h"},
 	{name: "the guard says no", answers: map[string]replies{
-		"guard":     {complete("BEGIN"), complete("LOCK TABLE"), row("f"), complete("SELECT 1"), ready('T')},
+		"guard":     {&pgproto3.BindComplete{}, row("f"), complete("SELECT 1"), ready('T')},
 		"rewritten": {columnsOf(1), row("never", "0", "0"), complete("SELECT 1"), ready('T')},
 	}, asked: fellBack, want: fromRaw, route: "pass not_fresh market_data_1h"},
 	{name: "the guard says null", answers: map[string]replies{
-		"guard":     {complete("BEGIN"), complete("LOCK TABLE"), &pgproto3.DataRow{Values: [][]byte{nil}}, complete("SELECT 1"), ready('T')},
+		"guard":     {&pgproto3.BindComplete{}, &pgproto3.DataRow{Values: [][]byte{nil}}, complete("SELECT 1"), ready('T')},
 		"rewritten": {columnsOf(1), complete("SELECT 0"), ready('T')},
 	}, asked: fellBack, want: fromRaw, route: "pass not_fresh market_data_1h"},
 	{name: "the lock is not had", answers: map[string]replies{
-		"guard": {complete("BEGIN"), failure("55P03"), ready('E')}, "rewritten": failedTx, "commit": rolledBack,
+		"lock": {complete("BEGIN"), failure("55P03"), ready('E')}, "guard": failedTx, "rewritten": failedTx, "commit": rolledBack,
 	}, asked: fellBack, want: fromRaw, route: "pass lock_refused market_data_1h"},
+	{name: "a cancel that meets the lock", answers: map[string]replies{
+		"lock": {complete("BEGIN"), failure("57014"), ready('E')}, "guard": failedTx, "rewritten": failedTx, "commit": rolledBack,
+	}, asked: whole, want: []string{"ERROR 57014 failed", "ready I"}, bare: true},
+	{
+		name: "a proof that is not taken", answers: map[string]replies{"prepare": {failure("42501"), ready('I')}},
+		asked: []string{"describe", "prepare", "original"}, want: fromRaw, route: "pass rewrite_failed market_data_1h",
+	},
+	{
+		name: "a cancel that meets the proof's preparation", answers: map[string]replies{"prepare": {failure("57014"), ready('I')}},
+		asked: []string{"describe", "prepare"}, want: []string{"ERROR 57014 failed", "ready I"}, bare: true,
+	},
 	{name: "an error before the first row", answers: map[string]replies{
 		"rewritten": {columnsOf(1), failure("22012"), ready('E')}, "commit": rolledBack,
 	}, asked: fellBack, want: fromRaw, route: "pass rewrite_failed market_data_1h"},
@@ -291,7 +314,7 @@ var rewriteCases = []struct {
 		"rewritten": {columnsOf(1), row("a", "1", "2"), failure("22003"), ready('E')}, "commit": rolledBack,
 	}, asked: whole, want: []string{"row a|1|2", "ERROR 22003 failed", "ready I"}},
 	{name: "a cancel that meets the guard", answers: map[string]replies{
-		"guard": {complete("BEGIN"), complete("LOCK TABLE"), failure("57014"), ready('E')}, "rewritten": failedTx, "commit": rolledBack,
+		"guard": {failure("57014"), ready('E')}, "rewritten": failedTx, "commit": rolledBack,
 	}, asked: whole, want: []string{"ERROR 57014 failed", "ready I"}, bare: true},
 	{name: "a cancel that meets the rewritten query", answers: map[string]replies{
 		"rewritten": {columnsOf(1), failure("57014"), ready('E')}, "commit": rolledBack,
@@ -305,12 +328,13 @@ var rewriteCases = []struct {
 		asked: []string{"describe", "original"}, want: []string{"ERROR 42883 failed", "ready I"}, bare: true, route: "pass not_described market_data_1h",
 	},
 	{name: "notices and parameters are not the client's", answers: map[string]replies{
-		"guard":     {complete("BEGIN"), &pgproto3.NoticeResponse{Severity: "WARNING", Code: "01000"}, complete("LOCK TABLE"), row("t"), complete("SELECT 1"), ready('T')},
+		"lock":      {complete("BEGIN"), &pgproto3.NoticeResponse{Severity: "WARNING", Code: "01000"}, complete("LOCK TABLE"), ready('T')},
+		"guard":     {&pgproto3.BindComplete{}, &pgproto3.NoticeResponse{Severity: "WARNING", Code: "01000"}, row("t"), complete("SELECT 1"), ready('T')},
 		"rewritten": {&pgproto3.NoticeResponse{Severity: "WARNING", Code: "01000"}, columnsOf(1), row("a", "1", "2"), row("b", "3", "4"), complete("SELECT 2"), ready('T')},
 	}, asked: whole, want: fromAggregate},
-	{name: "the server ends before the guard's row", answers: map[string]replies{"guard": hangUp}, asked: []string{"describe", "guard"}, want: []string{"FATAL 08006", "end of the connection"}, bare: true, ends: true},
-	{name: "the server ends after the guard's row", answers: map[string]replies{"rewritten": hangUp}, asked: whole[:3], want: []string{"FATAL 08006", "end of the connection"}, bare: true, ends: true},
-	{name: "the server ends among the rows", answers: map[string]replies{"rewritten": {columnsOf(1), row("a", "1", "2"), nil}}, asked: whole[:3], want: []string{"row a|1|2", "FATAL 08006", "end of the connection"}, ends: true},
+	{name: "the server ends before the guard's row", answers: map[string]replies{"guard": hangUp}, asked: whole[:4], want: []string{"FATAL 08006", "end of the connection"}, bare: true, ends: true},
+	{name: "the server ends after the guard's row", answers: map[string]replies{"rewritten": hangUp}, asked: whole[:5], want: []string{"FATAL 08006", "end of the connection"}, bare: true, ends: true},
+	{name: "the server ends among the rows", answers: map[string]replies{"rewritten": {columnsOf(1), row("a", "1", "2"), nil}}, asked: whole[:5], want: []string{"row a|1|2", "FATAL 08006", "end of the connection"}, ends: true},
 	{name: "the server ends before the commit", answers: map[string]replies{"commit": hangUp}, asked: whole, want: []string{"row a|1|2", "row b|3|4", "complete SELECT 2", "FATAL 08006", "end of the connection"}, ends: true},
 	{name: "the transaction does not end", answers: map[string]replies{"commit": {complete("COMMIT"), ready('T')}}, asked: whole, want: []string{"row a|1|2", "row b|3|4", "complete SELECT 2", "FATAL 08006", "end of the connection"}, ends: true},
 	{name: "the server ends while it describes", answers: map[string]replies{"describe": hangUp}, asked: whole[:1], want: []string{"FATAL 08006", "end of the connection"}, bare: true, ends: true},
@@ -418,6 +442,38 @@ func TestNothingGoesOutBeforeTheGuardsRow(t *testing.T) {
 	if got := rowsOf(p.reply(1)); got != "a|1|2;b|3|4" {
 		t.Errorf("got %q", got)
 	}
+}
+
+// A proof is prepared once for each server connection, and again when it is gone there.
+func TestAProofIsPreparedOnce(t *testing.T) {
+	a := newActor(t, nil)
+	_, addr, dsn := a.gateway()
+	p := dial(t, addr, dsn)
+	ask := func(sql string, want ...string) {
+		t.Helper()
+		a.mu.Lock()
+		a.asked = nil
+		a.mu.Unlock()
+		p.send(simple(sql))
+		p.reply(1)
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if !slices.Equal(a.asked, want) {
+			t.Errorf("the server was asked %q, want %q", a.asked, want)
+		}
+	}
+	ask(hourly, whole...)
+	ask(hourly, whole[2:]...)
+	ask(strings.Replace(hourly, "01-10", "01-12", 1), "describe", "lock", "guard", "rewritten", "commit")
+	answer := func(answers map[string]replies) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		maps.Copy(a.answers, answers)
+	}
+	answer(map[string]replies{"guard": {failure("26000"), ready('E')}, "rewritten": failedTx, "commit": rolledBack})
+	ask(hourly, "lock", "guard", "rewritten", "commit", "original")
+	answer(usual())
+	ask(hourly, whole[1:]...)
 }
 
 // What is not alone is passed as it came (trap T4).

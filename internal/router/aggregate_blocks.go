@@ -16,18 +16,15 @@ import (
 // statement itself, or those inside it (sub-queries, WITH queries, arms of set
 // operations), each of which is put in the place of the original.
 type blocks struct {
-	c      *Context
-	snap   *catalog.Snapshot
-	now    time.Time
-	zone   *time.Location
-	pieces []*piece
-	ours   map[*pg_query.SelectStmt]bool // the SELECTs that were put in
-	reason Reason                        // why the outermost SELECT that groups is not answered
-	// unfiltered: the SELECTs do without the proof as their filter, for tests that
-	// want to see what it prevents.
-	unfiltered bool
-	called     []string // what the guard proves of the function that the statement stands for, nil without one
-	checked    bool     // a rewrite of this shape was proven to parse back to what was meant
+	c       *Context
+	snap    *catalog.Snapshot
+	now     time.Time
+	zone    *time.Location
+	pieces  []*piece
+	ours    map[*pg_query.SelectStmt]bool // the SELECTs that were put in
+	reason  Reason                        // why the outermost SELECT that groups is not answered
+	called  []string                      // what the guard proves of the function that the statement stands for, nil without one
+	checked bool                          // a rewrite of this shape was proven to parse back to what was meant
 }
 
 // piece is one SELECT that is answered from an aggregate.
@@ -35,7 +32,7 @@ type piece struct {
 	*candidate
 	arms   *armSet
 	inner  proof // what its answer rests on in the snapshot
-	sql    string
+	texts  queryParts
 	float  bool
 	parsed *pg_query.SelectStmt
 }
@@ -94,7 +91,7 @@ func (b *blocks) inside(s *pg_query.SelectStmt, ctes *withQueries) *pg_query.Sel
 		}
 		p, reason := b.answer(s, visible)
 		if p != nil && p.parsed == nil {
-			p.parsed, reason = p.parsesBack(p.sql)
+			p.parsed, reason = p.parsesBack(p.texts.alone())
 		}
 		if reason == "" {
 			b.pieces = append(b.pieces, p)
@@ -257,7 +254,7 @@ var parserVersion = sync.OnceValue(func() int32 {
 // them in it, nil when it is one of them itself.
 func (b *blocks) statement(whole *pg_query.SelectStmt) (sql string, locks []string, reason Reason) {
 	if whole == nil {
-		return b.pieces[0].sql, nil, ""
+		return b.pieces[0].texts.alone(), nil, ""
 	}
 	locks, reason = b.rest(whole)
 	if reason != "" {
@@ -297,10 +294,13 @@ func (b *blocks) rewrite(whole *pg_query.SelectStmt) (*AggregateRewrite, Reason)
 	}
 	rw.View = strings.Join(views, ", ")
 	rw.Lock = "LOCK TABLE " + strings.Join(locks, ", ") + " IN ACCESS SHARE MODE NOWAIT"
-	session = slices.Concat(b.called, session)
+	all := slices.Concat(b.called, session, inner)
 	if whole == nil {
-		rw.Within = b.pieces[0].within(append(session, inner...))
+		rw.Within = b.pieces[0].texts.within(all)
 	}
-	rw.Guard = "SELECT COALESCE(" + strings.Join(append(session, inner...), " AND ") + ", FALSE)"
+	guard := func(conditions string) string { return "SELECT COALESCE(" + conditions + ", FALSE)" }
+	rw.Guard = guard(all.plain())
+	text, args := all.prepared()
+	rw.Proof, rw.ProofArgs = guard(text), args
 	return rw, ""
 }

@@ -15,6 +15,7 @@ type bound struct {
 	strict bool // >, <
 	value  *pg_query.Node
 	text   string // of value
+	proven string // text for the proof, with its literals marked
 	at     int64  // its estimate on the time column's scale
 	moving bool
 	until  time.Time // when the estimate jumps, zero if never
@@ -246,4 +247,44 @@ func rangeOf(bounds []bound) timeRange {
 		}
 	}
 	return r
+}
+
+// proven writes a bound for the proof: literals that differ between statements of one
+// shape are marked, where a parameter of a type that is known reads them as the
+// literal is read.
+func (q *aggQuery) proven(value *pg_query.Node, text string) string {
+	if c := value.GetAConst(); c != nil && c.GetSval() != nil {
+		return marked(q.scope.timeType(), c.GetSval().Sval, text)
+	}
+	formatted := false // inside to_timestamp
+	out, reason := render(q.scope.snap, value, func(r *renderer, n *pg_query.Node) bool {
+		if c := n.GetTypeCast(); c != nil && c.Arg.GetAConst().GetSval() != nil {
+			_, known := momentType(c.TypeName)
+			if !known {
+				return false
+			}
+			typ, reason := render(q.scope.snap, n, nil)
+			if reason != "" {
+				return false
+			}
+			typ = strings.TrimSuffix(typ[strings.LastIndex(typ, " AS ")+len(" AS "):], ")")
+			r.write("CAST(", marked(typ, c.Arg.GetAConst().GetSval().Sval, literal(c.Arg.GetAConst().GetSval().Sval)), " AS ", typ, ")")
+			return true
+		}
+		if f := n.GetFuncCall(); f != nil && functionName(f) == "to_timestamp" && len(f.Args) == 2 && !formatted {
+			formatted = true
+			r.function(f)
+			formatted = false
+			return true
+		}
+		if c := n.GetAConst(); c.GetSval() != nil && formatted {
+			r.write(marked("pg_catalog.text", c.GetSval().Sval, literal(c.GetSval().Sval)))
+			return true
+		}
+		return false
+	})
+	if reason != "" {
+		return text
+	}
+	return out
 }

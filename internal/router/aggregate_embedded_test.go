@@ -163,7 +163,7 @@ const (
 )
 
 // routed runs a plan as the gateway does. Without guard it runs the query all the
-// same; its filter must have been left out.
+// same.
 func (l *live) routed(t *testing.T, r *AggregateRewrite, args []string, guarded bool) (*answer, outcome) {
 	t.Helper()
 	l.exec(t, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -178,6 +178,13 @@ func (l *live) routed(t *testing.T, r *AggregateRewrite, args []string, guarded 
 		guard, err := l.query(r.Guard, nil)
 		if err != nil {
 			t.Fatalf("%v\nin %s", err, r.Guard)
+		}
+		proof, err := l.query(r.Proof, r.ProofArgs)
+		if err != nil {
+			t.Fatalf("%v\nin %s", err, r.Proof)
+		}
+		if proof.rows[0][0] != guard.rows[0][0] {
+			t.Errorf("the guard says %s, with parameters %s: %s %q", guard.rows[0][0], proof.rows[0][0], r.Proof, r.ProofArgs)
 		}
 		if guard.rows[0][0] != "t" {
 			return nil, refused
@@ -291,9 +298,8 @@ func (l *live) check(t *testing.T, step string, c goldenCase, snaps ...*catalog.
 			continue
 		}
 		b, stmt := blocksOf(t, c.sql, liveContext(), snap, now)
-		b.unfiltered = true
 		if plan, _ = b.plan(stmt); plan == nil {
-			t.Fatalf("%s: %s: planned with a filter only", step, c.title)
+			t.Fatalf("%s: %s: planned once only", step, c.title)
 		}
 		if got, o := l.routed(t, plan, args, false); o == answered {
 			saved = saved || difference(want, got, ordered, plan.Float) != ""

@@ -79,33 +79,63 @@ func (d *candidate) emit(b *blocks) (*piece, Reason) {
 		return nil, ReasonAggTimeBound
 	}
 	p.inner = d.snapshotProof(p.arms)
-	filter := strings.Join(p.inner, " AND ")
-	if b.unfiltered {
-		filter = "TRUE"
-	}
 	var reason Reason
-	if p.sql, p.float, reason = d.sql(p.arms, filter, false); reason != "" {
+	if p.texts, reason = d.texts(p.arms); reason != "" {
 		return nil, reason
 	}
+	for _, r := range d.recipes {
+		p.float = p.float || r.Float
+	}
 	if !b.checked {
-		if p.parsed, reason = d.parsesBack(p.sql); reason != "" {
+		if p.parsed, reason = d.parsesBack(p.texts.alone()); reason != "" {
 			return nil, reason
 		}
 	}
 	return p, ""
 }
 
-// within writes the query for inside a transaction, where each statement has a
-// snapshot of its own and the locks come before it: at READ COMMITTED. What the
-// transaction has written itself is in no log yet.
-func (p *piece) within(all proof) string {
-	filter := "pg_catalog.current_setting('transaction_isolation') = 'read committed' AND pg_catalog.pg_current_xact_id_if_assigned() IS NULL AND " +
-		strings.Join(all, " AND ")
-	text, _, reason := p.candidate.sql(p.arms, filter, true)
-	if reason != "" {
-		return ""
+// queryParts are the texts that a rewritten query is put together from.
+type queryParts struct {
+	head     string // SELECT list FROM the union
+	where    string // its conditions, "" without
+	grouping string
+	having   string // "" without
+	tail     string // windows, order and limit
+	oneGroup bool   // there is a group of no rows, which stands for all
+}
+
+// alone is the query for behind a guard.
+func (q *queryParts) alone() string {
+	text := q.head
+	if q.where != "" {
+		text += " WHERE " + q.where
 	}
-	return text
+	text += q.grouping
+	if q.having != "" {
+		text += " HAVING " + q.having
+	}
+	return text + q.tail
+}
+
+// within is the query for inside a transaction, where each statement has a snapshot
+// of its own and the locks come before it: at READ COMMITTED. It gives no row where
+// the proof fails. What the transaction has written itself is in no log yet.
+func (q *queryParts) within(all proof) string {
+	text := q.head + " WHERE (SELECT pg_catalog.current_setting('transaction_isolation') = 'read committed' AND pg_catalog.pg_current_xact_id_if_assigned() IS NULL AND " +
+		all.plain() + ")"
+	if q.where != "" {
+		text += " AND " + q.where
+	}
+	text += q.grouping
+	switch {
+	case q.oneGroup && q.having != "":
+		text += " HAVING pg_catalog.count(*) > 0 AND " + q.having
+	case q.oneGroup:
+		text += " HAVING pg_catalog.count(*) > 0"
+	case q.having != "":
+		text += " HAVING " + q.having
+	}
+	return text + q.tail
 }
 
 // writable reports whether every moment in the texts has one spelling: years 1 to
@@ -233,11 +263,11 @@ func (d *candidate) parts() (columns []partColumn, numbers [][]int) {
 	return columns, numbers
 }
 
-// sql writes the rewritten query. proven: it gives no row where the filter is false.
-func (d *candidate) sql(arms *armSet, filter string, proven bool) (string, bool, Reason) {
+// texts writes the rewritten query.
+func (d *candidate) texts(arms *armSet) (queryParts, Reason) {
 	q := d.query
 	columns, numbers := d.parts()
-	var b strings.Builder
+	var out queryParts
 	var failed Reason
 	put := combine
 	single := d.single()
@@ -254,6 +284,7 @@ func (d *candidate) sql(arms *armSet, filter string, proven bool) (string, bool,
 		}
 		return text
 	}
+	var b strings.Builder
 	b.WriteString("SELECT ")
 	if len(q.stmt.DistinctClause) > 0 {
 		b.WriteString("DISTINCT ")
@@ -262,47 +293,39 @@ func (d *candidate) sql(arms *armSet, filter string, proven bool) (string, bool,
 		if i > 0 {
 			b.WriteString(", ")
 		}
-		b.WriteString(group(q.target(i)) + " AS " + ident(name))
+		b.WriteString(group(q.target(i)))
+		b.WriteString(" AS ")
+		b.WriteString(ident(name))
 	}
-	stored, reason := d.storedArm(columns)
+	union, reason := d.union(columns, arms)
 	if reason != "" {
-		return "", false, reason
+		return out, reason
 	}
-	union := "(" + stored
-	for _, arm := range arms.arms {
-		union += " UNION ALL " + d.rawArm(columns, d.armConditions(arm, arms))
-	}
-	union += ") AS " + unionAlias
-	if len(q.scope.dims) > 0 {
-		if union, reason = q.from(union); reason != "" {
-			return "", false, reason
-		}
-	}
-	b.WriteString(" FROM " + union + " WHERE (SELECT " + filter + ")")
+	b.WriteString(" FROM ")
+	b.WriteString(union)
+	out.head = b.String()
+	var where []string
 	for _, n := range q.above {
 		text, reason := q.joinedExpr(n)
 		if reason != "" {
-			return "", false, reason
+			return out, reason
 		}
-		b.WriteString(" AND " + text)
+		where = append(where, text)
 	}
 	if !single {
-		b.WriteString(q.grouping())
+		out.grouping = q.grouping()
+		out.oneGroup = q.groups != nil || out.grouping == ""
 	}
-	having := " HAVING "
-	if single {
-		having = " AND "
-	} else if proven && (q.groups != nil || q.grouping() == "") {
-		// A group of no rows, which stands for all.
-		b.WriteString(" HAVING pg_catalog.count(*) > 0")
-		having = " AND "
+	if n := q.stmt.HavingClause; n != nil && single {
+		where = append(where, group(n))
+	} else if n != nil {
+		out.having = group(n)
 	}
-	if q.stmt.HavingClause != nil {
-		b.WriteString(having + group(q.stmt.HavingClause))
-	}
+	out.where = strings.Join(where, " AND ")
+	b.Reset()
 	windows, reason := q.windows(combined)
 	if reason != "" {
-		return "", false, reason
+		return out, reason
 	}
 	b.WriteString(windows)
 	for i, o := range q.order {
@@ -310,11 +333,13 @@ func (d *candidate) sql(arms *armSet, filter string, proven bool) (string, bool,
 		if i == 0 {
 			word = " ORDER BY "
 		}
+		b.WriteString(word)
 		if o.ordinal > 0 {
-			b.WriteString(word + strconv.Itoa(o.ordinal) + o.suffix)
+			b.WriteString(strconv.Itoa(o.ordinal))
 		} else {
-			b.WriteString(word + group(o.node) + o.suffix)
+			b.WriteString(group(o.node))
 		}
+		b.WriteString(o.suffix)
 	}
 	if n := q.stmt.LimitCount; n != nil {
 		b.WriteString(" LIMIT " + group(n))
@@ -322,11 +347,26 @@ func (d *candidate) sql(arms *armSet, filter string, proven bool) (string, bool,
 	if n := q.stmt.LimitOffset; n != nil {
 		b.WriteString(" OFFSET " + group(n))
 	}
-	float := false
-	for _, r := range d.recipes {
-		float = float || r.Float
+	out.tail = b.String()
+	return out, failed
+}
+
+// union writes what the groups are made of: stored rows and, from raw arms, rows of
+// their form.
+func (d *candidate) union(columns []partColumn, arms *armSet) (string, Reason) {
+	stored, reason := d.storedArm(columns)
+	if reason != "" {
+		return "", reason
 	}
-	return b.String(), float, failed
+	union := "(" + stored
+	for _, arm := range arms.arms {
+		union += " UNION ALL " + d.rawArm(columns, d.armConditions(arm, arms))
+	}
+	union += ") AS " + unionAlias
+	if len(d.query.scope.dims) > 0 {
+		return d.query.from(union)
+	}
+	return union, ""
 }
 
 // storedArm reads the spans from the materialization: one row a bucket and group.

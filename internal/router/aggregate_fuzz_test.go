@@ -299,7 +299,6 @@ func (r *fuzzRun) unguardedRun(t *testing.T, c *Context, q fuzzQuery, snap *cata
 		return
 	}
 	b, stmt := blocksOf(t, q.sql, c, snap, time.Now())
-	b.unfiltered = true
 	rw, _ := b.plan(stmt)
 	if rw == nil {
 		return

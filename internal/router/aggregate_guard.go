@@ -28,14 +28,8 @@ func timescaleMinor(version string) (int, bool) {
 	return n, err == nil
 }
 
-// proof collects conditions that are joined by AND.
-type proof []string
-
-func (p *proof) addf(format string, args ...any) { *p = append(*p, fmt.Sprintf(format, args...)) }
-
 // snapshotProof is the part of the guard that depends on the snapshot and the
-// transaction's start alone: it gives the same answer in the guard and, as a
-// one-time filter, in the rewritten query.
+// transaction's start alone.
 func (d *candidate) snapshotProof(arms *armSet) proof {
 	var p proof
 	d.proveBounds(&p, arms)
@@ -49,20 +43,20 @@ func (d *candidate) proveBounds(p *proof, arms *armSet) {
 	for _, b := range d.span.all {
 		switch {
 		case b.lower && b.strict:
-			p.addf("%s > (%s)", d.time(d.lo()), b.text)
+			p.addf("%s > (%s)", d.moment(d.lo()), b.proven)
 		case b.lower:
-			p.addf("%s >= (%s)", d.time(d.lo()), b.text)
+			p.addf("%s >= (%s)", d.moment(d.lo()), b.proven)
 		case b.strict:
-			p.addf("%s <= (%s)", d.time(d.hi()), b.text)
+			p.addf("%s <= (%s)", d.moment(d.hi()), b.proven)
 		default:
-			p.addf("%s <= (%s)", d.time(d.hi()-1), b.text)
+			p.addf("%s <= (%s)", d.moment(d.hi()-1), b.proven)
 		}
 	}
 	if b := d.span.low; b != nil {
-		p.addf("%s <= (%s)", d.time(arms.low), b.text)
+		p.addf("%s <= (%s)", d.moment(arms.low), b.proven)
 	}
 	if b := d.span.high; b != nil {
-		p.addf("%s >= (%s)", d.time(arms.high), b.text)
+		p.addf("%s >= (%s)", d.moment(arms.high), b.proven)
 	}
 }
 
@@ -78,8 +72,8 @@ func (d *candidate) proveFresh(p *proof) {
 	}
 	for _, a := range d.levels() {
 		p.addf("EXISTS (SELECT FROM _timescaledb_catalog.continuous_agg WHERE mat_hypertable_id = %d AND raw_hypertable_id = %d%s)", a.ID, a.RawID, unchanged)
-		p.addf("EXISTS (SELECT FROM _timescaledb_catalog.continuous_aggs_watermark WHERE mat_hypertable_id = %d AND watermark >= %d)", a.ID, d.hi())
-		p.addf("EXISTS (SELECT FROM _timescaledb_catalog.continuous_aggs_invalidation_threshold WHERE hypertable_id = %d AND watermark >= %d)", a.RawID, d.hi())
+		p.addf("EXISTS (SELECT FROM _timescaledb_catalog.continuous_aggs_watermark WHERE mat_hypertable_id = %d AND watermark >= %s)", a.ID, markedInt(d.hi()))
+		p.addf("EXISTS (SELECT FROM _timescaledb_catalog.continuous_aggs_invalidation_threshold WHERE hypertable_id = %d AND watermark >= %s)", a.RawID, markedInt(d.hi()))
 	}
 	for _, r := range d.recipes {
 		if r.NotNull != "" && r.NotNull != d.raw.TimeColumn { // a hypertable's time column is NOT NULL for ever
@@ -89,7 +83,7 @@ func (d *candidate) proveFresh(p *proof) {
 	clean := func(table, column string, id int32) {
 		overlaps := make([]string, len(d.spans))
 		for i, s := range d.spans {
-			overlaps[i] = fmt.Sprintf("lowest_modified_value < %d AND greatest_modified_value >= %d", s.End, s.Start)
+			overlaps[i] = fmt.Sprintf("lowest_modified_value < %s AND greatest_modified_value >= %s", markedInt(s.End), markedInt(s.Start))
 		}
 		p.addf("NOT EXISTS (SELECT FROM _timescaledb_catalog.%s WHERE %s = %d AND (%s))", table, column, id, strings.Join(overlaps, " OR "))
 	}
@@ -112,19 +106,19 @@ func (d *candidate) proveSettled(p *proof) {
 	relation := d.query.scope.relation
 	triggers := literal(relation.Triggers) + "::pg_catalog.oid[]"
 	for _, a := range d.levels() {
-		p.addf("EXISTS (SELECT FROM qvpgw.settled WHERE aggregate = %d AND low <= %d AND high >= %d AND triggers = %s)", a.ID, d.lo(), d.hi(), triggers)
+		p.addf("EXISTS (SELECT FROM qvpgw.settled WHERE aggregate = %d AND low <= %s AND high >= %s AND triggers = %s)", a.ID, markedInt(d.lo()), markedInt(d.hi()), triggers)
 	}
 	p.addf("(SELECT pg_catalog.count(*) FROM pg_catalog.pg_trigger WHERE tgrelid = %d AND oid = ANY (%s) AND tgenabled IN ('O', 'A')) = pg_catalog.cardinality(%s)", relation.OID, triggers, triggers)
 	overlaps := make([]string, len(d.spans))
 	for i, s := range d.spans {
-		overlaps[i] = fmt.Sprintf("COALESCE(low, %d) < %d AND COALESCE(high, %d) >= %d", s.Start, s.End, s.Start, s.Start)
+		overlaps[i] = fmt.Sprintf("COALESCE(low, %[1]s) < %[2]s AND COALESCE(high, %[1]s) >= %[1]s", markedInt(s.Start), markedInt(s.End))
 	}
 	p.addf("NOT EXISTS (SELECT FROM qvpgw.changes WHERE relation = '%d'::pg_catalog.oid AND kind = 'c' AND (%s))", relation.OID, strings.Join(overlaps, " OR "))
 }
 
-// proveChunks proves that the hypertable has no chunk that the plan does not know
-// (then every chunk that the raw arms can touch is locked), that it still has those
-// in the spans, and that the materializations still have their own there. A chunk may
+// proveChunks proves that the hypertable has the chunks that the plan knows and no
+// other (then every chunk that the raw arms can touch is locked), and that the
+// materializations still have their own in the spans. A chunk may
 // come and go without a trace in the logs: by drop_chunks on an aggregate, a
 // retention policy of it too, and by attach_chunk and detach_chunk. What they did
 // before the snapshot of the catalog is not seen where both tables have a chunk.
@@ -133,13 +127,12 @@ func (d *candidate) proveChunks(p *proof) {
 	if minor, _ := timescaleMinor(d.query.scope.snap.Timescale); minor < 26 {
 		alive = " AND NOT dropped"
 	}
-	raw := d.inSpans(d.raw.Chunks)
-	p.addf("(SELECT pg_catalog.count(*) FILTER (WHERE osm_chunk OR id <> ALL ('{%s}'::pg_catalog.int4[])) = 0 AND pg_catalog.count(*) FILTER (WHERE id = ANY ('{%s}'::pg_catalog.int4[])) = %d FROM _timescaledb_catalog.chunk WHERE hypertable_id = %d%s)",
-		chunkIDs(d.raw.Chunks), chunkIDs(raw), len(raw), d.raw.ID, alive)
+	p.addf("(SELECT pg_catalog.array_agg(id ORDER BY id) = %s AND NOT pg_catalog.bool_or(osm_chunk) FROM _timescaledb_catalog.chunk WHERE hypertable_id = %d%s)",
+		markedInts(chunkIDs(d.raw.Chunks)), d.raw.ID, alive)
 	for _, h := range append([]*catalog.Hypertable{d.held}, d.under...) {
 		held := d.inSpans(h.Chunks)
-		p.addf("(SELECT pg_catalog.count(*) FROM _timescaledb_catalog.chunk WHERE hypertable_id = %d%s AND NOT osm_chunk AND id = ANY ('{%s}'::pg_catalog.int4[])) = %d",
-			h.ID, alive, chunkIDs(held), len(held))
+		p.addf("(SELECT pg_catalog.count(*) FROM _timescaledb_catalog.chunk WHERE hypertable_id = %d%s AND NOT osm_chunk AND id = ANY (%s)) = %s",
+			h.ID, alive, markedInts(chunkIDs(held)), markedInt(int64(len(held))))
 	}
 }
 
@@ -202,9 +195,20 @@ func (d *candidate) sessionProof(c *Context) proof {
 
 // time spells a moment on the time column's scale.
 func (d *candidate) time(micros int64) string {
-	typ := "timestamp"
-	if d.query.scope.timeIsUTC {
-		typ = "timestamptz"
+	typ, text := d.query.scope.timeType(), momentText(micros, d.query.scope.timeIsUTC)
+	return literal(text) + "::" + typ
+}
+
+// moment marks a moment on the time column's scale.
+func (d *candidate) moment(micros int64) string {
+	typ, text := d.query.scope.timeType(), momentText(micros, d.query.scope.timeIsUTC)
+	return marked(typ, text, literal(text)+"::"+typ)
+}
+
+// timeType is the time column's type.
+func (s *scope) timeType() string {
+	if s.timeIsUTC {
+		return "pg_catalog.timestamptz"
 	}
-	return literal(momentText(micros, d.query.scope.timeIsUTC)) + "::pg_catalog." + typ
+	return "pg_catalog.timestamp"
 }

@@ -138,7 +138,7 @@ func (q *aggQuery) addBound(lower, strict bool, value *pg_query.Node, e estimato
 		q.clock.session = true
 	}
 	q.bounds = append(q.bounds, bound{
-		lower: lower, strict: strict, value: value, text: text,
+		lower: lower, strict: strict, value: value, text: text, proven: q.proven(value, text),
 		at: m.in(q.scope.timeIsUTC, e.zone), moving: m.moving, until: m.until,
 	})
 	return ""

@@ -146,13 +146,16 @@ const (
 //	BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; Lock; Guard; SQL; COMMIT
 //
 // Guard gives one row with one boolean, computed in the snapshot that SQL reads:
-// true proves the answer equal to the original's. SQL carries the same guard as a
-// one-time filter, so that a refused one costs no execution.
+// true proves the answer equal to the original's. A refused answer is dropped unread.
 type AggregateRewrite struct {
 	View  string // the aggregate, for last_route
 	Lock  string // LOCK TABLE ONLY …; "" when no raw arm is read
 	Guard string // SELECT … returning one boolean
-	SQL   string // the rewritten query; same columns, names and types
+	// Proof is Guard with parameters for what differs between statements of one shape,
+	// each with its type beside it, and ProofArgs are their values as text.
+	Proof     string
+	ProofArgs []string
+	SQL       string // the rewritten query; same columns, names and types
 	// Within is the query for inside a transaction: it carries all of the proof, and
 	// gives no row at all where that fails. A reply without rows says nothing: the
 	// original is to run. "" where a row may come without the proof.

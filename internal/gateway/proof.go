@@ -1,0 +1,114 @@
+package gateway
+
+import (
+	"errors"
+	"strconv"
+
+	"qvpgw/internal/pool"
+	"qvpgw/internal/router"
+	"qvpgw/internal/wire"
+)
+
+// The proof of a rewritten statement is the same text for all statements of a shape,
+// and the server would take longer to plan it than to run it: it is prepared, as the
+// statements that clients share are.
+
+// proofKey is a proof's text and the settings under which it is read.
+type proofKey struct{ bucket, text string }
+
+// maxProofs bounds the proofs whose names are kept.
+const maxProofs = 1024
+
+// proofID returns the id of the prepared statement for a proof.
+func (d *database) proofID(k proofKey) uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	id, ok := d.proofs.Get(k)
+	if !ok {
+		id = nextStatement.Add(1)
+		d.proofs.Add(k, id)
+	}
+	return id
+}
+
+// prepareProof has the proof prepared on the server connection and returns its id;
+// 0 when the server did not take it, 1 never being one.
+func (s *session) prepareProof(rw *router.AggregateRewrite) (uint64, error) {
+	id := s.db.proofID(proofKey{s.bucket.Key(), rw.Proof})
+	if s.conn.Has(id) {
+		return id, nil
+	}
+	b := s.scratch[:0]
+	if evict, ok := s.conn.Prepared(id); ok {
+		b = wire.AppendClose(b, 'S', statementName(evict))
+	}
+	b = wire.AppendParse(b, statementName(id), rw.Proof, nil)
+	b = wire.AppendSync(b)
+	s.scratch = b[:0]
+	if _, err := s.up.Write(b); err != nil {
+		return 0, s.clientError(&wire.WriteError{Err: err})
+	}
+	_, err := s.conn.Collect()
+	var se *pool.ServerError
+	if errors.As(err, &se) {
+		s.noteInterrupt(se.Fields)
+		s.conn.Forget(id)
+		return 0, nil
+	}
+	if err != nil {
+		return 0, s.serverError(err)
+	}
+	return id, nil
+}
+
+// statementName is the name of a prepared statement on the server.
+func statementName(id uint64) string { return serverPrefix + strconv.FormatUint(id, 10) }
+
+// appendProof appends the messages that ask a prepared proof.
+func appendProof(b []byte, id uint64, args []string) []byte {
+	values := make([][]byte, len(args))
+	for i, a := range args {
+		values[i] = []byte(a)
+	}
+	b = wire.AppendBind(b, "", statementName(id), nil, values, nil)
+	b = wire.AppendExecute(b, "", 0)
+	return wire.AppendSync(b)
+}
+
+type guardAnswer uint8
+
+const (
+	guardError guardAnswer = iota // it, or the lock, failed
+	guardNo
+	guardYes
+)
+
+// readGuard reads the replies to BEGIN and LOCK, and to the proof of that id.
+func (s *session) readGuard(id uint64) (guardAnswer, error) {
+	answer := guardYes
+	var rows [][]*string
+	for range 2 {
+		var err error
+		rows, err = s.conn.Collect()
+		var se *pool.ServerError
+		switch {
+		case errors.As(err, &se):
+			if se.Fields.Code == noSuchStatement {
+				s.conn.Forget(id)
+			}
+			s.noteInterrupt(se.Fields)
+			answer = guardError
+		case err != nil:
+			return guardError, s.serverError(err)
+		}
+	}
+	proven := len(rows) == 1 && len(rows[0]) == 1 && rows[0][0] != nil && *rows[0][0] == "t"
+	if answer == guardYes && !proven && !s.srv.unproven.Load() {
+		answer = guardNo
+	}
+	return answer, nil
+}
+
+// noSuchStatement is the SQLSTATE of a prepared statement that is gone, as after a
+// DISCARD ALL inside of something that was not seen.
+const noSuchStatement = "26000"
