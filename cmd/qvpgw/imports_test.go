@@ -25,10 +25,11 @@ var allowed = map[string][]string{
 	"internal/embedded": {},
 	"internal/figure":   {},
 	"internal/gateway": {
-		"internal/auth", "internal/cache", "internal/catalog", "internal/metrics", "internal/netloop", "internal/pool",
+		"internal/auth", "internal/cache", "internal/catalog", "internal/knn", "internal/metrics", "internal/netloop", "internal/pool",
 		"internal/router", "internal/rules", "internal/sqltext", "internal/vector", "internal/wire",
 	},
 	"internal/handoff": {},
+	"internal/knn":     {},
 	"internal/metrics": {},
 	"internal/netloop": {},
 	"internal/pgtest":  {"internal/embedded"},

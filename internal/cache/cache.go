@@ -4,18 +4,18 @@ import (
 	"hash/maphash"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // Entry is one answer. It is immutable once put.
 type Entry struct {
-	Snapshot string    // what proves it: pg_current_snapshot() taken before it was asked for, and by whom
-	Reply    []byte    // the wire bytes of the answer
-	Rows     int       // data rows in Reply
-	Filled   time.Time // when it was filled
+	Head   []byte // the wire bytes that describe its columns
+	Reply  []byte // those of the answer
+	Rows   int    // data rows in Reply
+	Proof  any    // what says whether it still holds
+	Weight int64  // what Proof takes, in bytes
 }
 
-// Overhead is what an entry costs beside its key, snapshot and reply, in bytes:
+// Overhead is what an entry costs beside its key, proof and replies, in bytes:
 // the item, the Entry and its place in the map at the map's lowest load. The reply
 // counts with an eighth more, the most that the allocator's size classes add. A
 // test holds that the heap grows by no more than is counted.
@@ -73,7 +73,7 @@ func (c *Cache) MaxEntry() int64 { return c.budget / shards }
 
 // Size is what an entry costs under a key, in bytes.
 func Size(key []byte, e *Entry) int64 {
-	return int64(len(key)) + int64(len(e.Snapshot)) + int64(cap(e.Reply))*9/8 + Overhead
+	return int64(len(key)) + e.Weight + int64(cap(e.Head)+cap(e.Reply))*9/8 + Overhead
 }
 
 // shard gives the part that holds hash: by its highest bits, the map uses its own.

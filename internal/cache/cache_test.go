@@ -6,16 +6,14 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
-	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 func key(i int) []byte { return binary.BigEndian.AppendUint64(nil, uint64(i)) }
 
 func entry(i, size int) *Entry {
-	return &Entry{Snapshot: fmt.Sprint(i), Reply: bytes.Repeat([]byte{byte(i)}, size), Rows: i, Filled: time.Now()}
+	return &Entry{Head: []byte("head"), Weight: 3, Reply: bytes.Repeat([]byte{byte(i)}, size), Rows: i}
 }
 
 // check compares a cache with what must hold of it at any time.
@@ -252,7 +250,7 @@ func TestTheOverheadCoversWhatTheHeapGrowsBy(t *testing.T) {
 		before := live()
 		c := New(1 << 23)
 		for i := 0; c.Stat().Evictions == 0; i++ {
-			c.Put(key(i), &Entry{Snapshot: strings.Repeat("1", 13), Reply: make([]byte, size)})
+			c.Put(key(i), &Entry{Head: make([]byte, 13), Reply: make([]byte, size)})
 		}
 		grown, counted := int64(live()-before), c.Stat().Bytes
 		t.Logf("replies of %d bytes: %d entries, heap %d, counted %d", size, c.Stat().Entries, grown, counted)

@@ -1,6 +1,6 @@
 // Package cache keeps answers of k-NN queries as opaque wire bytes.
 //
-//	key (plan, settings, role, parameters) -> Get -> caller validates Entry.Snapshot -> Reply
+//	key (plan, settings, role, parameters) -> Get -> caller judges Entry.Proof -> Reply
 //	miss -> caller runs the query, tees its reply -> Put
 //
 // It is a leaf. It must never know SQL, the protocol or the database, and it never

@@ -2,10 +2,8 @@ package gateway
 
 import (
 	"bytes"
-	"strconv"
 	"time"
 
-	"qvpgw/internal/cache"
 	"qvpgw/internal/metrics"
 	"qvpgw/internal/pool"
 	"qvpgw/internal/router"
@@ -24,7 +22,8 @@ type group struct {
 	parse    bool   // the group has a Parse, under name
 	name     []byte // of the statement
 	bind     []byte // body of the Bind behind its two names
-	describe bool   // the group has a Describe of the portal
+	bound    wire.BindBody
+	describe bool // the group has a Describe of the portal
 	formats  wire.Formats
 }
 
@@ -65,7 +64,7 @@ func (s *session) loneGroup(b []byte) (g *group, ok bool) {
 			if err != nil {
 				return g, false
 			}
-			g.bind, g.formats = body[n:], bb.ResultFormats
+			g.bind, g.bound, g.formats = body[n:], bb, bb.ResultFormats
 			step = wire.Describe
 		case m.Type == wire.Describe && step == wire.Describe:
 			kind, name, err := wire.ParseDescribe(body)
@@ -108,13 +107,13 @@ func (s *session) answerQuery(m *message, plan *router.Plan, sql []byte) error {
 
 // answerGroup answers g; false: it is to be passed to the server.
 func (s *session) answerGroup(g *group) (bool, error) {
-	if err := s.attach(); err != nil {
-		return false, nil // passing it meets the same error and reports it
-	}
 	var done bool
 	var err error
 	switch g.plan.Action {
 	case router.Rewrite:
+		if err := s.attach(); err != nil {
+			return false, nil // passing it meets the same error and reports it
+		}
 		done, err = s.rewrite(g)
 	case router.Cached:
 		done, err = s.remembered(g)
@@ -138,122 +137,4 @@ func (s *session) answerGroup(g *group) (bool, error) {
 		}
 	}
 	return done, err
-}
-
-// snapshotQuery is the validation of a cached answer: equal snapshots on a
-// primary mean that no transaction ended in between (trap T6: on a standby they
-// do not).
-const snapshotQuery = "SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text, pg_catalog.pg_is_in_recovery()"
-
-// remembered answers a k-NN query from memory if the database has not changed
-// since the answer was given; else it has the reply of the server kept.
-func (s *session) remembered(g *group) (bool, error) {
-	if !s.db.memory.worthwhile() {
-		s.srv.m.CacheMisses[metrics.MissBypass].Inc()
-		s.routed(metrics.Pass, router.ReasonNeverAgain, g)
-		return false, nil
-	}
-	rows, err := s.conn.Query(snapshotQuery, s.srv.live.Load().QueueTimeout)
-	s.conn.Stream.SetDst(s.net)
-	if err != nil {
-		s.srv.m.CacheMisses[metrics.MissUnproven].Inc()
-		return s.controlError(err)
-	}
-	if len(rows) != 1 || len(rows[0]) != 2 || rows[0][0] == nil || rows[0][1] == nil || *rows[0][1] != "f" {
-		s.srv.m.CacheMisses[metrics.MissUnproven].Inc()
-		s.routed(metrics.Pass, router.ReasonKNNInRecovery, g)
-		return false, nil
-	}
-	// A server that was restarted, or another one, may have lost commits and give
-	// their transaction ids again.
-	snapshot := strconv.FormatInt(s.pool.Incarnation(), 10) + " " + s.conn.Host() + " " + *rows[0][0]
-	key := s.cacheKey(g)
-	if e, ok := s.srv.opt.Cache.Get(key); ok {
-		if e.Snapshot == snapshot || s.srv.unproven.Load() {
-			s.srv.m.CacheHits.Inc()
-			s.db.memory.hit()
-			s.routed(metrics.Cached, router.ReasonHit, g)
-			return true, s.conn.Stream.Inject(e.Reply)
-		}
-		s.srv.m.CacheMisses[metrics.MissChanged].Inc()
-	} else {
-		s.srv.m.CacheMisses[metrics.MissAbsent].Inc()
-	}
-	s.routed(metrics.Cached, router.ReasonMiss, g)
-	s.fill.begin(s, key, snapshot)
-	return false, nil
-}
-
-// cacheKey holds every fact that the answer depends on besides the database's
-// state, each with its length.
-func (s *session) cacheKey(g *group) []byte {
-	key := make([]byte, 0, len(g.sql)+len(g.bind)+len(s.bucket.Key())+128)
-	field := func(b []byte) {
-		key = strconv.AppendInt(key, int64(len(b)), 10)
-		key = append(append(key, ':'), b...)
-	}
-	key = strconv.AppendUint(key, s.pool.ID, 10) // database and login
-	key = append(key, ' ', byte('0'+bit(g.extended)), byte('0'+bit(g.parse)), byte('0'+bit(g.describe)))
-	field([]byte(s.bucket.Key()))
-	field(g.sql)
-	field(g.oids)
-	field(g.bind)
-	return key
-}
-
-// fill keeps a reply on its way to the client.
-type fill struct {
-	s        *session
-	active   bool
-	over     bool // longer than an entry may be
-	key      []byte
-	snapshot string // taken before the statement was sent
-	buf      []byte
-}
-
-func (f *fill) begin(s *session, key []byte, snapshot string) {
-	*f = fill{s: s, active: true, key: key, snapshot: snapshot, buf: f.buf[:0]}
-	s.conn.Stream.SetDst(f)
-}
-
-// Write passes b to the client and keeps it.
-func (f *fill) Write(b []byte) (int, error) {
-	if !f.over {
-		if f.over = len(f.buf)+len(b) > f.s.srv.opt.MaxEntry; f.over {
-			f.buf = nil
-		} else {
-			f.buf = append(f.buf, b...)
-		}
-	}
-	return f.s.net.Write(b)
-}
-
-// end stores the reply if it is whole and nothing but an answer.
-func (f *fill) end() {
-	f.active = false
-	f.s.conn.Stream.SetDst(f.s.net)
-	if f.over {
-		return
-	}
-	rows, status := 0, wire.TxStatus(0)
-	for b := f.buf; len(b) > 0; {
-		m, rest := cutMessage(b)
-		b = rest
-		switch m.Type {
-		case wire.DataRow:
-			rows++
-		case wire.ReadyForQuery:
-			status = wire.TxStatus(m.mem[5])
-		case wire.ErrorResponse, wire.NoticeResponse, wire.NotificationResponse, wire.ParameterStatus, wire.PortalSuspended:
-			return
-		}
-	}
-	if status == wire.Idle {
-		f.s.srv.opt.Cache.Put(f.key, &cache.Entry{
-			Snapshot: f.snapshot, Reply: bytes.Clone(f.buf), Rows: rows, Filled: time.Now(),
-		})
-	}
-	if cap(f.buf) > 64<<10 {
-		f.buf = nil
-	}
 }

@@ -25,7 +25,7 @@ type database struct {
 	clients  int // under Server.mu
 	figures  figures
 	paused   atomic.Bool // see Server.Pause
-	memory   worth
+	memory   memory
 	disabled atomic.Bool // see Server.Disable
 	stop     context.CancelFunc
 	ctx      context.Context
@@ -61,7 +61,7 @@ func (s *Server) database(name string) *database {
 	}
 	d := &database{
 		srv: s, name: name, limit: pool.NewLimit(0), pools: map[string]*pool.Pool{},
-		wake: make(chan struct{}, 1), loaded: make(chan struct{}),
+		wake: make(chan struct{}, 1), loaded: make(chan struct{}), memory: newMemory(s.opt.Changes, s.opt.CoarseCache),
 	}
 	d.listener.db = d
 	d.paused.Store(s.paused.Load())

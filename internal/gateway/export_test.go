@@ -6,6 +6,9 @@ import "time"
 // tests that must see wrong ones then (trap T17).
 func Unproven(s *Server) { s.unproven.Store(true) }
 
+// Unsettled has kept answers found without a look at their settings.
+func Unsettled(s *Server) { s.unsettled.Store(true) }
+
 // Unchecked has the gateway not look what a transaction left behind.
 func Unchecked(s *Server) { s.unchecked.Store(true) }
 

@@ -63,7 +63,7 @@ func (s *session) runs(p *router.Plan) {
 
 // untold says that the turn may be run again as far as the client has heard.
 func (s *session) untold() bool {
-	if !s.attempt.may || s.conn == nil || s.pins.Load() != 0 || len(s.out) > 0 || s.fill.active {
+	if !s.attempt.may || s.conn == nil || s.pins.Load() != 0 || len(s.out) > 0 {
 		return false
 	}
 	_, sent := s.conn.Stream.Counts()

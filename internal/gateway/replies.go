@@ -353,9 +353,6 @@ func (s *session) settle() error {
 	s.pool.Forgo(&s.waiter)
 	s.decided, s.attempt = false, attempt{}
 	if s.conn != nil && s.between() {
-		if s.fill.active {
-			s.fill.end()
-		}
 		s.settleSettings()
 		s.releaseLong()
 		s.portal = nil

@@ -64,7 +64,9 @@ type Options struct {
 	NewLoader    func() func(query QueryFunc, last *catalog.Snapshot) (*catalog.Snapshot, error)
 	CatalogEvery time.Duration // how often it is read again
 	Cache        *cache.Cache
-	MaxEntry     int // largest reply that is cached, in bytes
+	MaxEntry     int   // largest reply that is cached, in bytes
+	Changes      int64 // of each database that cached replies are judged by, in bytes; 0: 8 MiB
+	CoarseCache  bool  // any change of a table ends the cached replies from it
 	// Generation is how many gateways have served on the same sockets before. It is
 	// in the process ids that clients are told, so that Elsewhere can be asked to
 	// carry out the cancels for clients of another one; nil: there is none.
@@ -126,6 +128,8 @@ type Server struct {
 
 	unchecked atomic.Bool // nobody looks what a transaction left behind: for the tests that must see it
 
+	unsettled atomic.Bool // kept answers are found without their settings: likewise
+
 	unproven atomic.Bool // answers are not validated and guards not heeded: for the tests that must see it
 }
 
@@ -145,6 +149,9 @@ func New(opt Options) *Server {
 	}
 	if s.m == nil {
 		s.m = metrics.New()
+	}
+	if s.opt.Changes <= 0 {
+		s.opt.Changes = 8 << 20
 	}
 	if s.opt.MaxText <= 0 {
 		s.opt.MaxText = 1 << 20

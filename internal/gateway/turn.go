@@ -59,8 +59,7 @@ func (s *session) clientHalf() error {
 			return err
 		}
 		awaited = awaited || ends
-		// A reply that is kept must be the only one of its turn.
-		ends = ends && (s.client.Buffered() == 0 || h.Type == wire.Query || h.Type == wire.FunctionCall || s.fill.active)
+		ends = ends && (s.client.Buffered() == 0 || h.Type == wire.Query || h.Type == wire.FunctionCall)
 		// What awaits none may come behind one that does, in the same packet.
 		if !ends && !s.cv.full() && (!awaited || s.client.Buffered() > 0) {
 			continue

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"qvpgw/internal/knn"
 	"qvpgw/internal/sqltext"
 	"qvpgw/internal/wire"
 )
@@ -31,7 +32,8 @@ type work struct {
 	portal      *statement            // of the unnamed portal
 	portals     map[string]*statement // of the named ones
 	gathered    []byte                // an extended group that may be answered otherwise
-	fill        fill
+	key         []byte     // that the answer of the statement under way may be kept under
+	round       knn.Waiter // for its proof
 	long        *long             // a text on its way to the server
 	interrupted *wire.ErrorFields // a cancel that met a statement of ours
 
@@ -61,11 +63,11 @@ func (s *session) takeUp() {
 func (s *session) layDown() {
 	w := s.work
 	if s.conn != nil || !w.client.Clean() || !w.cv.idle() || len(w.doubts) > 0 || w.due != 0 || len(w.pending) > 0 ||
-		w.unnamed.id != 0 || len(w.portals) > 0 || len(w.gathered) > 0 || len(w.out) > 0 || w.fill.active || w.interrupted != nil {
+		w.unnamed.id != 0 || len(w.portals) > 0 || len(w.gathered) > 0 || len(w.out) > 0 || w.interrupted != nil {
 		return
 	}
 	w.client.Reset(nil, nil)
-	w.up.s, w.fill.s, w.portal, w.long = nil, nil, nil, nil
+	w.up.s, w.portal, w.long = nil, nil, nil
 	w.unnamed.plan, w.unnamed.bucket, w.unnamed.skeleton = nil, nil, nil
 	w.unnamed.now.Store(nil)
 	s.foreseen, s.foreseenFor = nil, nil

@@ -85,7 +85,7 @@ func knn(n *pg_query.SelectStmt, c *Context, v *view) (*KNN, Reason) {
 		return nil, ReasonKNNFilter
 	}
 	_, op, _ := qualified(nearest(n).Name)
-	return &KNN{Table: t.rel.Name.Schema + "." + t.rel.Name.Name, Operator: op}, ReasonKNN
+	return &KNN{Table: t.rel.Name.Schema + "." + t.rel.Name.Name, Operator: op, Tables: []catalog.OID{t.rel.OID}}, ReasonKNN
 }
 
 // neighbours is the one table of a k-NN query.

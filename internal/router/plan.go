@@ -3,6 +3,7 @@ package router
 import (
 	"time"
 
+	"qvpgw/internal/catalog"
 	"qvpgw/internal/sqltext"
 )
 
@@ -115,6 +116,8 @@ type Refusal struct {
 type KNN struct {
 	Table    string // schema-qualified, for SHOW and metrics
 	Operator string
+	// Tables are the relations that it reads, the one whose rows are ordered first.
+	Tables []catalog.OID
 }
 
 // LocalAnswer is a statement that the gateway answers itself.

@@ -38,6 +38,7 @@ const (
 	ReasonKNNFilter     Reason = "knn_filter"
 	ReasonKNNSecurity   Reason = "knn_row_security"
 	ReasonKNNInRecovery Reason = "knn_in_recovery"
+	ReasonKNNNoRound    Reason = "knn_no_round"
 )
 
 // ReasonAggregate is the reason of every plan that reads a continuous aggregate.
@@ -77,6 +78,7 @@ var knnReasons = map[Reason]string{
 	ReasonKNNFilter:     "A condition of the k-NN query is not known to be immutable.",
 	ReasonKNNSecurity:   "The table of the k-NN query has row level security.",
 	ReasonKNNInRecovery: "The server is a standby, where an equal snapshot does not prove equal rows.",
+	ReasonKNNNoRound:    "The server could not be asked what has changed, or answers from too many tables are kept.",
 }
 
 var ruleReasons = map[Reason]string{

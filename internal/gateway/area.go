@@ -1,0 +1,93 @@
+package gateway
+
+import (
+	"encoding/binary"
+	"strconv"
+
+	"qvpgw/internal/vector"
+	"qvpgw/internal/wire"
+)
+
+// area is the ball around a query's vector in which an answer's rows lie, +Inf wide
+// where it has fewer rows than it was asked for.
+type area struct {
+	op    vector.Op
+	query vector.Value
+	last  float64
+}
+
+func (a *area) MayEnter(v []float32) bool {
+	if v == nil {
+		return vector.MayEnterValue(a.op, &a.query, nil, a.last)
+	}
+	return vector.MayEnter(a.op, &a.query, v, a.last)
+}
+
+// area returns the part of space that the answer speaks of; nil when it is not known.
+func (f *filling) area() *area {
+	if f.rows == 0 || int64(f.rows) < f.limit() {
+		return nil
+	}
+	column, ok := vector.ParseKind(f.facts.VectorType)
+	if !ok {
+		return nil
+	}
+	op, ok := vector.ParseOp(f.probe.Operator)
+	if !ok {
+		return nil
+	}
+	kind := column
+	if f.probe.Cast != "" {
+		if kind, ok = vector.ParseKind(f.probe.Cast); !ok || kind != column {
+			return nil // which of the two is converted is the server's to say
+		}
+	}
+	text, format := []byte(f.probe.Literal), wire.TextFormat
+	if n := f.probe.Param; n > 0 {
+		if text, format, ok = f.param(n); !ok {
+			return nil
+		}
+		if n <= f.g.oids.Len() && f.g.oids.At(n-1) != 0 && f.g.oids.At(n-1) != f.probe.Type {
+			return nil
+		}
+	}
+	q, err := vector.Decode(kind, int16(format), text)
+	if err != nil {
+		return nil
+	}
+	return &area{op: op, query: q, last: f.last}
+}
+
+// param returns the value of a parameter that is not NULL.
+func (f *filling) param(n int) ([]byte, wire.Format, bool) {
+	if n > len(f.g.bound.Params) || f.g.bound.Params[n-1] == nil {
+		return nil, 0, false
+	}
+	return f.g.bound.Params[n-1], f.g.bound.ParamFormats.Of(n - 1), true
+}
+
+// limit is how many rows were asked for, more than there can be when it is not known.
+func (f *filling) limit() int64 {
+	const unknown = 1 << 62
+	if f.probe.LimitParam == 0 {
+		if f.probe.Limit < 0 {
+			return unknown
+		}
+		return f.probe.Limit
+	}
+	v, format, ok := f.param(f.probe.LimitParam)
+	switch {
+	case !ok:
+	case format == wire.TextFormat:
+		if k, err := strconv.ParseInt(string(v), 10, 64); err == nil {
+			return k
+		}
+	case len(v) == 8:
+		return int64(binary.BigEndian.Uint64(v))
+	case len(v) == 4:
+		return int64(int32(binary.BigEndian.Uint32(v)))
+	case len(v) == 2:
+		return int64(int16(binary.BigEndian.Uint16(v)))
+	}
+	return unknown
+}

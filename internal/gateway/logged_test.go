@@ -1,0 +1,91 @@
+package gateway_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"qvpgw/internal/gateway"
+	"qvpgw/internal/pool"
+)
+
+// changeLog is the gateway's change log as it is migrated, with the table points of
+// vectorSchema in it.
+func changeLog(t testing.TB) string {
+	b, err := os.ReadFile(filepath.Join("..", "..", "migrations", "000008_change_log.up.sql"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "; CREATE SCHEMA qvpgw; GRANT USAGE ON SCHEMA qvpgw TO PUBLIC;" + string(b) + "; SELECT qvpgw.watch('points');"
+}
+
+func TestAnswersFromALoggedTableOutliveChangesThatCannotReachThem(t *testing.T) {
+	dsn := nativeDatabase(t, vectorSchema+changeLog(t))
+	_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 2}})
+	p, writer := dial(t, addr, dsn), direct(t, dsn)
+	const want = "1|p1;2|p2"
+	p.want(nearest, want)
+	for _, c := range []struct {
+		name, sql, want, route string
+	}{
+		{"nothing", "", want, "hit"},
+		{"another table", "INSERT INTO elsewhere VALUES (1)", want, "hit"},
+		{"another table's definition", "ALTER TABLE elsewhere ADD y int", want, "hit"},
+		{"a row far away is inserted", "INSERT INTO points VALUES (300, '[300,0,0]', 'far')", want, "hit"},
+		{"several are", "INSERT INTO points SELECT n, ARRAY[n, 0, 0]::vector, 'far' FROM generate_series(301, 320) n", want, "hit"},
+		{"one without a vector is", "INSERT INTO points VALUES (400, NULL, 'none')", want, "hit"},
+		{"a row far away is changed", "UPDATE points SET label = 'changed' WHERE id = 300", want, "hit"},
+		{"a row far away is deleted", "DELETE FROM points WHERE id = 300", want, "hit"},
+		{"a near row is inserted and rolled back", "BEGIN; INSERT INTO points VALUES (500, '[1.2,0,0]', 'new'); ROLLBACK", want, "hit"},
+		{"a near row is inserted", "INSERT INTO points VALUES (500, '[1.2,0,0]', 'new')", "500|new;1|p1", "miss"},
+		{"it is deleted", "DELETE FROM points WHERE id = 500", want, "miss"},
+		{"a row of the answer is changed", "UPDATE points SET label = 'P1' WHERE id = 1", "1|P1;2|p2", "miss"},
+		{"a far row comes near", "UPDATE points SET v = '[1.2,0,0]' WHERE id = 150", "150|p150;1|P1", "miss"},
+		{"and goes", "UPDATE points SET v = '[150,0,0]' WHERE id = 150", "1|P1;2|p2", "miss"},
+		{"a large statement", "UPDATE points SET label = label WHERE id > 100", "1|P1;2|p2", "miss"},
+		{"a column's name", "ALTER TABLE points RENAME label TO name; ALTER TABLE points RENAME name TO label", "1|P1;2|p2", "miss"},
+		{"a trigger of the log", "ALTER TABLE points DISABLE TRIGGER qvpgw_insert; INSERT INTO points VALUES (500, '[1.2,0,0]', 'new')", "500|new;1|P1", "miss"},
+		{"it is on again", "ALTER TABLE points ENABLE ALWAYS TRIGGER qvpgw_insert", "500|new;1|P1", "miss"},
+		{"a child with rows", "CREATE TABLE child () INHERITS (points); INSERT INTO child VALUES (600, '[1.2,0,0]', 'child'); DELETE FROM points WHERE id = 500", "600|child;1|P1", "miss"},
+		{"no child", "DROP TABLE child", "1|P1;2|p2", "miss"},
+		{"all rows are gone", "TRUNCATE points", "", "miss"},
+	} {
+		if c.sql != "" {
+			writer.must(c.sql)
+		}
+		p.want(nearest, c.want)
+		if got := p.route(); got != "cached "+c.route+" public.points" {
+			t.Errorf("after %s: %q, want a %s", c.name, got, c.route)
+		}
+		p.want(nearest, c.want)
+		if got := p.route(); got != "cached hit public.points" {
+			t.Errorf("again after %s: %q", c.name, got)
+		}
+	}
+}
+
+func TestARightThatIsTakenAwayEndsTheAnswersGivenByIt(t *testing.T) {
+	dsn := nativeDatabase(t, vectorSchema+changeLog(t))
+	_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 2}})
+	writer := direct(t, dsn)
+	p := dial(t, addr, strings.Replace(dsn, "postgres@", "plain@", 1))
+	for _, c := range []struct{ take, give, code string }{
+		{"REVOKE SELECT ON points FROM plain", "GRANT SELECT ON points TO plain", "42501"},
+		{"ALTER TABLE points ENABLE ROW LEVEL SECURITY", "ALTER TABLE points DISABLE ROW LEVEL SECURITY", ""},
+		{"REVOKE USAGE ON SCHEMA public FROM PUBLIC", "GRANT USAGE ON SCHEMA public TO PUBLIC", "42P01"},
+		{"ALTER TABLE points RENAME TO moved", "ALTER TABLE moved RENAME TO points", "42P01"},
+	} {
+		for range 2 {
+			p.want(nearest, "1|p1;2|p2")
+		}
+		if got := p.route(); got != "cached hit public.points" {
+			t.Errorf("before %s: %q", c.take, got)
+		}
+		writer.must(c.take)
+		if got := p.rows(nearest); got != c.code {
+			t.Errorf("after %s: %q, want %q", c.take, got, c.code)
+		}
+		writer.must(c.give)
+	}
+}

@@ -1,0 +1,144 @@
+package gateway
+
+import (
+	"strconv"
+
+	"qvpgw/internal/cache"
+	"qvpgw/internal/knn"
+	"qvpgw/internal/metrics"
+	"qvpgw/internal/router"
+	"qvpgw/internal/wire"
+)
+
+// remembered answers a k-NN query from memory if that is what the database would
+// answer now; else it has the server answer and may keep that. It waits for a round,
+// or for another client's query, without a server connection (trap T16).
+func (s *session) remembered(g *group) (bool, error) {
+	m := &s.db.memory
+	s.key = s.appendKey(s.key[:0], g)
+	for waited := false; ; waited = true {
+		if e, ok := s.srv.opt.Cache.Get(s.key); ok {
+			v := s.prove(e)
+			if v == knn.Valid {
+				return true, s.hit(g, e)
+			}
+			s.srv.m.CacheMisses[missOf(v)].Inc()
+			s.srv.opt.Cache.Remove(s.key, e)
+		} else {
+			s.srv.m.CacheMisses[metrics.MissAbsent].Inc()
+		}
+		if !m.worthwhile() {
+			return s.unkept(g, metrics.MissBypass, router.ReasonNeverAgain)
+		}
+		land, mine := m.takeOff(s.key)
+		if !mine && !waited {
+			continue // what it brought is judged like anything else (condition C6)
+		}
+		if mine {
+			defer land()
+		}
+		mark, reason := s.marked(g.plan.KNN.Tables)
+		if reason != "" {
+			return s.unkept(g, metrics.MissUnproven, reason)
+		}
+		if err := s.attach(); err != nil {
+			return false, nil // passing it meets the same error and reports it
+		}
+		s.routed(metrics.Cached, router.ReasonMiss, g)
+		return s.fill(g, mark)
+	}
+}
+
+// unkept has a k-NN query answered by the server alone.
+func (s *session) unkept(g *group, miss metrics.CacheMiss, reason router.Reason) (bool, error) {
+	s.srv.m.CacheMisses[miss].Inc()
+	s.routed(metrics.Pass, reason, g)
+	return false, nil
+}
+
+// prove says whether a kept answer is the database's: by a round that is asked for now.
+func (s *session) prove(e *cache.Entry) knn.Verdict {
+	if s.srv.unproven.Load() {
+		return knn.Valid
+	}
+	m := &s.db.memory
+	if !m.roundsOn(s.srv, s.pool).Wait(&s.round) {
+		return knn.Unreadable
+	}
+	return m.log.Judge(e.Proof.(*knn.Proof))
+}
+
+// missOf says what a verdict is counted as.
+func missOf(v knn.Verdict) metrics.CacheMiss {
+	if v == knn.Unreadable {
+		return metrics.MissUnproven
+	}
+	return metrics.MissChanged
+}
+
+// marked notes the state that an answer is judged from, before its query is sent; or
+// says why there is none.
+func (s *session) marked(tables []uint32) (knn.Mark, router.Reason) {
+	m := &s.db.memory
+	mark, ok := m.log.Mark(tables)
+	if ok {
+		return mark, ""
+	}
+	if !m.log.Register(tables) || !m.roundsOn(s.srv, s.pool).Wait(&s.round) {
+		return mark, router.ReasonKNNNoRound
+	}
+	if mark, ok = m.log.Mark(tables); !ok {
+		return mark, router.ReasonKNNInRecovery
+	}
+	return mark, ""
+}
+
+// hit sends a kept answer.
+func (s *session) hit(g *group, e *cache.Entry) error {
+	s.srv.m.CacheHits.Inc()
+	s.db.memory.hit()
+	s.routed(metrics.Cached, router.ReasonHit, g)
+	b := append(g.appendHead(s.out, e.Head), e.Reply...)
+	s.out = append(b, readyIdle...)
+	err := s.flushOwn()
+	if cap(s.out) > maxScratch {
+		s.out = nil
+	}
+	return err
+}
+
+// maxScratch bounds what a client keeps of a buffer that an answer grew, in bytes.
+const maxScratch = 64 << 10
+
+// appendKey appends every fact that the answer depends on besides the database's state
+// and what the rounds look at, each with its length. How the messages are grouped is
+// not among them: kept answers are put together for each.
+func (s *session) appendKey(b []byte, g *group) []byte {
+	b = strconv.AppendUint(b, s.pool.ID, 10) // database and login
+	b = append(b, ' ')
+	b = strconv.AppendUint(b, uint64(s.era), 10) // settings of role and database
+	if !s.srv.unsettled.Load() {
+		b = appendField(b, s.bucket.Key())
+	}
+	b = appendField(b, g.sql)
+	b = appendField(b, g.oids)
+	formats := g.formats
+	if formats.Len() == 1 && formats.Of(0) == wire.TextFormat {
+		formats = nil
+	}
+	b = appendField(b, formats)
+	for i, v := range g.bound.Params {
+		b = append(b, 'p', '0'+byte(g.bound.ParamFormats.Of(i)&1))
+		if v == nil {
+			b = append(b, 'n')
+			continue
+		}
+		b = appendField(b, v)
+	}
+	return b
+}
+
+func appendField[T ~string | ~[]byte](b []byte, v T) []byte {
+	b = strconv.AppendInt(append(b, ' '), int64(len(v)), 10)
+	return append(append(b, ':'), v...)
+}

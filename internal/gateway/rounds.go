@@ -1,0 +1,196 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"qvpgw/internal/knn"
+	"qvpgw/internal/pool"
+	"qvpgw/internal/wire"
+)
+
+// roundLink runs rounds on a server connection of a pool, which it holds while rounds
+// follow each other. It waits for one as a client does, since who waits for a round
+// holds none: with one connection in all the two take turns (trap T16).
+type roundLink struct {
+	offered atomic.Pointer[pool.Pool] // whose connection is taken next
+	waiter  pool.Waiter
+	owner   uint64
+
+	pool     *pool.Pool // that conn is of
+
+	conn     *pool.Conn
+	taken    time.Time
+	deadline time.Time
+	buf      []byte
+}
+
+// roundStatement is the name of the round's statement.
+const roundStatement = injected + "_round"
+
+// Bounds of a round: how long a connection is waited for, how long the server may take,
+// and how long a connection is held before whoever waits gets it.
+const (
+	roundWait  = 5 * time.Second
+	roundLimit = 10 * time.Second
+	roundTurn  = 10 * time.Millisecond
+	roundHeld  = time.Second
+)
+
+// roundPins hold for the statement's analysis, whatever the role's search_path says, and
+// for its runs: planning it takes longer than the rest. pg_temp is named, since it would
+// be first otherwise.
+const roundPins = "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true), pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', false), " +
+	"pg_catalog.set_config('jit', 'off', false)"
+
+// roundLeave undoes them.
+const roundLeave = "RESET plan_cache_mode; RESET jit; DEALLOCATE " + roundStatement
+
+func (l *roundLink) Read(q knn.Question) (*knn.Reading, error) {
+	if l.conn != nil {
+		if held := time.Since(l.taken); held > roundHeld || held > roundTurn && l.pool.Stat().Waiting > 0 {
+			l.Rest()
+		}
+	}
+	if l.conn == nil {
+		if err := l.take(); err != nil {
+			return nil, err
+		}
+	}
+	c := l.conn
+	sent := time.Now()
+	if l.deadline.Sub(sent) < roundLimit {
+		l.deadline = sent.Add(2 * roundLimit)
+		_ = c.Net.SetDeadline(l.deadline)
+	}
+	p := q.Params()
+	b := wire.AppendBind(l.buf[:0], "", roundStatement, nil, [][]byte{[]byte(p[0]), []byte(p[1]), []byte(p[2])}, roundFormats)
+	b = wire.AppendExecute(b, "", 0)
+	l.buf = wire.AppendSync(b)
+	rows, err := l.ask(l.buf)
+	if err != nil {
+		l.drop(err)
+		return nil, err
+	}
+	r, err := q.Reading(sent, rows)
+	if err != nil {
+		l.drop(err)
+	}
+	return r, err
+}
+
+var roundFormats = wire.NewFormats(wire.TextFormat, wire.TextFormat, wire.TextFormat, wire.TextFormat, wire.TextFormat, wire.BinaryFormat)
+
+// take gets a connection and prepares the statement on it.
+func (l *roundLink) take() error {
+	l.pool = l.offered.Load()
+	c, err := l.pool.Acquire(&l.waiter, l.owner, nil, l.pool.Empty(), roundWait)
+	if err != nil {
+		return fmt.Errorf("cannot get a server connection for a round: %w", err)
+	}
+	l.conn, l.taken, l.deadline = c, time.Now(), time.Time{}
+	_ = c.Net.SetDeadline(l.taken.Add(roundLimit))
+	if err := c.Switch(l.pool.Empty(), roundLimit); err != nil {
+		l.drop(err)
+		return err
+	}
+	c.Unnamed = 0
+	c.Stream.SetDst(io.Discard)
+	for _, log := range []bool{true, false} {
+		b := wire.AppendParse(nil, "", roundPins, nil)
+		b = wire.AppendBind(b, "", "", nil, nil, nil)
+		b = wire.AppendExecute(b, "", 0)
+		b = wire.AppendParse(b, roundStatement, knn.Statement(log), nil)
+		_, err = l.ask(wire.AppendSync(b))
+		var se *pool.ServerError
+		if err == nil {
+			return nil
+		}
+		if !errors.As(err, &se) || !log {
+			break
+		}
+		// Without the gateway's own schema, or the right to use it.
+	}
+	l.drop(err)
+	return fmt.Errorf("cannot prepare a round: %w", err)
+}
+
+// ask sends messages and returns the rows of the reply, which are copies.
+func (l *roundLink) ask(b []byte) ([][][]byte, error) {
+	c := l.conn
+	if _, err := c.Net.Write(b); err != nil {
+		return nil, err
+	}
+	var rows [][][]byte
+	var failed *pool.ServerError
+	for {
+		h, err := c.Stream.Next()
+		if err != nil {
+			return nil, err
+		}
+		switch h.Type {
+		case wire.DataRow, wire.ErrorResponse, wire.ParameterStatus:
+			body, err := c.Stream.Body(wire.MaxMessage)
+			if err != nil {
+				return nil, err
+			}
+			switch h.Type {
+			case wire.DataRow:
+				row, err := wire.ParseDataRow(append([]byte(nil), body...), nil)
+				if err != nil {
+					return nil, err
+				}
+				rows = append(rows, row)
+			case wire.ErrorResponse:
+				f, err := wire.ParseErrorFields(body)
+				if err != nil {
+					return nil, err
+				}
+				failed = &pool.ServerError{Fields: f}
+			case wire.ParameterStatus:
+				if err := c.NoteParam(body); err != nil {
+					return nil, err
+				}
+			}
+		}
+		c.Stream.Drop()
+		if h.Type == wire.ReadyForQuery {
+			if failed != nil {
+				return nil, failed
+			}
+			return rows, nil
+		}
+	}
+}
+
+// drop ends the use of the connection after an error.
+func (l *roundLink) drop(err error) {
+	c := l.conn
+	l.conn = nil
+	var se *pool.ServerError
+	if errors.As(err, &se) {
+		c.Once = true // whatever is left on it
+		l.pool.Release(c)
+		return
+	}
+	l.pool.Lost(c)
+}
+
+// Rest gives the connection back.
+func (l *roundLink) Rest() {
+	if l.conn == nil {
+		return
+	}
+	_ = l.conn.Net.SetDeadline(time.Now().Add(roundLimit))
+	if _, err := l.ask(wire.AppendQuery(nil, roundLeave)); err != nil {
+		l.drop(err)
+		return
+	}
+	c := l.conn
+	l.conn = nil
+	_ = c.Net.SetDeadline(time.Time{})
+	l.pool.Release(c)
+}
