@@ -357,17 +357,18 @@ func (f *filling) take(b []byte, most int) {
 
 // keep puts the answer into memory.
 func (f *filling) keep(s *session) {
-	p := f.proof
+	p, weight := f.proof, int64(0)
 	if f.probe == nil || f.unsure {
 		p.Keys = nil
 	} else {
 		p.All = true
 		if a := f.area(); a != nil {
-			p.Area = a
+			p.Area, weight = a, int64(a.query.Bytes())+128
 		}
 	}
 	p.Finish()
+	weight += p.Size()
 	s.srv.opt.Cache.Put(s.key, &cache.Entry{
-		Head: f.head, Reply: append(make([]byte, 0, len(f.body)), f.body...), Rows: f.rows, Proof: p, Weight: p.Size(),
+		Head: f.head, Reply: append(make([]byte, 0, len(f.body)), f.body...), Rows: f.rows, Proof: p, Weight: weight,
 	})
 }
