@@ -20,7 +20,7 @@ type roundLink struct {
 	waiter  pool.Waiter
 	owner   uint64
 
-	pool     *pool.Pool // that conn is of
+	pool *pool.Pool // that conn is of
 
 	conn     *pool.Conn
 	taken    time.Time
