@@ -17,7 +17,8 @@ const (
 )
 
 // firstYear and lastYear bound the times that are split, the years 1 to 9999: they
-// have one spelling in SQL and stay far from overflow.
+// have one spelling in SQL and stay far from overflow. Integers are split between
+// MinTime and -MinTime.
 const (
 	firstYear int64 = -62_135_596_800 * Second
 	lastYear  int64 = 253_402_300_800 * Second
@@ -26,6 +27,7 @@ const (
 // Request is what a query reads and what may be answered from an aggregate.
 type Request struct {
 	From, To int64 // the query's time range [From, To); MinTime and MaxTime when open
+	Integer  bool  // time is integers, not microseconds
 	// Limit is the end of what the aggregate holds: the least of its watermark, its
 	// hypertable's invalidation threshold, and those of the aggregates under it.
 	Limit int64
@@ -45,11 +47,15 @@ const maxSpans = 6
 // within the request, below the limit, are held and are not known to be invalid;
 // the largest few of them, in order of time, nil when there are none.
 func Split(g Grid, r Request) []catalog.Span {
-	if len(r.Raw) == 0 || r.Raw[0].Start < firstYear {
+	first, last := firstYear, lastYear
+	if r.Integer {
+		first, last = MinTime, -MinTime
+	}
+	if len(r.Raw) == 0 || r.Raw[0].Start < first {
 		return nil
 	}
-	end := min(r.To, r.Limit, lastYear)
-	if end < firstYear || r.From >= lastYear {
+	end := min(r.To, r.Limit, last)
+	if end < first || r.From >= last {
 		return nil
 	}
 	// Before the first chunk there are no rows: the bucket in which it starts may be
@@ -138,6 +144,9 @@ func Cost(g Grid, r Request, spans []catalog.Span) int64 {
 	}
 	for _, s := range spans {
 		buckets += (s.End - s.Start) / g.Approx()
+	}
+	if r.Integer {
+		return raw + buckets
 	}
 	return raw/rawSpacing + buckets
 }

@@ -170,7 +170,7 @@ func (d *candidate) place() (*candidate, Reason, int) {
 		return nil, reason, 7
 	}
 	req := rollup.Request{
-		From: d.span.from, To: d.span.to, Limit: min(a.Watermark, d.raw.Threshold),
+		From: d.span.from, To: d.span.to, Integer: d.query.scope.integer, Limit: min(a.Watermark, d.raw.Threshold),
 		Raw: d.raw.Chunks, Held: [][]catalog.Chunk{d.held.Chunks}, Invalid: slices.Concat(a.Invalid, unsettled),
 	}
 	for i, u := range d.view.Under {
@@ -200,6 +200,9 @@ func (d *candidate) place() (*candidate, Reason, int) {
 		return nil, ReasonAggNarrow, 8
 	}
 	for _, n := range d.query.needs {
+		if n.positive && d.lo() < 0 {
+			return nil, ReasonAggBucket, 6
+		}
 		loc, ok := location(n.zone)
 		if !ok || !d.view.Grid.RefinesIn(n.grid, loc, d.lo(), d.hi()) {
 			if d.view.Grid.Refines(n.grid) {

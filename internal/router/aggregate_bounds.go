@@ -256,6 +256,9 @@ func (q *aggQuery) proven(value *pg_query.Node, text string) string {
 	if c := value.GetAConst(); c != nil && c.GetSval() != nil {
 		return marked(q.scope.timeType(), c.GetSval().Sval, text)
 	}
+	if v, ok := constInteger(value); ok && q.scope.integer && value.GetAConst() != nil {
+		return markedInt(v)
+	}
 	formatted := false // inside to_timestamp
 	out, reason := render(q.scope.snap, value, func(r *renderer, n *pg_query.Node) bool {
 		if c := n.GetTypeCast(); c != nil && c.Arg.GetAConst().GetSval() != nil {

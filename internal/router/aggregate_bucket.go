@@ -18,6 +18,8 @@ type need struct {
 	// start: the expression differs from one bucket of the grid to the next, as a
 	// bucket's start does and the hour of the day does not.
 	start bool
+	// positive: only from zero on, as division of integers cuts towards zero.
+	positive bool
 }
 
 // timeTerm is the time column, or the time column on the clock of a zone.
@@ -25,6 +27,7 @@ type timeTerm struct {
 	instant bool   // timestamptz, not yet on any clock
 	zone    string // of a term that is not an instant; "" for a plain timestamp column
 	session bool   // zone is the session's TimeZone
+	shift   int64  // microseconds that are added on the clock
 }
 
 // buckets recognizes expressions that are constant on a grid of times.
@@ -38,6 +41,9 @@ type buckets struct {
 // on a grid, and which: time_bucket, date_trunc, a cast to date, extract, date_bin,
 // to_char, floor(extract(epoch …) / n).
 func (b *buckets) form(n *pg_query.Node) (need, bool) {
+	if b.scope.integer {
+		return b.integerForm(n)
+	}
 	if c := n.GetTypeCast(); c != nil {
 		if typeNamed(c.TypeName, "date") {
 			return b.onClock(c.Arg, "day")
@@ -114,12 +120,43 @@ func (b *buckets) clock(t timeTerm) string {
 }
 
 func (b *buckets) onClock(arg *pg_query.Node, unit string) (need, bool) {
-	t, ok := b.term(arg)
+	t, ok := b.shifted(arg)
 	grid, known := rollup.Unit(unit)
 	if !ok || !known {
 		return need{}, false
 	}
-	return need{grid, b.clock(t), true}, true
+	zone := b.clock(t)
+	if t.shift != 0 {
+		// A day may have 23 hours elsewhere, and months have no common length.
+		if grid.Months != 0 || t.instant && !utcZones[zone] {
+			return need{}, false
+		}
+		grid = rollup.Fixed(grid.Width, grid.Origin-t.shift)
+	}
+	return need{grid: grid, zone: zone, start: true}, true
+}
+
+// shifted is term for a clock to which days or hours are added, as for weeks that start
+// on Sunday.
+func (b *buckets) shifted(n *pg_query.Node) (timeTerm, bool) {
+	e := n.GetAExpr()
+	if e == nil {
+		return b.term(n)
+	}
+	op := lastName(e.Name)
+	if e.Kind != pg_query.A_Expr_Kind_AEXPR_OP || len(e.Name) != 1 || op != "+" && op != "-" || e.Lexpr == nil || e.Rexpr.GetTypeCast() == nil {
+		return timeTerm{}, false
+	}
+	t, ok := b.term(e.Lexpr)
+	shift, isInterval := constInterval(e.Rexpr)
+	if !ok || !isInterval || shift.Months != 0 {
+		return timeTerm{}, false
+	}
+	t.shift = shift.Days*rollup.Day + shift.Micros
+	if op == "-" {
+		t.shift = -t.shift
+	}
+	return t, true
 }
 
 func (b *buckets) dateTrunc(args []*pg_query.Node) (need, bool) {
@@ -136,7 +173,7 @@ func (b *buckets) dateTrunc(args []*pg_query.Node) (need, bool) {
 	if !ok || !isTerm || !known || !t.instant {
 		return need{}, false
 	}
-	return need{grid, zone, true}, true
+	return need{grid: grid, zone: zone, start: true}, true
 }
 
 func (b *buckets) extract(args []*pg_query.Node) (need, bool) {
@@ -159,7 +196,7 @@ func (b *buckets) timeBucket(args []*pg_query.Node) (need, bool) {
 		if !isTerm || !t.instant || !isWidth || !ok || !known {
 			return need{}, false
 		}
-		return need{grid, zone, true}, true
+		return need{grid: grid, zone: zone, start: true}, true
 	}
 	grid, arg, ok := bucketGrid(args)
 	if !ok {
@@ -172,7 +209,7 @@ func (b *buckets) timeBucket(args []*pg_query.Node) (need, bool) {
 	if t.instant {
 		return need{grid: grid, start: true}, true // time_bucket of timestamptz counts in UTC
 	}
-	return need{grid, b.clock(t), true}, true
+	return need{grid: grid, zone: b.clock(t), start: true}, true
 }
 
 // bucketZone returns the zone of time_bucket(width, t, zone): an untyped literal in
@@ -253,7 +290,7 @@ func (b *buckets) dateBin(args []*pg_query.Node) (need, bool) {
 	if t.instant {
 		return need{grid: grid, start: true}, true
 	}
-	return need{grid, b.clock(t), true}, true
+	return need{grid: grid, zone: b.clock(t), start: true}, true
 }
 
 // epochFloor reads the argument of floor(extract(epoch from t) / n), n whole

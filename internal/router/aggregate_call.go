@@ -181,14 +181,18 @@ func (q *aggQuery) call(f *pg_query.FuncCall, fn rollup.Func) (int, Reason) {
 	case fn == rollup.Count && notNullConstant(f.Args[0]):
 		call.Star = true
 	default:
-		c, ok := q.scope.value(f.Args[0])
+		arg := f.Args[0]
+		if fn == rollup.Sum || fn == rollup.Avg {
+			arg = q.scope.widened(arg)
+		}
+		c, ok := q.scope.value(arg)
 		switch {
-		case !ok && f.Args[0].GetColumnRef() != nil:
+		case !ok && arg.GetColumnRef() != nil:
 			return 0, ReasonAggColumn
 		case !ok:
 			return 0, ReasonAggArgument
-		case f.Args[0].GetColumnRef() == nil:
-			raw, reason := render(q.scope.snap, f.Args[0], q.overRaw)
+		case arg.GetColumnRef() == nil:
+			raw, reason := render(q.scope.snap, arg, q.overRaw)
 			if reason != "" {
 				return 0, reason
 			}

@@ -142,7 +142,7 @@ func (q *queryParts) within(all proof) string {
 // 9999.
 func (d *candidate) writable(a *armSet) bool {
 	ok := func(b *bound, micros int64) bool {
-		return b == nil || time.UnixMicro(micros).UTC().Year() >= 1 && time.UnixMicro(micros).UTC().Year() <= 9999
+		return b == nil || d.query.scope.integer || time.UnixMicro(micros).UTC().Year() >= 1 && time.UnixMicro(micros).UTC().Year() <= 9999
 	}
 	return ok(d.span.low, a.low) && ok(d.span.high, a.high)
 }
@@ -195,7 +195,12 @@ func (d *candidate) lock(arms *armSet) []string {
 
 // ranges lists what is read from where, in order of time.
 func (d *candidate) ranges(arms *armSet) []Range {
-	at := func(micros int64) string { return time.UnixMicro(micros).UTC().Format(time.RFC3339Nano) }
+	at := func(micros int64) string {
+		if d.query.scope.integer {
+			return strconv.FormatInt(micros, 10)
+		}
+		return time.UnixMicro(micros).UTC().Format(time.RFC3339Nano)
+	}
 	type piece struct {
 		start int64
 		Range

@@ -195,20 +195,31 @@ func (d *candidate) sessionProof(c *Context) proof {
 
 // time spells a moment on the time column's scale.
 func (d *candidate) time(micros int64) string {
-	typ, text := d.query.scope.timeType(), momentText(micros, d.query.scope.timeIsUTC)
+	typ, text := d.query.scope.timeType(), d.query.scope.momentText(micros)
 	return literal(text) + "::" + typ
 }
 
 // moment marks a moment on the time column's scale.
 func (d *candidate) moment(micros int64) string {
-	typ, text := d.query.scope.timeType(), momentText(micros, d.query.scope.timeIsUTC)
+	typ, text := d.query.scope.timeType(), d.query.scope.momentText(micros)
 	return marked(typ, text, literal(text)+"::"+typ)
 }
 
-// timeType is the time column's type.
+// timeType is the type of moments of the time column, the widest for integers.
 func (s *scope) timeType() string {
-	if s.timeIsUTC {
+	switch {
+	case s.integer:
+		return "pg_catalog.int8"
+	case s.timeIsUTC:
 		return "pg_catalog.timestamptz"
 	}
 	return "pg_catalog.timestamp"
+}
+
+// momentText spells a moment of the time column.
+func (s *scope) momentText(micros int64) string {
+	if s.integer {
+		return strconv.FormatInt(micros, 10)
+	}
+	return momentText(micros, s.timeIsUTC)
 }

@@ -78,7 +78,7 @@ var aggregateReasons = map[Reason]string{
 	ReasonAggNotHypertable:  "The table in FROM is not a hypertable.",
 	ReasonAggHierarchical:   "The table in FROM holds the rows of an aggregate itself.",
 	ReasonAggRowSecurity:    "Row security is on for the hypertable: each user may see other rows.",
-	ReasonAggTimeType:       "The time column is neither timestamp nor timestamptz.",
+	ReasonAggTimeType:       "The time column is neither timestamp nor timestamptz nor an integer.",
 	ReasonAggNotGrouped:     "The query neither groups nor aggregates.",
 	ReasonAggGroupBy:        "GROUP BY names an expression without a column, or an output column that is ambiguous.",
 	ReasonAggOrderBy:        "ORDER BY uses an operator, a constant or an ambiguous output column.",

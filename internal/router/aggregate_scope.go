@@ -16,6 +16,7 @@ type scope struct {
 	alias     string // by which columns are qualified
 	aliased   bool   // an alias hides the table's own name
 	timeIsUTC bool   // the time column is timestamptz: an instant
+	integer   bool   // the time column is an integer
 	dims      []*dim // joined to it
 	trustLogs bool   // Context.TrustLogs
 }
@@ -95,12 +96,13 @@ func fromTable(from *pg_query.Node, c *Context, snap *catalog.Snapshot) (*scope,
 	if relation.RowSecurity {
 		return nil, ReasonAggRowSecurity
 	}
-	if hyper.TimeType != oidTimestamptz && hyper.TimeType != oidTimestamp {
+	integer := integerTypes[hyper.TimeType]
+	if hyper.TimeType != oidTimestamptz && hyper.TimeType != oidTimestamp && !integer {
 		return nil, ReasonAggTimeType
 	}
 	s := &scope{
 		snap: snap, hyper: hyper, relation: relation, schema: rv.Schemaname, written: rv.Relname, alias: rv.Relname,
-		timeIsUTC: hyper.TimeType == oidTimestamptz, trustLogs: c.TrustLogs,
+		timeIsUTC: hyper.TimeType == oidTimestamptz, integer: integer, trustLogs: c.TrustLogs,
 	}
 	if rv.Alias != nil {
 		s.alias, s.aliased = rv.Alias.Aliasname, true
@@ -180,6 +182,17 @@ func (s *scope) value(n *pg_query.Node) (catalog.Column, bool) {
 		return true
 	})
 	return catalog.Column{Name: text, Type: oidFloat8, TypMod: -1}, reason == ""
+}
+
+// widened is the bigint column of a cast of it to numeric, which its sum and average
+// make anyway; other nodes are returned as they are.
+func (s *scope) widened(n *pg_query.Node) *pg_query.Node {
+	if c := n.GetTypeCast(); c != nil && typeNamed(c.TypeName, "numeric") && c.Arg.GetColumnRef() != nil && !s.snap.UserTypes["numeric"] {
+		if column, ok := s.column(c.Arg.GetColumnRef()); ok && column.Type == oidInt8 {
+			return c.Arg
+		}
+	}
+	return n
 }
 
 // float reports whether an expression is arithmetic over columns of type float8 and

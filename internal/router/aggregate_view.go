@@ -105,7 +105,7 @@ func parseView(snap *catalog.Snapshot, hyper *catalog.Hypertable, a *catalog.Agg
 	if rv == nil || relation == nil || rv.Relname != hyper.Name.Name || rv.Schemaname != "" && rv.Schemaname != hyper.Name.Schema {
 		return nil
 	}
-	sc := &scope{snap: snap, hyper: hyper, relation: relation, alias: rv.Relname, timeIsUTC: hyper.TimeType == oidTimestamptz}
+	sc := &scope{snap: snap, hyper: hyper, relation: relation, alias: rv.Relname, timeIsUTC: hyper.TimeType == oidTimestamptz, integer: integerTypes[hyper.TimeType]}
 	if rv.Alias != nil {
 		sc.alias, sc.aliased = rv.Alias.Aliasname, true
 	}
@@ -191,7 +191,11 @@ func (p *viewParser) bucket(n *pg_query.Node) (rollup.Grid, bool) {
 	if f == nil || functionName(f) != "time_bucket" || p.scope.snap.UserFunctions["time_bucket"] {
 		return rollup.Grid{}, false
 	}
-	grid, arg, ok := bucketGrid(f.Args)
+	read := bucketGrid
+	if p.scope.integer {
+		read = integerGrid
+	}
+	grid, arg, ok := read(f.Args)
 	return grid, ok && p.scope.isTime(arg)
 }
 

@@ -121,6 +121,14 @@ func (q *aggQuery) addBound(lower, strict bool, value *pg_query.Node, e estimato
 	if parameter {
 		return ReasonAggTimeParameter
 	}
+	if q.scope.integer {
+		at, ok := constInteger(value)
+		if !ok {
+			return ReasonAggTimeBound
+		}
+		q.bounds = append(q.bounds, bound{lower: lower, strict: strict, value: value, text: text, at: at})
+		return ""
+	}
 	want := kindClock
 	if q.scope.timeIsUTC {
 		want = kindInstant

@@ -177,7 +177,7 @@ type CopiedQuery struct{ Original, Rewritten string }
 // Range is a part of the time axis and where it is read from.
 type Range struct {
 	Source   string // "market_data_1h" or "market_data"
-	From, To string // RFC 3339, "" when open
+	From, To string // RFC 3339, or an integer; "" when open
 }
 
 // pinNames are the codes of the pins, in the order of their bits.

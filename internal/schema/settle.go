@@ -29,7 +29,7 @@ type Settler struct {
 
 	loader Loader
 	rises  map[int32]rise  // by aggregate
-	slices map[int32]int64 // microseconds that one refresh covers
+	slices map[int32]int64 // internal time that one refresh covers
 }
 
 // rise is a threshold, and a transaction id that is higher than those of all
@@ -153,7 +153,7 @@ func (s *Settler) state(ctx context.Context, q Query) ([]*settling, error) {
 			a.reason = UnsettledPrivilege
 		case !a.force:
 			a.reason = UnsettledVersion
-		case !strings.HasPrefix(a.timeType, "timestamp") && a.timeType != "date":
+		case !strings.HasPrefix(a.timeType, "timestamp") && a.timeType != "date" && integerRanges[a.timeType] == (integerRange{}):
 			a.reason = UnsettledTime
 		}
 		if a.reason != "" {
@@ -315,7 +315,7 @@ func (s *Settler) refresh(ctx context.Context, q Query, a *settling, from, to in
 	return nil
 }
 
-// slice is how many microseconds one refresh of a covers.
+// slice is how much internal time one refresh of a covers.
 func (s *Settler) slice(a *settling) int64 {
 	if s.slices[a.id] == 0 {
 		s.slices[a.id] = max(firstSlices*a.interval, 2*a.overlap)
@@ -323,8 +323,18 @@ func (s *Settler) slice(a *settling) int64 {
 	return s.slices[a.id]
 }
 
+// integerRange is what an integer type holds.
+type integerRange struct{ least, greatest int64 }
+
+var integerRanges = map[string]integerRange{
+	"smallint": {math.MinInt16, math.MaxInt16}, "integer": {math.MinInt32, math.MaxInt32}, "bigint": {math.MinInt64, math.MaxInt64},
+}
+
 // timeOf spells internal time as a value of the time column's type.
 func timeOf(micros int64, typ string) string {
+	if i, ok := integerRanges[typ]; ok {
+		return fmt.Sprintf("'%d'::%s", min(max(micros, i.least), i.greatest), typ)
+	}
 	const first, last = -62_135_596_800_000_000, 253_402_300_799_999_999 // years 1 to 9999
 	t := time.UnixMicro(min(max(micros, first), last)).UTC()
 	if typ == "timestamp with time zone" {

@@ -10,15 +10,15 @@ const (
 	UnsettledNoLog     = "no_change_log"     // its hypertable has no triggers for the change log
 	UnsettledPrivilege = "refresh_privilege" // the gateway's role does not own it
 	UnsettledVersion   = "refresh_version"   // TimescaleDB cannot refresh by force (before 2.18)
-	UnsettledTime      = "refresh_time"      // its time is neither timestamp nor timestamptz nor date
+	UnsettledTime      = "refresh_time"      // its time is neither timestamp nor timestamptz nor date nor an integer
 )
 
 // aggregatesStateSQL: aggregate, its hypertable, the hypertable at the root, depth,
 // view, its owner's rights, type of the time, twice the bucket's width and one chunk
-// interval in microseconds, threshold, settled low, high, triggers and reason, the
+// interval in internal time, threshold, settled low, high, triggers and reason, the
 // root's relation and its present triggers, start of the oldest chunk, or, while its
 // retention may run, where that may come to: a refresh of what is dropped would lose
-// history;
+// history (integers under a policy have no chunk to tell);
 // whether refresh_continuous_aggregate can be forced. Parents come before what stands on them.
 func (l layout) aggregatesStateSQL() string {
 	slices := `JOIN _timescaledb_catalog.chunk_constraint cc ON cc.chunk_id = k.id
@@ -40,11 +40,15 @@ tree (id, raw, root, depth) AS (
   SELECT c.mat_hypertable_id, c.raw_hypertable_id, t.root, t.depth + 1
   FROM _timescaledb_catalog.continuous_agg c JOIN tree t ON t.id = c.raw_hypertable_id)
 SELECT t.id, t.raw, t.depth, v.oid, pg_has_role(v.relowner, 'USAGE'),
-       d.column_type::regtype, CASE WHEN b.bucket_width ~ '^\d+$' THEN '0' ELSE (extract(epoch FROM b.bucket_width::interval) * 2000000)::bigint::text END,
+       d.column_type::regtype, CASE WHEN b.bucket_width ~ '^\d+$' THEN (b.bucket_width::bigint * 2)::text ELSE (extract(epoch FROM b.bucket_width::interval) * 2000000)::bigint::text END,
        d.interval_length, coalesce(i.watermark::text, ''),
        coalesce(s.low::text, ''), coalesce(s.high::text, ''), coalesce(s.triggers::text, ''), coalesce(s.reason, ''),
        r.oid, coalesce((SELECT l.triggers FROM logged l WHERE l.relation = r.oid AND l.log = 'corrections'), ''),
-       coalesce((SELECT CASE WHEN min(s.range_start) IS NOT NULL THEN greatest(min(s.range_start), (
+       coalesce((SELECT CASE
+        WHEN d.column_type IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) AND EXISTS (
+          SELECT FROM timescaledb_information.jobs j
+          WHERE j.proc_name = 'policy_retention' AND j.hypertable_schema = ht.schema_name AND j.hypertable_name = ht.table_name) THEN NULL
+        WHEN min(s.range_start) IS NOT NULL THEN greatest(min(s.range_start), (
           SELECT max((extract(epoch FROM now() - (j.config->>'drop_after')::interval) * 1000000)::bigint + 3600000000)
           FROM timescaledb_information.jobs j
           WHERE j.scheduled AND coalesce(j.next_start < now() + interval '15 minutes', true)
