@@ -77,6 +77,7 @@ func (s *session) drive() {
 		s.word.Store(running)
 		s.takeUp()
 		if !s.pass() {
+			s.loop.Woke()
 			go s.second()
 			return
 		}

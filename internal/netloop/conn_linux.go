@@ -15,9 +15,9 @@ import (
 // Conn is a connection of a loop. It blocks like any net.Conn until SetBlocking
 // says otherwise.
 type Conn struct {
-	fd  int
-	gen int32
-	set *Loops
+	fd   int
+	gen  int32
+	loop *loop
 	// users counts who is in a system call on fd, and is above closed once the
 	// Conn is closed; the last one out gives the descriptor back.
 	users    atomic.Int64
@@ -97,11 +97,11 @@ func (c *Conn) event(events uint32) {
 		c.ended.Store(true)
 	}
 	in := events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0
-	if in {
-		c.rd.notify()
+	if in && c.rd.notify() {
+		c.loop.woke.Store(true)
 	}
-	if events&(unix.EPOLLOUT|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
-		c.wr.notify()
+	if events&(unix.EPOLLOUT|unix.EPOLLHUP|unix.EPOLLERR) != 0 && c.wr.notify() {
+		c.loop.woke.Store(true)
 	}
 	if h := c.handler.Load(); h != nil && in {
 		(*h).Ready()
@@ -128,7 +128,7 @@ func (c *Conn) release() {
 	if c.released.Swap(true) {
 		return // whoever found the Conn closed was in and out again
 	}
-	c.set.at(c.fd).CompareAndSwap(c, nil)
+	c.loop.set.at(c.fd).CompareAndSwap(c, nil)
 	_ = unix.Close(c.fd)
 }
 
@@ -157,10 +157,14 @@ func (c *Conn) Close() error {
 	return nil
 }
 
+// Woke tells the loop that the handler started a goroutine, which is to have its turn
+// soon.
+func (c *Conn) Woke() { c.loop.woke.Store(true) }
+
 // read is one raw read: -1 and EAGAIN when nothing is there.
 func (c *Conn) read(b []byte) (int, unix.Errno) {
 	for {
-		n, _, e := unix.RawSyscall(unix.SYS_READ, uintptr(c.fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+		n, _, e := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(c.fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), 0, 0, 0)
 		if e != unix.EINTR {
 			return int(n), e
 		}
@@ -170,7 +174,7 @@ func (c *Conn) read(b []byte) (int, unix.Errno) {
 // write is one raw write.
 func (c *Conn) write(b []byte) (int, unix.Errno) {
 	for {
-		n, _, e := unix.RawSyscall(unix.SYS_WRITE, uintptr(c.fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+		n, _, e := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(c.fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), unix.MSG_NOSIGNAL, 0, 0)
 		if e != unix.EINTR {
 			return int(n), e
 		}
@@ -267,13 +271,15 @@ func (c *Conn) put(b []byte) (int, error) {
 	}
 	done := 0
 	for done < len(b) {
-		c.wr.state.Store(quiet)
 		if !c.enter() {
 			return done, c.fail("write", net.ErrClosed)
 		}
 		n, e := c.write(b[done:])
 		c.leave()
 		switch {
+		case e == unix.EAGAIN && c.wr.state.Load() != quiet:
+			c.wr.state.Store(quiet) // and another look, so that no event is lost
+			continue
 		case e == unix.EAGAIN:
 			return done, ErrWouldBlock
 		case e != 0:

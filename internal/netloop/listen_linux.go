@@ -54,7 +54,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 			if l.tcp {
 				tune(fd)
 			}
-			return l.c.set.adopt(fd)
+			return l.c.loop.set.adopt(fd)
 		case unix.EINTR, unix.ECONNABORTED:
 		case unix.EAGAIN:
 			if err := l.c.rd.wait(); err != nil {

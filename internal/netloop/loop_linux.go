@@ -38,17 +38,23 @@ func (s *Loops) at(fd int) *atomic.Pointer[Conn] {
 type loop struct {
 	set  *Loops
 	epfd int
-	stop int // an eventfd that ends it
+	stop int         // an eventfd that ends it
+	woke atomic.Bool // a goroutine, since it last gave others their turn
 }
 
 // maxDescriptors bounds the descriptors of connections; the process's limit is
 // seldom higher.
 const maxDescriptors = 1 << 20
 
-// maxRun is how long a loop goes on without giving other goroutines their turn:
-// one that spins on a system with as many loops as processors starves them
-// (trap T11).
-const maxRun = 200 * time.Microsecond
+// Goroutines have as many processors as there are besides those of the loops, so one
+// that another goroutine wakes runs beside a busy loop (trap T11). What the loop itself
+// makes ready lies in its own queue until somebody steals it: it gives that its turn
+// after maxRun, and looks around after longRun, since who is asked to run in vain is
+// woken for nothing.
+const (
+	maxRun  = 200 * time.Microsecond
+	longRun = 2 * time.Millisecond
+)
 
 // maxTurn is how long a loop that has little to do goes on without a scheduling
 // point. What the runtime has not seen at one for 10 ms it takes its processor from
@@ -131,8 +137,7 @@ func (l *loop) run() {
 		}
 		began := time.Since(start)
 		if began-yielded > maxTurn {
-			runtime.Gosched()
-			began = time.Since(start)
+			began = l.yield(start)
 			yielded = began
 		}
 		for i := range n {
@@ -145,13 +150,22 @@ func (l *loop) run() {
 			if c := l.set.at(int(ev.Fd)).Load(); c != nil && c.gen == ev.Pad {
 				c.event(ev.Events)
 			}
-			if i&15 == 15 && time.Since(start)-began > maxRun {
-				runtime.Gosched()
-				began = time.Since(start)
+			if i&15 != 15 {
+				continue
+			}
+			if ran := time.Since(start) - began; ran > longRun || ran > maxRun && l.woke.Load() {
+				began = l.yield(start)
 				yielded = began
 			}
 		}
 	}
+}
+
+// yield gives other goroutines their turn and returns the time since start.
+func (l *loop) yield(start time.Time) time.Duration {
+	l.woke.Store(false)
+	runtime.Gosched()
+	return time.Since(start)
 }
 
 // watched are the events of a connection. Edge-triggered: each is told once.
@@ -164,9 +178,9 @@ func (s *Loops) adopt(fd int) (*Conn, error) {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("cannot take another connection: %w (%d descriptors)", unix.EMFILE, maxDescriptors)
 	}
-	c := &Conn{fd: fd, set: s, gen: int32(s.gen.Add(1))}
-	s.at(fd).Store(c)
 	l := s.loops[int(s.next.Add(1))%len(s.loops)]
+	c := &Conn{fd: fd, loop: l, gen: int32(s.gen.Add(1))}
+	s.at(fd).Store(c)
 	ev := unix.EpollEvent{Events: watched, Fd: int32(fd), Pad: c.gen}
 	if err := unix.EpollCtl(l.epfd, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
 		_ = c.Close()

@@ -48,6 +48,9 @@ func (*Conn) Stuck() (int, bool) { return 0, false }
 // PeerClosed is false.
 func (*Conn) PeerClosed() bool { return false }
 
+// Woke does nothing.
+func (*Conn) Woke() {}
+
 // Heard is true.
 func (*Conn) Heard() bool { return true }
 

@@ -23,11 +23,14 @@ type side struct {
 	timer    *time.Timer
 }
 
-// notify has whoever waits, or looks next, look at the socket again.
-func (s *side) notify() {
-	if s.state.Swap(ready) == waiting {
-		s.wake <- struct{}{}
+// notify has whoever waits, or looks next, look at the socket again. It says whether
+// somebody waited.
+func (s *side) notify() bool {
+	if s.state.Load() == ready || s.state.Swap(ready) != waiting {
+		return false
 	}
+	s.wake <- struct{}{}
+	return true
 }
 
 // expired says whether the deadline has passed.
@@ -69,7 +72,7 @@ func (s *side) set(t time.Time) {
 	case d <= 0:
 		s.notify()
 	case s.timer == nil:
-		s.timer = time.AfterFunc(d, s.notify)
+		s.timer = time.AfterFunc(d, func() { s.notify() })
 	default:
 		s.timer.Reset(d)
 	}
