@@ -496,11 +496,39 @@ func (d *candidate) rawArm(columns []partColumn, where []string) string {
 	if len(q.keys) == 0 {
 		return out + " HAVING pg_catalog.count(*) > 0" // no row of nulls from an empty arm
 	}
-	numbers := make([]string, len(q.keys))
-	for i := range numbers {
-		numbers[i] = strconv.Itoa(i + 1)
+	return out + " GROUP BY " + strings.Join(q.rawGroups(), ", ")
+}
+
+// rawGroups are what a raw arm groups by: the keys, but for expressions over grouped
+// columns their columns, which are put together above. TimescaleDB takes compressed
+// rows for sorted by such an expression when the column is one that it segments by,
+// and then gives a group several times.
+func (q *aggQuery) rawGroups() []string {
+	var groups []string
+	add := func(text string) {
+		if !slices.Contains(groups, text) {
+			groups = append(groups, text)
+		}
 	}
-	return out + " GROUP BY " + strings.Join(numbers, ", ")
+	for i, k := range q.keys {
+		columns, timed := []string(nil), false
+		_, _ = render(q.scope.snap, k.node, func(r *renderer, n *pg_query.Node) bool {
+			if ref := n.GetColumnRef(); ref != nil {
+				c, _ := q.scope.column(ref)
+				timed = timed || c.Name == q.scope.hyper.TimeColumn
+				columns = append(columns, rawAlias+"."+ident(c.Name))
+			}
+			return q.overRaw(r, n)
+		})
+		if timed || k.node.GetColumnRef() != nil || len(columns) == 0 {
+			add(strconv.Itoa(i + 1))
+			continue
+		}
+		for _, c := range columns {
+			add(c)
+		}
+	}
+	return groups
 }
 
 func (b bound) operator() string {

@@ -11,11 +11,22 @@ import (
 // fuzzQuery is one statement with the values of its parameters.
 type fuzzQuery struct {
 	sql     string
-	zone    string
-	args    []string
+	session fuzzSession
+	planned fuzzSession // what the planner is told of it
+	behind  string      // what holds that the planner does not know of
+	args    [][]byte
 	types   []uint32 // of args, as the server resolved them
+	binary  bool     // args are sent so
 	ordered bool     // by all columns: one answer only
 	copied  bool     // COPY of sql
+	forms   []string // what the case is one of, for the counts
+}
+
+func (q fuzzQuery) text() string {
+	if q.copied {
+		return "COPY (" + q.sql + ") TO STDOUT"
+	}
+	return q.sql
 }
 
 var fuzzZones = []string{"UTC", "UTC", "UTC", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "Europe/Berlin"}
@@ -24,46 +35,33 @@ var fuzzZones = []string{"UTC", "UTC", "UTC", "America/New_York", "Asia/Kolkata"
 type fuzzAsker struct {
 	*fuzzWorld
 	target fuzzAggregate // that the query is made for
-	args   []string
+	args   [][]byte
 	params bool
+	style  string // DateStyle
+	// settled: the answer of the whole may not hang on the last bits of a sum.
+	settled bool
+	forms   []string
 }
 
+func (g *fuzzAsker) form(name string) { g.forms = append(g.forms, name) }
+
+// query gives a new case, or one that was asked before with other literals.
 func (w *fuzzWorld) query() fuzzQuery {
+	if len(w.past) > 0 && w.chance(1, 4) {
+		return w.again(w.past[w.IntN(len(w.past))])
+	}
 	g := &fuzzAsker{fuzzWorld: w, target: w.aggs[w.IntN(len(w.aggs))]}
-	q := fuzzQuery{zone: fuzzZones[w.IntN(len(fuzzZones))]}
-	g.params = w.chance(1, 6)
-	if g.target.upper && w.chance(1, 2) {
+	g.params = w.chance(1, 5)
+	if g.target.upper && w.chance(1, 3) {
 		g.target = w.aggs[0]
 	}
-	if (q.zone == "Asia/Kolkata" || q.zone == "Australia/Lord_Howe") && !strings.Contains("15 minutes 30 minutes", g.target.width) && w.chance(3, 4) {
-		q.zone = w.one("UTC", "America/New_York", "Europe/Berlin") // whole hours align with more buckets
+	zone := fuzzZones[w.IntN(len(fuzzZones))]
+	if (zone == "Asia/Kolkata" || zone == "Australia/Lord_Howe") && !g.fine() && w.chance(4, 5) {
+		zone = w.one("UTC", "America/New_York", "Europe/Berlin") // whole hours align with more buckets
 	}
-	sql, columns := "", 0
-	switch n := w.IntN(20); {
-	case n < 11:
-		sql, columns = g.block()
-	case n < 13: // as Power BI and QuickSight nest
-		inner, c := g.block()
-		columns = c
-		sql = "SELECT * FROM (" + inner + ") x" + w.one("", "", " WHERE NOT x.o1 IS NULL")
-		if w.chance(1, 2) {
-			sql = "SELECT x.*, " + w.one("row_number() OVER (ORDER BY "+ordinals("x.o", c)+")", "count(*) OVER ()", "dense_rank() OVER (ORDER BY x.o1)") + " AS w FROM (" + inner + ") x"
-			columns++
-		}
-	case n < 15:
-		inner, _ := g.block()
-		sql, columns = "WITH q AS "+w.one("", "MATERIALIZED ", "NOT MATERIALIZED ")+"("+inner+") SELECT "+w.one("count(*), max(o1), min(o1)", "count(DISTINCT o1), count(o1), 7")+" FROM q", 3
-	case n < 17:
-		a, b, c := g.arms()
-		sql, columns = a+w.one(" UNION ALL ", " UNION ", " EXCEPT ", " INTERSECT ALL ")+b, c
-	case n < 18:
-		inner, _ := g.totals(1)
-		sql, columns = "SELECT d.k, d.class, ("+inner+") AS v FROM "+w.table+"_d d", 3
-	case n < 19 && slices.Contains(g.target.dims, "g1"):
-		sql, columns = "SELECT d.k, d.label FROM "+w.table+"_d d WHERE d.k IN (SELECT g1 FROM "+w.table+" WHERE "+g.bounds("")+" GROUP BY g1 HAVING count(*) > "+w.one("1", "10", "40")+")", 2
-	default:
-		sql, columns = g.twice()
-	}
+	q := fuzzQuery{session: w.session(zone)}
+	g.style = q.session.style
+	sql, columns := g.statement()
 	if w.chance(2, 3) {
 		q.ordered = true
 		sql += " ORDER BY " + ordinals("", columns)
@@ -71,11 +69,66 @@ func (w *fuzzWorld) query() fuzzQuery {
 			sql += fmt.Sprintf(" LIMIT %d", 1+w.IntN(12)) + w.one("", "", " OFFSET 2")
 		}
 	}
-	q.sql, q.args = sql, g.args
-	if len(q.args) == 0 && w.chance(1, 20) {
+	q.sql, q.args, q.forms = sql, g.args, g.forms
+	if len(q.args) > 0 {
+		q.binary = w.chance(1, 2)
+		q.forms = append(q.forms, "parameters in "+map[bool]string{true: "binary", false: "text"}[q.binary])
+	} else if w.chance(1, 20) {
 		q.copied = true
+		q.forms = append(q.forms, "COPY TO")
+	}
+	q.planned = q.session
+	q.forms = append(q.forms, q.session.forms()...)
+	if len(w.past) < 12 {
+		w.past = append(w.past, q)
+	} else {
+		w.past[w.IntN(len(w.past))] = q
 	}
 	return q
+}
+
+// statement is a SELECT of any form, and how many columns it has.
+func (g *fuzzAsker) statement() (sql string, columns int) {
+	switch n := g.IntN(24); {
+	case n < 11:
+		return g.block()
+	case n < 13: // as Power BI and QuickSight nest
+		g.form("nested")
+		inner, c := g.block()
+		sql = "SELECT * FROM (" + inner + ") x" + g.one("", "", " WHERE NOT x.o1 IS NULL")
+		if g.chance(1, 2) {
+			return "SELECT x.*, " + g.one("row_number() OVER (ORDER BY "+ordinals("x.o", c)+")", "count(*) OVER ()", "dense_rank() OVER (ORDER BY x.o1)") + " AS w FROM (" + inner + ") x", c + 1
+		}
+		return sql, c
+	case n < 14:
+		return g.deeper()
+	case n < 16:
+		g.form("WITH")
+		g.settled = true
+		inner, _ := g.block()
+		return "WITH q AS " + g.one("", "MATERIALIZED ", "NOT MATERIALIZED ") + "(" + inner + ") SELECT " + g.one("count(*), max(o1::text), min(o1::text)", "count(DISTINCT o1), count(o1), 7") + " FROM q", 3
+	case n < 18:
+		g.form("arms of set operations")
+		a, b, c := g.arms()
+		return a + g.one(" UNION ALL ", " UNION ALL ", " UNION ", " EXCEPT ", " INTERSECT ALL ") + b, c
+	case n < 19:
+		g.form("scalar sub-query")
+		inner, _ := g.totals(1)
+		return "SELECT d.k, d.class, (" + inner + ") AS v FROM " + g.table + "_d d", 3
+	case n < 20 && slices.Contains(g.target.dims, "g1"):
+		g.form("IN sub-query")
+		return "SELECT d.k, d.label FROM " + g.table + "_d d WHERE d.k IN (SELECT g1 FROM " + g.table + " WHERE " + g.bounds("") + " GROUP BY g1 HAVING count(*) > " + g.one("1", "10", "40") + ")", 2
+	case n < 22:
+		return g.over()
+	}
+	g.form("two joined")
+	g.settled = true
+	return g.twice()
+}
+
+// fine reports whether the target's buckets are shorter than an hour.
+func (g *fuzzAsker) fine() bool {
+	return strings.Contains(g.target.width, "minute") && g.target.width != "90 minutes"
 }
 
 func ordinals(prefix string, n int) string {
@@ -89,14 +142,15 @@ func ordinals(prefix string, n int) string {
 // block is one SELECT of the grammar, its columns named o1, o2 and so on.
 func (g *fuzzAsker) block() (sql string, columns int) {
 	keys := g.keys()
-	from, prefix, join := g.from()
+	from, prefix, on := g.from()
+	join := on != ""
 	if join {
 		for i, k := range keys { // their columns qualified
 			keys[i] = withPrefix(k, prefix)
 		}
 		keys = append(keys, g.one("d.class", "d.k", "d.class % 2"))
 	}
-	where := g.wheres(prefix, join)
+	where := g.wheres(prefix, on)
 	having := ""
 	if g.chance(1, 7) {
 		having = " HAVING " + g.one("count(*) > 1", "count(*) >= 5 AND count(*) < 60", "NOT count(*) = 3")
@@ -109,12 +163,14 @@ func (g *fuzzAsker) block() (sql string, columns int) {
 		outputs = append(outputs, g.call(prefix, join))
 	}
 	if len(keys) > 0 && g.chance(1, 6) {
+		g.form("window")
 		outputs = append(outputs, g.window(keys, prefix, join))
 	}
 	group := ""
 	if len(keys) > 0 {
 		group = " GROUP BY " + g.grouping(keys)
 		if strings.Contains(group, "(GROUPED") {
+			g.form("grouping sets")
 			group = strings.ReplaceAll(group, "(GROUPED", "(")
 			outputs = append(outputs, "GROUPING("+strings.Join(keys[:1+g.IntN(len(keys))], ", ")+")")
 		}
@@ -171,9 +227,20 @@ func (g *fuzzAsker) bucket() string {
 		fine = append(fine, "date_bin('30 minutes', t, TIMESTAMPTZ '2001-01-01 00:00:00+00')", "DATE_TRUNC('hour', t) + INTERVAL '15 minutes' * FLOOR(EXTRACT(MINUTE FROM t) / 15)", "time_bucket('1 hour', t, 'Australia/Lord_Howe')", "date_trunc('hour', t, 'Australia/Lord_Howe')")
 	}
 	switch {
+	case g.params && g.chance(1, 5):
+		g.form("width or unit in a parameter")
+		switch g.IntN(3) {
+		case 0:
+			return "time_bucket(" + g.param(g.one(width, "1 day", "7 days")) + "::interval, t)"
+		case 1:
+			return "date_trunc(" + g.param(g.one("day", "week", "hour", "month")) + ", t)"
+		}
+		return "time_bucket(" + g.param(g.one(width, "2 days", "24:00:00")) + ", t)"
 	case g.chance(1, 4):
 		return "time_bucket('" + width + "', t)"
-	case g.chance(1, 3) && strings.Contains("15 minutes 30 minutes 1 hour 01:00:00", width):
+	case g.zoned && g.chance(1, 10):
+		return formTexts[g.IntN(len(formTexts))]
+	case g.chance(1, 3) && (g.fine() || strings.Contains("1 hour 01:00:00", width)):
 		return fine[g.IntN(len(fine))]
 	case width == "1 month":
 		return g.one("time_bucket('1 month', t)", "time_bucket('3 months', t)", "time_bucket('1 year', t)", "date_trunc('month', t)", "date_trunc('year', t)")
@@ -210,48 +277,59 @@ func (g *fuzzAsker) keys() []string {
 	return slices.Compact(keys)
 }
 
-// from is what the rows come from, and the prefix that columns must have.
-func (g *fuzzAsker) from() (text, prefix string, join bool) {
-	if slices.Contains(g.target.dims, "g1") && g.chance(1, 6) {
-		on := g.one("d.k = h.g1", "h.g1 = d.k", "d.k = h.g1 AND d.class < 3")
-		switch g.IntN(4) {
-		case 0:
-			return g.table + " h LEFT JOIN " + g.table + "_d d ON " + on, "h.", true
-		case 1:
-			return g.table + "_d d RIGHT JOIN " + g.table + " h ON " + on, "h.", true
-		case 2:
-			return g.table + "_d d, " + g.table + " h", "h.", true // its condition is wheres'
+// from is what the rows come from, the prefix that columns must have, and what a join
+// asks for in WHERE, "true" where it stands in ON already, "" where there is none.
+func (g *fuzzAsker) from() (text, prefix, on string) {
+	dims := g.target.dims
+	if g.chance(1, 5) && (slices.Contains(dims, "g1") || slices.Contains(dims, "g2")) {
+		g.form("join")
+		equal := g.one("d.k = h.g1", "h.g1 = d.k", "d.k = h.g1 AND d.class < 3")
+		if !slices.Contains(dims, "g1") || slices.Contains(dims, "g2") && g.chance(1, 3) {
+			equal = g.one("d.class = h.g2", "h.g2 = d.class AND d.label IS NOT NULL")
 		}
-		return g.table + " h JOIN " + g.table + "_d d ON " + on, "h.", true
+		h, d := g.table+" h", g.table+"_d d"
+		switch g.IntN(6) {
+		case 0:
+			return h + " LEFT JOIN " + d + " ON " + equal, "h.", "true"
+		case 1:
+			return d + " RIGHT JOIN " + h + " ON " + equal, "h.", "true"
+		case 2:
+			return d + ", " + h, "h.", equal
+		case 3:
+			return g.one(h+" FULL JOIN "+d, h+" RIGHT JOIN "+d, d+" LEFT JOIN "+h, h+" INNER JOIN "+d, h+" CROSS JOIN "+g.table+"_d e JOIN "+d) + " ON " + equal, "h.", "true"
+		}
+		return h + " JOIN " + d + " ON " + equal, "h.", "true"
 	}
 	switch g.IntN(10) {
 	case 0:
-		return "public." + g.table + " AS h", g.one("", "h."), false
+		return "public." + g.table + " AS h", g.one("", "h."), ""
 	case 1:
-		return "(SELECT * FROM " + g.table + ") x", "", false
+		return "(SELECT * FROM " + g.table + ") x", "", ""
 	case 2:
-		return "(SELECT t, " + strings.Join(fuzzNames, ", ") + " FROM " + g.table + " WHERE " + g.bounds("") + ") x", "", false
+		return "(SELECT t, " + strings.Join(fuzzNames, ", ") + " FROM " + g.table + " WHERE " + g.bounds("") + ") x", "", ""
 	case 3:
-		return "(SELECT y.* FROM (SELECT * FROM " + g.table + " z) y WHERE " + g.bounds("y.") + ") x", "x.", false
+		return "(SELECT y.* FROM (SELECT * FROM " + g.table + " z) y WHERE " + g.bounds("y.") + ") x", "x.", ""
 	}
-	return g.table, "", false
+	return g.table, "", ""
 }
 
-func (g *fuzzAsker) wheres(prefix string, join bool) string {
+func (g *fuzzAsker) wheres(prefix, on string) string {
 	var list []string
-	if join {
-		list = append(list, "d.k = h.g1")
+	if on != "" {
+		if on != "true" {
+			list = append(list, on)
+		}
 		if g.chance(1, 4) {
 			list = append(list, "d.class <> 9")
 		}
 	}
-	if g.chance(3, 5) {
+	if g.chance(3, 5) && (g.target.width != "1 month" && g.target.width != "1 week" || g.chance(1, 4)) {
 		list = append(list, g.bounds(prefix))
 	}
 	if len(g.target.dims) > 0 && g.chance(1, 3) {
 		list = append(list, g.dimension(prefix))
 	}
-	if g.chance(1, 10) && strings.Contains("15 minutes 30 minutes 1 hour", g.target.width) {
+	if g.chance(1, 10) && (g.fine() || g.target.width == "1 hour") {
 		list = append(list, withPrefix(g.one("extract(hour FROM t) < 12", "extract(dow FROM t) IN (1, 2, 6)", "date_trunc('day', t) >= '"+g.moment().Format(time.DateOnly)+"'"), prefix))
 	}
 	if g.chance(1, 40) {
@@ -281,7 +359,10 @@ func (g *fuzzAsker) dimension(prefix string) string {
 }
 
 func (g *fuzzAsker) param(value string) string {
-	g.args = append(g.args, value)
+	g.args = append(g.args, []byte(value))
+	if g.chance(1, 60) {
+		g.args[len(g.args)-1] = nil // NULL
+	}
 	return "$" + strconv.Itoa(len(g.args))
 }
 
@@ -291,7 +372,7 @@ func (g *fuzzAsker) bounds(prefix string) string {
 	if high.Before(low) {
 		low, high = high, low
 	}
-	if g.chance(2, 3) { // long
+	if g.chance(5, 6) { // long
 		low, high = g.from0().Add(low.Sub(g.from0())/4), high.Add(g.from0().AddDate(0, 0, g.days).Sub(high)*3/4)
 		low, high = low.Truncate(time.Microsecond), high.Truncate(time.Microsecond)
 	}
@@ -320,6 +401,9 @@ func (g *fuzzAsker) bound(at time.Time) string {
 		age := int(time.Since(at).Hours())
 		return g.one(fmt.Sprintf("now() - interval '%d hours'", age), fmt.Sprintf("current_date - %d", age/24), fmt.Sprintf("date_trunc('day', now()) - interval '%d days'", age/24), fmt.Sprintf("now() - interval '%d days' - interval '7 minutes'", age/24))
 	}
+	if !strings.HasPrefix(g.style, "ISO") && g.chance(1, 4) { // some read another day
+		return at.Format(g.one("'02/01/2006 15:04:05'", "'01/02/2006'", "'02.01.2006'"))
+	}
 	switch g.IntN(7) {
 	case 0:
 		return "'" + text + "Z'"
@@ -345,6 +429,7 @@ func (g *fuzzAsker) call(prefix string, join bool) string {
 	}
 	if len(g.target.dims) > 0 && g.chance(1, 10) {
 		d := g.target.dims[g.IntN(len(g.target.dims))]
+		g.form("DISTINCT over a key")
 		return withPrefix(g.one("count(DISTINCT "+d+")", "array_agg(DISTINCT "+d+")", "count(DISTINCT "+d+" IS NULL)"), prefix)
 	}
 	has := func(c string) bool { return slices.Contains(g.target.stored, c) }
@@ -356,6 +441,9 @@ func (g *fuzzAsker) call(prefix string, join bool) string {
 			continue
 		}
 		if (fn == "avg" || fn == "stddev" || argument == "f4" && fn == "sum" || argument == "nu" && fn == "min") && !g.chance(1, 10) {
+			continue
+		}
+		if g.settled && !g.exact && (argument == "f8" || argument == "f4") && !strings.Contains("min max count", fn) {
 			continue
 		}
 		if fn == "avg" || fn == "stddev" {
@@ -371,6 +459,8 @@ func (g *fuzzAsker) call(prefix string, join bool) string {
 			if strings.Contains(filter, "$") {
 				filter = ""
 				g.args = g.args[:len(g.args)-1]
+			} else {
+				g.form("FILTER")
 			}
 		}
 		c += filter
@@ -416,34 +506,4 @@ func (g *fuzzAsker) grouping(keys []string) string {
 		return "GROUPING SETS (GROUPED(" + list + "), (" + keys[0] + "), ())"
 	}
 	return list
-}
-
-// totals is a SELECT of n aggregates without GROUP BY.
-func (g *fuzzAsker) totals(n int) (string, int) {
-	var outputs []string
-	for range n {
-		outputs = append(outputs, g.call("", false))
-	}
-	return "SELECT " + named(outputs) + " FROM " + g.table + g.wheres("", false), n
-}
-
-// arms are two SELECTs with the same columns.
-func (g *fuzzAsker) arms() (a, b string, columns int) {
-	keys := g.keys()
-	outputs := append(keys, g.call("", false), g.call("", false))
-	group := ""
-	if len(keys) > 0 {
-		group = " GROUP BY " + strings.Join(keys, ", ")
-	}
-	text := "SELECT " + named(outputs) + " FROM " + g.table
-	return text + g.wheres("", false) + group, text + g.wheres("", false) + group, len(outputs)
-}
-
-// twice joins two SELECTs over the hypertable.
-func (g *fuzzAsker) twice() (string, int) {
-	key := g.bucket()
-	arm := func() string {
-		return "(SELECT " + key + " AS k, " + g.call("", false) + " AS v FROM " + g.table + g.wheres("", false) + " GROUP BY 1)"
-	}
-	return "SELECT x.k, x.v, y.v AS w FROM " + arm() + " x " + g.one("JOIN", "LEFT JOIN", "FULL JOIN") + " " + arm() + " y ON x.k = y.k", 3
 }

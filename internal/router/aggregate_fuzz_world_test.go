@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -26,7 +27,12 @@ type fuzzWorld struct {
 	exact      bool
 	specials   bool // NaN and infinities
 	compressed bool
-	aggs       []fuzzAggregate
+	// trusting: as with route.mode watermark, nothing is watched or settled, and no
+	// MERGE is written, which TimescaleDB's logs lack.
+	trusting bool
+	watched  bool
+	aggs     []fuzzAggregate
+	past     []fuzzQuery // some that were asked
 }
 
 // fuzzAggregate is one continuous aggregate of a world.
@@ -35,6 +41,7 @@ type fuzzAggregate struct {
 	width  string
 	dims   []string
 	stored []string // calls
+	names  []string // of the columns that hold them
 	upper  bool     // it is over another aggregate
 }
 
@@ -51,7 +58,8 @@ func (w *fuzzWorld) chance(n, of int) bool { return w.IntN(of) < n }
 func newFuzzWorld(t *testing.T, l *live, seed uint64) *fuzzWorld {
 	t.Helper()
 	w := &fuzzWorld{Rand: rand.New(rand.NewPCG(seed, 5)), table: fmt.Sprintf("fuzz_%d", seed), used: map[int64]bool{}}
-	w.zoned, w.unique, w.exact, w.specials, w.days = w.chance(4, 5), w.chance(1, 2), w.chance(2, 3), w.chance(1, 2), 18+w.IntN(20)
+	w.zoned, w.unique, w.exact, w.specials, w.days = w.chance(4, 5), w.chance(1, 2), w.chance(2, 3), w.chance(1, 2), 21+w.IntN(20)
+	w.trusting = w.chance(1, 7)
 	if w.chance(1, 5) {
 		w.from, w.recent = time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, -w.days), true
 	} else {
@@ -69,20 +77,43 @@ func newFuzzWorld(t *testing.T, l *live, seed uint64) *fuzzWorld {
 	for range 1 + w.IntN(3) {
 		w.addAggregate(t, l)
 	}
-	if w.chance(1, 3) {
-		w.addUpper(t, l)
+	for w.chance(1, 2) && w.addUpper(t, l) { // up to three levels
 	}
-	l.exec(t, w.insert(200+w.IntN(250)))
-	if w.chance(14, 15) {
-		l.exec(t, "SELECT qvpgw.watch('"+w.table+"')")
+	l.exec(t, fmt.Sprintf("GRANT SELECT ON %s, %[1]s_d TO fuzz_reader", w.table))
+	if !w.compressed {
+		l.exec(t, fmt.Sprintf("GRANT SELECT (t, g1, i4, nf) ON %s TO fuzz_columns; GRANT SELECT ON %[1]s_d TO fuzz_columns", w.table))
 	}
 	for _, a := range w.aggs {
-		if w.chance(9, 10) {
-			l.exec(t, "CALL refresh_continuous_aggregate('"+a.name+"', NULL, NULL)")
+		if w.chance(2, 3) {
+			l.exec(t, "GRANT SELECT ON "+a.name+" TO fuzz_reader")
+		}
+	}
+	l.exec(t, w.insert(200+w.IntN(250)))
+	if w.trusting {
+		for _, a := range w.aggs {
+			l.exec(t, refreshAll(a.name))
+		}
+	} else if w.chance(14, 15) {
+		w.watch(t, l)
+	}
+	return w
+}
+
+func refreshAll(name string) string {
+	return "CALL refresh_continuous_aggregate('" + name + "', NULL, NULL)"
+}
+
+// watch has the gateway's triggers follow the hypertable, and settles its aggregates.
+func (w *fuzzWorld) watch(t *testing.T, l *live) {
+	t.Helper()
+	w.watched = true
+	l.exec(t, "SELECT qvpgw.watch('"+w.table+"')")
+	for _, a := range w.aggs {
+		if w.chance(11, 12) {
+			l.exec(t, refreshAll(a.name))
 		}
 	}
 	l.settle(t)
-	return w
 }
 
 func (w *fuzzWorld) drop(t *testing.T, l *live) {
@@ -103,7 +134,7 @@ var fuzzCalls = strings.Split("count(i2) count(i4) count(i8) count(nu) count(nf)
 func (w *fuzzWorld) addAggregate(t *testing.T, l *live) {
 	t.Helper()
 	a := fuzzAggregate{name: fmt.Sprintf("%s_a%d", w.table, len(w.aggs))}
-	a.width = w.one("15 minutes", "30 minutes", "30 minutes", "1 hour", "1 hour", "01:00:00", "2 hours", "6 hours", "1 day", "1 week", "1 month", "90 minutes")
+	a.width = w.one("1 minute", "5 minutes", "15 minutes", "30 minutes", "30 minutes", "1 hour", "1 hour", "01:00:00", "2 hours", "6 hours", "1 day", "1 day", w.one("1 week", "1 month"), "90 minutes")
 	bucket := "time_bucket('" + a.width + "', t"
 	switch {
 	case a.width == "1 month":
@@ -125,13 +156,14 @@ func (w *fuzzWorld) addAggregate(t *testing.T, l *live) {
 		a.stored = append(a.stored, "count(*)")
 	}
 	for _, c := range fuzzCalls {
-		if w.chance(2, 3) {
+		if w.chance(6, 7) {
 			a.stored = append(a.stored, c)
 		}
 	}
 	outputs := append([]string{bucket + " AS bucket"}, a.dims...)
 	for i, c := range a.stored {
-		outputs = append(outputs, fmt.Sprintf("%s AS c%d", c, i))
+		a.names = append(a.names, "c"+strconv.Itoa(i))
+		outputs = append(outputs, c+" AS "+a.names[i])
 	}
 	group := append([]string{"1"}, a.dims...)
 	where := ""
@@ -143,28 +175,30 @@ func (w *fuzzWorld) addAggregate(t *testing.T, l *live) {
 	w.aggs = append(w.aggs, a)
 }
 
-// addUpper makes an aggregate over the last one, of what can be put together again.
-func (w *fuzzWorld) addUpper(t *testing.T, l *live) {
+// addUpper makes an aggregate over the last one, of what can be put together again;
+// false when TimescaleDB does not want it.
+func (w *fuzzWorld) addUpper(t *testing.T, l *live) bool {
 	t.Helper()
 	below := w.aggs[len(w.aggs)-1]
-	wider := map[string]string{"15 minutes": "1 hour", "30 minutes": "1 day", "1 hour": "1 day", "01:00:00": "6 hours", "2 hours": "1 day", "6 hours": "1 week", "1 day": "1 week"}[below.width]
+	wider := map[string]string{"1 minute": "1 hour", "5 minutes": "1 hour", "15 minutes": "1 hour", "30 minutes": "1 day", "1 hour": "1 day", "01:00:00": "6 hours", "2 hours": "1 day", "6 hours": "1 week", "1 day": "1 week"}[below.width]
 	if wider == "" {
-		return
+		return false
 	}
 	a := fuzzAggregate{name: below.name + "_up", width: wider, upper: true}
 	for _, d := range below.dims {
-		if w.chance(2, 3) {
+		if w.chance(3, 4) {
 			a.dims = append(a.dims, d)
 		}
 	}
 	outputs := append([]string{"time_bucket('" + wider + "', bucket) AS bucket"}, a.dims...)
 	for i, c := range below.stored {
 		fn, arg, _ := strings.Cut(c, "(")
+		column := below.names[i]
 		switch fn {
 		case "count", "sum":
 			fn = "sum"
 		case "first", "last":
-			outputs = append(outputs, fmt.Sprintf("%s(c%d, bucket) AS c%d", fn, i, i))
+			outputs = append(outputs, fmt.Sprintf("%s(%s, bucket) AS %[2]s", fn, column))
 			continue
 		case "avg", "stddev":
 			continue
@@ -172,189 +206,14 @@ func (w *fuzzWorld) addUpper(t *testing.T, l *live) {
 		if arg == "f4)" && fn == "sum" {
 			continue
 		}
-		outputs = append(outputs, fmt.Sprintf("%s(c%d) AS c%d", fn, i, i))
-		a.stored = append(a.stored, c)
+		outputs = append(outputs, fmt.Sprintf("%s(%s) AS %[2]s", fn, column))
+		a.stored, a.names = append(a.stored, c), append(a.names, column)
 	}
 	reply := l.conn.PgConn().Exec(context.Background(), fmt.Sprintf("CREATE MATERIALIZED VIEW %s WITH (timescaledb.continuous) AS SELECT %s FROM %s GROUP BY %s WITH NO DATA",
 		a.name, strings.Join(outputs, ", "), below.name, strings.Join(append([]string{"1"}, a.dims...), ", ")))
-	if _, err := reply.ReadAll(); err == nil { // a bucket with an offset may not be one of another's
-		w.aggs = append(w.aggs, a)
+	if _, err := reply.ReadAll(); err != nil { // a bucket with an offset may not be one of another's
+		return false
 	}
-}
-
-// moment gives a time in the range, often at an edge or where a clock changes.
-func (w *fuzzWorld) moment() time.Time {
-	at := w.from.Add(time.Duration(w.Int64N(int64(w.days) * 24 * int64(time.Hour)))).Truncate(time.Microsecond)
-	switch w.IntN(8) {
-	case 0:
-		return at.Truncate(24 * time.Hour)
-	case 1:
-		return at.Truncate(15 * time.Minute)
-	case 2:
-		return at.Truncate(time.Hour).Add(-time.Microsecond)
-	case 3:
-		return at.Truncate(time.Hour)
-	case 4:
-		return at.Truncate(24 * time.Hour).Add(time.Duration(w.IntN(4*60)-120) * time.Minute)
-	}
-	return at
-}
-
-func fuzzText(at time.Time) string { return at.Format("2006-01-02 15:04:05.999999") }
-
-// stamp is a moment of a row as a literal of the time column's type.
-func (w *fuzzWorld) stamp(at time.Time) string {
-	if w.zoned {
-		return "timestamptz '" + fuzzText(at) + "+00'"
-	}
-	return "timestamp '" + fuzzText(at) + "'"
-}
-
-// rowMoment is the moment of a new row.
-func (w *fuzzWorld) rowMoment() time.Time {
-	for {
-		at := w.moment()
-		if w.unique && w.used[at.UnixMicro()] {
-			continue
-		}
-		w.used[at.UnixMicro()] = true
-		return at
-	}
-}
-
-func (w *fuzzWorld) value(column string) string {
-	if w.chance(1, 7) {
-		return "NULL"
-	}
-	special := w.specials && w.chance(1, 40)
-	switch column {
-	case "g1":
-		return w.one("'a'", "'a'", "'b'", "'c'", "'ä'", "''")
-	case "g2":
-		return w.one("1", "2", "3", "-7")
-	case "g3", "b":
-		return w.one("true", "false", "true")
-	case "gn":
-		return w.one("1", "1.0", "2.50", "2.5")
-	case "i2":
-		return fmt.Sprint(w.IntN(600) - 300)
-	case "i4":
-		if w.chance(1, 30) {
-			return w.one("2147483647", "-2147483648")
-		}
-		return fmt.Sprint(w.IntN(2000) - 1000)
-	case "i8":
-		if w.chance(1, 30) {
-			return w.one("9223372036854775807", "-9223372036854775807")
-		}
-		return fmt.Sprint(w.IntN(2_000_000) - 1_000_000)
-	case "nu":
-		if special {
-			return w.one("'NaN'", "'Infinity'", "'-Infinity'")
-		}
-		return fmt.Sprintf("%.*f", w.IntN(6), float64(w.IntN(200_000)-100_000)/320)
-	case "nf":
-		if special {
-			return "'NaN'"
-		}
-		return fmt.Sprintf("%.3f", float64(w.IntN(2_000_000)-1_000_000)/1000)
-	case "f4", "f8":
-		switch {
-		case special:
-			return w.one("'NaN'", "'Infinity'", "'-Infinity'")
-		case w.exact:
-			return fmt.Sprintf("%.2f", float64(w.IntN(4000)-2000)/4)
-		}
-		return fmt.Sprintf("%.17g", 1+w.Float64()*100)
-	}
-	return w.one("'a'", "'B'", "'ä'", "''", "'zz top'", "'Z'")
-}
-
-var fuzzNames = func() []string {
-	var names []string
-	for _, c := range strings.Split(fuzzColumns, ", ") {
-		if name, _, ok := strings.Cut(c, " "); ok && name != "3)" {
-			names = append(names, name)
-		}
-	}
-	return names
-}()
-
-func (w *fuzzWorld) insert(n int) string {
-	rows := make([]string, n)
-	var last time.Time
-	for i := range rows {
-		if last.IsZero() || w.unique || !w.chance(1, 6) {
-			last = w.rowMoment()
-		}
-		values := []string{w.stamp(last)}
-		for _, c := range fuzzNames {
-			values = append(values, w.value(c))
-		}
-		rows[i] = "(" + strings.Join(values, ", ") + ")"
-	}
-	return "INSERT INTO " + w.table + " (t, " + strings.Join(fuzzNames, ", ") + ") VALUES " + strings.Join(rows, ", ")
-}
-
-// some is a range of moments, mostly short.
-func (w *fuzzWorld) some() (from, to time.Time) {
-	from = w.moment()
-	return from, from.Add(time.Duration(1+w.IntN(w.one2(60, 48*60))) * time.Minute)
-}
-
-func (w *fuzzWorld) one2(a, b int) int {
-	if w.chance(1, 2) {
-		return a
-	}
-	return b
-}
-
-func (w *fuzzWorld) within(alias string) string {
-	from, to := w.some()
-	return fmt.Sprintf("%st >= %s AND %[1]st < %s", alias, w.stamp(from), w.stamp(to))
-}
-
-// write gives a statement that changes rows, chunks or aggregates; it may fail.
-func (w *fuzzWorld) write() string {
-	a := w.aggs[w.IntN(len(w.aggs))].name
-	set := w.one("i4 = i4 / 2 + 1", "i4 = 5, f8 = 0.25", "g1 = 'b'", "nf = nf + 1.5", "tx = 'new', g2 = 2", "f8 = NULL, i8 = NULL", "b = NOT b")
-	switch w.IntN(27) {
-	case 0, 1, 2, 3, 4:
-		return w.insert(1 + w.IntN(4))
-	case 5, 6, 7:
-		return "UPDATE " + w.table + " SET " + set + " WHERE " + w.within("")
-	case 8, 9:
-		return "DELETE FROM " + w.table + " WHERE " + w.within("") + w.one("", " AND g1 = 'a'")
-	case 10:
-		return "MERGE INTO " + w.table + " h USING (VALUES (1)) s (x) ON " + w.within("h.") + " WHEN MATCHED THEN " + w.one("DELETE", "UPDATE SET i4 = 77, f8 = 1.25", "UPDATE SET g1 = 'c'")
-	case 11:
-		return fmt.Sprintf("MERGE INTO %s h USING (VALUES (%s, 'a', 5)) s (t, g1, i4) ON h.t = s.t WHEN MATCHED THEN UPDATE SET i4 = s.i4 WHEN NOT MATCHED THEN INSERT (t, g1, i4) VALUES (s.t, s.g1, s.i4)", w.table, w.stamp(w.rowMoment()))
-	case 12:
-		return fmt.Sprintf("SELECT drop_chunks('%s', older_than => %s)", w.one(w.table, w.table, a), w.stamp(w.from.AddDate(0, 0, w.IntN(w.days/2))))
-	case 13:
-		if w.chance(1, 4) {
-			return "TRUNCATE " + w.table
-		}
-		return w.insert(30 + w.IntN(60))
-	case 14, 15, 16:
-		from, to := w.some()
-		return fmt.Sprintf("CALL refresh_continuous_aggregate('%s', %s, %s)", a, w.stamp(from.AddDate(0, 0, -3)), w.stamp(to.AddDate(0, 0, 5)))
-	case 17:
-		return fmt.Sprintf("CALL refresh_continuous_aggregate('%s', %s, NULL)", a, w.stamp(w.from.AddDate(0, 0, w.days/2)))
-	case 18:
-		return fmt.Sprintf("policy SELECT add_continuous_aggregate_policy('%s', NULL, NULL, INTERVAL '1 day', buckets_per_batch => 5, max_batches_per_execution => %d, refresh_newest_first => %t)", a, 1+w.IntN(3), w.chance(3, 4))
-	case 19, 20:
-		return fmt.Sprintf("CALL refresh_continuous_aggregate('%s', NULL, NULL)", a)
-	case 21:
-		return fmt.Sprintf("SELECT compress_chunk(c) FROM show_chunks('%s', older_than => %s) c", w.table, w.stamp(w.moment()))
-	case 22:
-		return fmt.Sprintf("SELECT decompress_chunk(c) FROM show_chunks('%s') c", w.table)
-	case 23:
-		return "BEGIN; " + w.insert(2) + "; UPDATE " + w.table + " SET " + set + " WHERE " + w.within("") + w.one("; COMMIT", "; ROLLBACK", "; SAVEPOINT s; DELETE FROM "+w.table+"; ROLLBACK TO s; COMMIT")
-	case 24:
-		return fmt.Sprintf("ALTER TABLE %s ALTER %s %s NOT NULL", w.table, w.one("i2", "i4"), w.one("SET", "DROP"))
-	case 25:
-		return fmt.Sprintf("DELETE FROM %s_d WHERE class = 2", w.table)
-	}
-	return "settle"
+	w.aggs = append(w.aggs, a)
+	return true
 }
