@@ -1,0 +1,495 @@
+package gateway_test
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"qvpgw/internal/gateway"
+	"qvpgw/internal/pool"
+)
+
+// tap stands between the gateway and a server and passes on what each says. The
+// messages around a rewritten statement go one by one, several statements of one
+// message too, so that something can come between any two.
+type tap struct {
+	*testing.T
+	address string // of the server
+
+	// mu protects what follows; it is not held while something comes between.
+	mu       sync.Mutex
+	before   func(message string)  // comes before each of BEGIN, LOCK, guard, query, COMMIT, SAVEPOINT, query within, RELEASE
+	snapshot func(id, text string) // is told the snapshot that guard and query read, between the two
+	unlocked bool                  // LOCK does not reach the server
+}
+
+// packet is one message: its type and its bytes, with the type.
+type packet struct {
+	kind  byte
+	bytes []byte
+}
+
+func (p packet) text() string { return strings.TrimRight(string(p.bytes[5:]), "\x00") }
+
+func readPacket(r *bufio.Reader, kinds bool) (p packet, err error) {
+	head := make([]byte, 5)
+	if !kinds {
+		head = head[:4]
+	}
+	if _, err := io.ReadFull(r, head); err != nil {
+		return p, err
+	}
+	size := binary.BigEndian.Uint32(head[len(head)-4:])
+	p.bytes = append(head, make([]byte, size-4)...)
+	if kinds {
+		p.kind = head[0]
+	}
+	_, err = io.ReadFull(r, p.bytes[len(head):])
+	return p, err
+}
+
+// newTap stands before the server at an address and returns its own.
+func newTap(t *testing.T, address string) (tp *tap, addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tp = &tap{T: t, address: address}
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			running.Go(func() {
+				defer client.Close()
+				server, err := net.Dial("tcp", address)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer server.Close()
+				w := &tapped{tap: tp, client: client, server: server, from: bufio.NewReader(client), back: bufio.NewReader(server)}
+				_ = w.pass() // one of them went away
+			})
+		}
+	})
+	t.Cleanup(func() { _ = l.Close(); running.Wait() })
+	return tp, l.Addr().String()
+}
+
+// tapped is one connection through a tap.
+type tapped struct {
+	*tap
+	client, server net.Conn
+	from, back     *bufio.Reader
+	unit           []packet // up to a Query or Sync
+}
+
+// pass takes one turn after the other: up to Query or Sync from the gateway, up to
+// ReadyForQuery from the server.
+func (w *tapped) pass() error {
+	start, err := readPacket(w.from, false)
+	if err != nil {
+		return err
+	}
+	if _, err := w.server.Write(start.bytes); err != nil {
+		return err
+	}
+	if len(start.bytes) <= 16 {
+		_, err := io.Copy(w.client, w.server) // a cancel
+		return err
+	}
+	if _, err := w.answer(true); err != nil {
+		return err
+	}
+	for {
+		if err := w.read(); err != nil {
+			return err
+		}
+		switch text := w.unit[0].text(); {
+		case strings.HasPrefix(text, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"):
+			if err := w.rewritten(text); err != nil {
+				return err
+			}
+			continue
+		case text == "SAVEPOINT qvpgw_rewritten":
+			for _, message := range []string{"SAVEPOINT", "query within", "RELEASE"} {
+				if message != "SAVEPOINT" {
+					if err := w.read(); err != nil {
+						return err
+					}
+				}
+				w.between(message)
+				if _, err := w.relay(); err != nil {
+					return err
+				}
+			}
+			continue
+		}
+		if _, err := w.relay(); err != nil {
+			return err
+		}
+	}
+}
+
+// rewritten passes on BEGIN, LOCK, guard, query and COMMIT.
+func (w *tapped) rewritten(text string) error {
+	w.mu.Lock()
+	unlocked := w.unlocked
+	w.mu.Unlock()
+	var replies []byte
+	var last []packet
+	list := strings.SplitN(text, ";", 3)
+	for i, sql := range list {
+		if sql == "" {
+			continue
+		}
+		message := []string{"BEGIN", "LOCK", "guard"}[i]
+		if message == "LOCK" && !strings.HasPrefix(sql, "LOCK") {
+			sql, message = strings.Join(list[1:], ";"), "guard"
+		}
+		w.between(message)
+		if message == "LOCK" && unlocked {
+			sql = "SET LOCAL qvpgw.nothing = 1"
+		}
+		b, err := (&pgproto3.Query{String: sql}).Encode(nil)
+		if err != nil {
+			return err
+		}
+		if _, err := w.server.Write(b); err != nil {
+			return err
+		}
+		if last, err = w.answer(false); err != nil {
+			return err
+		}
+		for _, p := range last {
+			if p.kind != 'Z' {
+				replies = append(replies, p.bytes...)
+			}
+		}
+		if last[0].kind == 'E' || message == "guard" {
+			break
+		}
+	}
+	if _, err := w.client.Write(append(replies, last[len(last)-1].bytes...)); err != nil {
+		return err
+	}
+	guarded := strings.Contains(text, "SELECT ")
+	if !guarded {
+		var err error
+		if err = w.read(); err != nil {
+			return err
+		}
+		w.between("guard")
+		if last, err = w.relay(); err != nil {
+			return err
+		}
+	}
+	if err := w.read(); err != nil {
+		return err
+	}
+	proven := false
+	for _, p := range last {
+		proven = proven || p.kind == 'D' && p.bytes[len(p.bytes)-1] == 't'
+	}
+	if proven {
+		if err := w.export(); err != nil {
+			return err
+		}
+	}
+	w.between("query")
+	if _, err := w.relay(); err != nil {
+		return err
+	}
+	if err := w.read(); err != nil {
+		return err
+	}
+	w.between("COMMIT")
+	_, err := w.relay()
+	return err
+}
+
+// export asks for the snapshot of the transaction that is open.
+func (w *tapped) export() error {
+	w.mu.Lock()
+	tell := w.snapshot
+	w.mu.Unlock()
+	if tell == nil {
+		return nil
+	}
+	b, err := (&pgproto3.Query{String: "SELECT pg_export_snapshot()"}).Encode(nil)
+	if err != nil {
+		return err
+	}
+	if _, err := w.server.Write(b); err != nil {
+		return err
+	}
+	list, err := w.answer(false)
+	if err != nil {
+		return err
+	}
+	for _, p := range list {
+		if p.kind == 'D' {
+			tell(string(p.bytes[11:]), w.unit[0].text())
+		}
+	}
+	return nil
+}
+
+// unlock keeps LOCK from the server.
+func (tp *tap) unlock() {
+	tp.mu.Lock()
+	defer tp.mu.Unlock()
+	tp.unlocked = true
+}
+
+// comes has something come once before a message.
+func (tp *tap) comes(message string, what func()) {
+	tp.mu.Lock()
+	defer tp.mu.Unlock()
+	tp.before = nil
+	if what != nil {
+		what = sync.OnceFunc(what)
+		tp.before = func(m string) {
+			if m == message {
+				what()
+			}
+		}
+	}
+}
+
+func (w *tapped) between(message string) {
+	w.mu.Lock()
+	before := w.before
+	w.mu.Unlock()
+	if before != nil {
+		before(message)
+	}
+}
+
+// read reads a turn of the gateway's.
+func (w *tapped) read() error {
+	w.unit = w.unit[:0]
+	for {
+		p, err := readPacket(w.from, true)
+		if err != nil {
+			return err
+		}
+		w.unit = append(w.unit, p)
+		if p.kind == 'Q' || p.kind == 'S' {
+			return nil
+		}
+		if p.kind == 'X' {
+			return io.EOF
+		}
+	}
+}
+
+// relay passes on a turn of the gateway's and the answer.
+func (w *tapped) relay() ([]packet, error) {
+	var b []byte
+	for _, p := range w.unit {
+		b = append(b, p.bytes...)
+	}
+	if _, err := w.server.Write(b); err != nil {
+		return nil, err
+	}
+	return w.answer(true)
+}
+
+// answer reads up to ReadyForQuery.
+func (w *tapped) answer(forward bool) (list []packet, err error) {
+	for {
+		p, err := readPacket(w.back, true)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, p)
+		if forward {
+			if _, err := w.client.Write(p.bytes); err != nil {
+				return nil, err
+			}
+		}
+		if p.kind == 'Z' {
+			return list, nil
+		}
+	}
+}
+
+// dropChunk is DROP TABLE of the oldest chunk.
+var dropChunk = writer{"drop of a chunk", func(b *concurrentBed, d do, _ int64) error {
+	rows, err := d("SELECT c::text FROM show_chunks('bars') c ORDER BY 1 LIMIT 1")
+	if err != nil {
+		return err
+	}
+	if err := each(d, "BEGIN"); err != nil {
+		return err
+	}
+	if err := b.dropping(d, "DROP TABLE "+rows[0][0]); err != nil {
+		return err
+	}
+	if err := b.logged(d, barsFrom, barsFrom+7*dayMicros-1); err != nil {
+		return err
+	}
+	return each(d, "COMMIT")
+}}
+
+// insertAndRefresh is late bars that are refreshed at once.
+var insertAndRefresh = writer{"insert and refresh", func(b *concurrentBed, d do, at int64) error {
+	if err := writerNamed("insert").write(b, d, at); err != nil {
+		return err
+	}
+	for _, a := range b.aggregates {
+		if err := b.refresh(d, a, barsFrom, barsTo, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}}
+
+func writerNamed(name string) writer {
+	return writers[slices.IndexFunc(writers, func(w writer) bool { return w.name == name })]
+}
+
+// edged reads raw rows of the oldest chunk, those of 12:40.
+const edged = "SELECT symbol, count(*), sum(volume), max(price) FROM bars WHERE timestamp >= '2024-01-05 12:30' GROUP BY symbol ORDER BY symbol"
+
+// interruptions are a gateway, a tap, and who comes between.
+type interruptions struct {
+	*testing.T
+	bed                    *concurrentBed
+	tap                    *tap
+	gateway                *gateway.Server
+	on, off                *peer
+	other                  do
+	asked, routed, refused int
+}
+
+func newInterruptions(t *testing.T, b *concurrentBed) *interruptions {
+	t.Helper()
+	_, host, _ := strings.Cut(b.dsn[:strings.LastIndex(b.dsn, "/")], "@")
+	tp, at := newTap(t, host)
+	g, addr := serve(t, strings.Replace(b.dsn, host, at, 1), gateway.Options{Pool: pool.Options{Size: 2}, NewLoader: b.loader, CatalogEvery: time.Hour})
+	i := &interruptions{T: t, bed: b, tap: tp, gateway: g, on: dial(t, addr, b.dsn), off: direct(t, b.dsn), other: doing(b.connect(t))}
+	if err := each(i.other, "SET lock_timeout = '50ms'"); err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
+
+// interrupt has a writer come before one message of those around a question, which an
+// aggregate would answer, and says what was neither the server's answer before nor after.
+func (i *interruptions) interrupt(w writer, at int64, message, how string) (wrong string) {
+	i.Helper()
+	for deadline := time.Now().Add(5 * time.Second); ; {
+		_, route := askedOf(i.on, edged, how)
+		if strings.HasPrefix(route, "rewrite") {
+			break
+		}
+		if time.Now().After(deadline) {
+			i.Fatalf("%s before %s: not routed: %s", w.name, message, route)
+		}
+	}
+	first := answerOf(i.off.query(edged))
+	came := errors.New("it did not come")
+	i.tap.comes(message, func() { came = w.write(i.bed, i.other, at) })
+	got, route := askedOf(i.on, edged, how)
+	i.tap.comes("", nil)
+	after := answerOf(i.off.query(edged))
+	switch {
+	case came != nil && strings.Contains(came.Error(), "lock timeout"):
+		i.refused++
+	case came != nil:
+		i.Errorf("%s before %s: %v", w.name, message, came)
+	case after == first:
+		i.Errorf("%s before %s changed nothing", w.name, message)
+	}
+	i.asked++
+	if strings.HasPrefix(route, "rewrite") {
+		i.routed++
+	}
+	if got != first && got != after {
+		return fmt.Sprintf("%s before %s, %s, %s: got\n%s\nwant\n%s\nor\n%s", w.name, message, how, route, got, first, after)
+	}
+	if again := answerOf(i.on.query(edged)); again != after {
+		return fmt.Sprintf("%s before %s, %s: asked again, got\n%s\nwant\n%s", w.name, message, i.on.route(), again, after)
+	}
+	return ""
+}
+
+// TestTrapT3WhatComesBetweenTheGatewaysMessagesTearsNoAnswer: whatever commits between
+// two messages around a rewritten statement, the answer is the server's own of before or
+// after it. Without the lock, and without the guard, some are not (trap T17).
+func TestTrapT3WhatComesBetweenTheGatewaysMessagesTearsNoAnswer(t *testing.T) {
+	bed := newConcurrentBed(t, true)
+	asked, routed, refused := 0, 0, 0
+	for n, c := range []struct {
+		writer
+		drops bool
+	}{
+		{writerNamed("drop_chunks"), true},
+		{writerNamed("truncate"), true},
+		{dropChunk, true},
+		{writerNamed("insert"), false},
+		{writerNamed("delete"), false},
+		{writerNamed("merge"), false},
+		{insertAndRefresh, false},
+	} {
+		// What drops chunks comes once only: last where no lock is in its way.
+		lists := [][]string{{"BEGIN", "LOCK", "guard", "query", "COMMIT", "SAVEPOINT", "query within", "RELEASE"}}
+		if c.drops {
+			lists = [][]string{{"guard", "query", "COMMIT", "RELEASE", "LOCK"}, {"RELEASE", "query within"}}
+		}
+		for _, messages := range lists {
+			t.Run(c.name+" before "+messages[len(messages)-1], func(t *testing.T) {
+				i := newInterruptions(t, bed.copy(t))
+				for k, message := range messages {
+					how := []string{"simple", "text"}[(n+k)%2]
+					if slices.Contains([]string{"SAVEPOINT", "query within", "RELEASE"}, message) {
+						how = "in a transaction"
+					}
+					if wrong := i.interrupt(c.writer, barsFrom+2*dayMicros+int64(k)*12*hourMicros, message, how); wrong != "" {
+						t.Error(wrong)
+					}
+				}
+				asked, routed, refused = asked+i.asked, routed+i.routed, refused+i.refused
+				if c.drops && i.refused != len(messages)-1 {
+					t.Errorf("%d of %d were refused by a lock", i.refused, len(messages))
+				}
+			})
+		}
+	}
+	t.Logf("%d of %d answers were an aggregate's, %d of those who came were refused by a lock", routed, asked, refused)
+	if routed < asked/3 {
+		t.Errorf("%d of %d answers were an aggregate's: hardly anything was tested", routed, asked)
+	}
+	for _, w := range []writer{writerNamed("drop_chunks"), writerNamed("truncate"), dropChunk} {
+		t.Run("without the lock, "+w.name, func(t *testing.T) {
+			i := newInterruptions(t, bed.copy(t))
+			i.tap.unlock()
+			if wrong := i.interrupt(w, barsFrom, "query", "text"); wrong == "" {
+				t.Error("the answer is right: the test sees nothing")
+			}
+		})
+	}
+	t.Run("without the guard", func(t *testing.T) {
+		i := newInterruptions(t, bed.copy(t))
+		gateway.Unproven(i.gateway)
+		if wrong := i.interrupt(writerNamed("insert"), barsFrom+2*dayMicros, "BEGIN", "text"); wrong == "" {
+			t.Error("the answer is right: the test sees nothing")
+		}
+	})
+}
