@@ -126,7 +126,7 @@ func (q *aggQuery) addBound(lower, strict bool, value *pg_query.Node, e estimato
 		if !ok {
 			return ReasonAggTimeBound
 		}
-		q.bounds = append(q.bounds, bound{lower: lower, strict: strict, value: value, text: text, at: at})
+		q.bounds = append(q.bounds, bound{lower: lower, strict: strict, value: value, text: text, proven: q.proven(value, text), at: at})
 		return ""
 	}
 	want := kindClock
