@@ -113,7 +113,12 @@ func build(cfg *config.Config, log *slog.Logger, login fixed, process *handoff.P
 	opt.TrustLogs = cfg.Route.Mode == config.RouteWatermark
 	opt.ExactFloats = cfg.Route.Float == config.FloatExact
 	opt.NoCache = !cfg.Cache.Enabled || cfg.Schema.PGVector == config.Off
-	opt.Cache, opt.MaxEntry = p.cache, int(cfg.Cache.MaxEntry)
+	opt.Cache, opt.MaxEntry, opt.Changes = p.cache, int(cfg.Cache.MaxEntry), int64(cfg.Cache.Changes)
+	opt.Freshness, opt.MaxAge, opt.CoarseCache = gateway.ParseFreshness(string(cfg.Cache.Mode)), cfg.Cache.MaxAge, !cfg.Cache.Geometry
+	opt.FreshTables = map[string]gateway.Freshness{}
+	for name, mode := range cfg.Cache.Tables {
+		opt.FreshTables[name] = gateway.ParseFreshness(string(mode))
+	}
 	opt.NewLoader, opt.CatalogEvery = newLoader, cfg.Catalog.Refresh
 	opt.Generation, opt.Elsewhere = process.Generation(), process.Cancel
 	opt.Console = p.answer

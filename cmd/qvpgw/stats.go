@@ -49,10 +49,7 @@ func (p *program) watch() {
 			}
 			return s
 		},
-		Cache: func() metrics.CacheStat {
-			s := p.cache.Stat()
-			return metrics.CacheStat{Entries: s.Entries, Bytes: s.Bytes, Budget: s.Budget, Evictions: s.Evictions, Rejections: s.Rejected}
-		},
+		Cache: p.cacheStat,
 	})
 }
 
@@ -63,6 +60,7 @@ func (p *program) newConsole() *admin.Console {
 		Pools:   p.poolRows,
 		Clients: p.clientRows,
 		Pins:    p.pinRows,
+		Cache:   p.cacheRows,
 		Servers: p.serverRows,
 		Stats:   p.statRows,
 		Do:      p.do,

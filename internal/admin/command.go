@@ -37,6 +37,7 @@ func (e *Error) Error() string { return e.Message }
 
 // topics are what SHOW takes, with what it answers.
 var topics = []struct{ name, answers string }{
+	{"CACHE", "answers kept of k-NN queries: a row for each table, figure and reason"},
 	{"CLIENTS", "clients, with what keeps their server connection"},
 	{"CONFIG", "configuration keys, their values and where they come from"},
 	{"DATABASES", "databases that clients have asked for"},

@@ -19,6 +19,7 @@ type Console struct {
 	Users     func() []UserRow
 	Config    func() []ConfigRow
 	Pins      func() []PinRow
+	Cache     func() []CacheRow
 	Login     func() int   // clients that are logging in
 	Reload    func() error // reads the configuration again
 	// Do carries out what is neither SHOW nor RELOAD; it returns when it is done or ctx ends. Its
@@ -106,6 +107,8 @@ func (c *Console) show(cmd Command) (Table, error) {
 		return c.lists(), nil
 	case "CONFIG":
 		return configTable(rowsOf(c.Config)), nil
+	case "CACHE":
+		return cacheTable(rowsOf(c.Cache)), nil
 	case "PINS":
 		return pinTable(rowsOf(c.Pins)), nil
 	case "VERSION":

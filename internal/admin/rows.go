@@ -133,6 +133,13 @@ type PinRow struct {
 	Since     time.Time
 }
 
+// CacheRow is one figure of the answers kept of a table, or of a database when Table is "".
+type CacheRow struct {
+	Database, Table string
+	Figure, Reason  string
+	Value           float64
+}
+
 // ConfigRow is one configuration key; secrets are masked already.
 type ConfigRow struct {
 	Key, Value, Default, Where string

@@ -65,6 +65,7 @@ var (
 	listColumns    = columns(`list items:i`)
 	configColumns  = columns(`key value default changeable source`)
 	pinColumns     = columns(`client_id:i user database reason detail server_pid:i since`)
+	cacheColumns   = columns(`database table figure reason value:n`)
 	versionColumns = columns(`version`)
 	helpColumns    = columns(`command answers`)
 )
@@ -238,6 +239,14 @@ func configTable(rows []ConfigRow) Table {
 	t := Table{Columns: configColumns}
 	for _, r := range rows {
 		t.Rows = append(t.Rows, []string{r.Key, r.Value, r.Default, map[bool]string{true: "yes", false: "no"}[r.Changeable], r.Where})
+	}
+	return t
+}
+
+func cacheTable(rows []CacheRow) Table {
+	t := Table{Columns: cacheColumns}
+	for _, r := range rows {
+		t.Rows = append(t.Rows, []string{r.Database, r.Table, r.Figure, r.Reason, strconv.FormatFloat(r.Value, 'f', -1, 64)})
 	}
 	return t
 }

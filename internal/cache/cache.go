@@ -13,6 +13,20 @@ type Entry struct {
 	Rows   int    // data rows in Reply
 	Proof  any    // what says whether it still holds
 	Weight int64  // what Proof takes, in bytes
+	Tally  *Tally // counts it, if not nil
+}
+
+// Tally counts the entries of a kind.
+type Tally struct {
+	Entries, Bytes atomic.Int64
+	Evicted        atomic.Int64 // for want of room
+}
+
+func (e *Entry) count(n, bytes int64) {
+	if e.Tally != nil {
+		e.Tally.Entries.Add(n)
+		e.Tally.Bytes.Add(n * bytes)
+	}
 }
 
 // Overhead is what an entry costs beside its key, proof and replies, in bytes:
@@ -120,6 +134,9 @@ func (c *Cache) put(hash uint64, key []byte, e *Entry) {
 	fits := size <= c.MaxEntry()
 	if fits {
 		for s.bytes+size > c.MaxEntry() {
+			if t := s.ends.newer.entry.Tally; t != nil {
+				t.Evicted.Add(1)
+			}
 			s.removeLocked(s.ends.newer)
 			evicted++
 		}
@@ -128,6 +145,7 @@ func (c *Cache) put(hash uint64, key []byte, e *Entry) {
 		s.pushLocked(it)
 		s.bytes += size
 		s.n++
+		e.count(1, size)
 	}
 	s.mu.Unlock()
 	c.evictions.Add(evicted)
@@ -157,6 +175,9 @@ func (c *Cache) Purge() {
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.mu.Lock()
+		for it := s.ends.older; it != &s.ends; it = it.older {
+			it.entry.count(-1, it.size)
+		}
 		s.reset()
 		s.mu.Unlock()
 	}
@@ -208,6 +229,7 @@ func (it *item) unlink() {
 
 func (s *shard) removeLocked(it *item) {
 	it.unlink()
+	it.entry.count(-1, it.size)
 	s.bytes -= it.size
 	s.n--
 	first := s.items[it.hash]

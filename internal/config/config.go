@@ -141,9 +141,14 @@ type Route struct {
 
 // Cache answers repeated k-NN queries from memory.
 type Cache struct {
-	Enabled  bool  `yaml:"enabled"`
-	Bytes    Bytes `yaml:"bytes"`
-	MaxEntry Bytes `yaml:"max_entry"`
+	Enabled  bool                 `yaml:"enabled"`
+	Mode     CacheMode            `yaml:"mode"`
+	MaxAge   time.Duration        `yaml:"max_age"`
+	Tables   map[string]CacheMode `yaml:"tables"`
+	Geometry bool                 `yaml:"geometry"`
+	Bytes    Bytes                `yaml:"bytes"`
+	MaxEntry Bytes                `yaml:"max_entry"`
+	Changes  Bytes                `yaml:"changes"`
 }
 
 // Catalog is what the gateway knows of the database's objects.
@@ -219,7 +224,7 @@ func Default() *Config {
 		Auth:    Auth{Method: AuthSCRAM, Query: true, QueryText: DefaultAuthQuery},
 		TLS:     TLS{Mode: TLSDisable, MinVersion: TLS12},
 		Route:   Route{Enabled: true, Mode: RouteStrict, Float: FloatReassociate},
-		Cache:   Cache{Enabled: true, Bytes: 64 << 20, MaxEntry: 1 << 20},
+		Cache:   Cache{Enabled: true, Mode: CacheStrict, MaxAge: 100 * time.Millisecond, Tables: map[string]CacheMode{}, Geometry: true, Bytes: 64 << 20, MaxEntry: 1 << 20, Changes: 8 << 20},
 		Rules:   map[string]RuleMode{},
 		Catalog: Catalog{Refresh: 5 * time.Second},
 		Schema:  Schema{Settle: true, ChangeLog: ChangeLog{Tables: map[string]Toggle{}, Keep: 10 * time.Minute, Rows: 100_000}, Migrate: true, TimescaleDB: Auto, PGVector: Auto, Policies: defaultPolicies()},

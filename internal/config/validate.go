@@ -249,6 +249,10 @@ func (v *validator) rest() {
 	if c.Cache.Bytes < 0 || c.Cache.MaxEntry < 0 || c.Cache.Enabled && c.Cache.MaxEntry > c.Cache.Bytes {
 		v.add("cache.max_entry", "cache.max_entry is %s; it must be at most cache.bytes, %s", c.Cache.MaxEntry, c.Cache.Bytes)
 	}
+	v.duration("cache.max_age", c.Cache.MaxAge, time.Millisecond)
+	if c.Cache.Changes < 1<<16 {
+		v.add("cache.changes", "cache.changes is %s; it must be at least 64KiB", c.Cache.Changes)
+	}
 	v.duration("catalog.refresh", c.Catalog.Refresh, 100*time.Millisecond)
 	v.duration("schema.change_log.keep", c.Schema.ChangeLog.Keep, time.Second)
 	if c.Schema.ChangeLog.Rows < 1000 {

@@ -334,6 +334,19 @@ const (
 
 func (FloatMode) values() []string { return []string{"reassociate", "exact"} }
 
+// CacheMode is how a kept answer is proven to hold.
+type CacheMode string
+
+// CacheStrict asks the server after each question came, CacheBounded at most once in
+// cache.max_age; CacheOff keeps nothing.
+const (
+	CacheStrict  CacheMode = "strict"
+	CacheBounded CacheMode = "bounded"
+	CacheOff     CacheMode = "off"
+)
+
+func (CacheMode) values() []string { return []string{"strict", "bounded", "off"} }
+
 // RuleMode is what happens to a statement that a rule is about.
 type RuleMode string
 

@@ -43,6 +43,7 @@ func (s *session) onFunctionCall(m *message) error {
 			return err
 		}
 	}
+	s.wrote = true
 	s.cv.expect(reply{msg: wire.FunctionCall})
 	s.forward(m)
 	return nil

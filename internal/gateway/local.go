@@ -191,11 +191,14 @@ func (s *session) executeLocal(l *router.LocalAnswer) []byte {
 		return wire.AppendCommandComplete(b, "EXPLAIN")
 	}
 	if !slices.Contains([]string{"route", "cache"}, l.Name) {
-		e := Error{Code: "42704", Message: fmt.Sprintf("parameter %q cannot be set", "qvpgw."+l.Name), Hint: "There are qvpgw.route and qvpgw.cache, each auto or off."}
+		e := Error{Code: "42704", Message: fmt.Sprintf("parameter %q cannot be set", "qvpgw."+l.Name), Hint: "There are qvpgw.route and qvpgw.cache."}
 		return wire.AppendErrorResponse(b, e.fields())
 	}
-	if _, ok := switchValue(l.Value); !ok {
+	if _, ok := switchValue(l.Value); !ok && !(l.Name == "cache" && freshness(l.Value) != FreshConfigured) {
 		e := Error{Code: "22023", Message: fmt.Sprintf("invalid value for parameter %q: %q", "qvpgw."+l.Name, l.Value), Hint: "Available values: auto, off."}
+		if l.Name == "cache" {
+			e.Hint = "Available values: auto, strict, bounded, off."
+		}
 		return wire.AppendErrorResponse(b, e.fields())
 	}
 	return wire.AppendCommandComplete(b, "SET")
@@ -219,17 +222,19 @@ func (s *session) applyLocal(l *router.LocalAnswer) {
 		return
 	}
 	auto, ok := switchValue(l.Value)
-	if l.Kind != router.LocalSet || !ok {
+	fresh := freshness(l.Value)
+	if l.Kind != router.LocalSet || !ok && (l.Name != "cache" || fresh == FreshConfigured) {
 		return
 	}
 	if s.cv.tx == wire.InTx && s.before == nil {
-		s.before = &switches{s.noRoute, s.noCache}
+		before := s.switches
+		s.before = &before
 	}
 	switch l.Name {
 	case "route":
 		s.noRoute = !auto
 	case "cache":
-		s.noCache = !auto
+		s.noCache, s.keeps = fresh == FreshOff, fresh
 	}
 }
 
@@ -237,6 +242,7 @@ func (s *session) applyLocal(l *router.LocalAnswer) {
 type switches struct {
 	noRoute bool // SET qvpgw.route = off
 	noCache bool
+	keeps   Freshness // SET qvpgw.cache
 }
 
 func (s *session) showLocal(name string) (string, bool) {
@@ -250,6 +256,9 @@ func (s *session) showLocal(name string) (string, bool) {
 	case "route":
 		return onOff(s.noRoute), true
 	case "cache":
+		if s.keeps != FreshConfigured {
+			return s.keeps.String(), true
+		}
 		return onOff(s.noCache), true
 	case "last_route":
 		return s.route.String(), true

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"qvpgw/internal/gateway"
 	"qvpgw/internal/pool"
@@ -87,5 +88,37 @@ func TestARightThatIsTakenAwayEndsTheAnswersGivenByIt(t *testing.T) {
 			t.Errorf("after %s: %q, want %q", c.take, got, c.code)
 		}
 		writer.must(c.give)
+	}
+}
+
+func TestABoundedAnswerMayBeOldButNotForOnesOwnWrites(t *testing.T) {
+	dsn := nativeDatabase(t, vectorSchema+changeLog(t))
+	_, addr := serve(t, dsn, gateway.Options{
+		Pool: pool.Options{Size: 3}, MaxAge: time.Hour, FreshTables: map[string]gateway.Freshness{"points": gateway.FreshBounded, "side.points": gateway.FreshOff},
+	})
+	reader, writer, beside := dial(t, addr, dsn), dial(t, addr, dsn), direct(t, dsn)
+	for range 2 {
+		reader.want(nearest, "1|p1;2|p2")
+	}
+	beside.must("INSERT INTO points VALUES (500, '[1.2,0,0]', 'new')")
+	reader.want(nearest, "1|p1;2|p2") // an hour has not passed
+	writer.must("BEGIN; UPDATE points SET label = 'P1' WHERE id = 1; COMMIT")
+	writer.want(nearest, "500|new;1|P1")
+	reader.want(nearest, "500|new;1|P1") // it was asked for after
+	beside.must("DELETE FROM points WHERE id = 500")
+	reader.want(nearest, "500|new;1|P1")
+	reader.must("SET qvpgw.cache = strict")
+	if got := reader.rows("SHOW qvpgw.cache"); got != "strict" {
+		t.Errorf("the mode is %q", got)
+	}
+	reader.want(nearest, "1|P1;2|p2")
+	reader.must("SET qvpgw.cache = auto")
+	reader.must("SET search_path = side, public")
+	reader.want("SELECT id FROM points ORDER BY v <-> '[1,0,0]' LIMIT 1", "-1")
+	if got := reader.route(); got != "pass knn_cache_off side.points" {
+		t.Errorf("a table that is off: %q", got)
+	}
+	if got := reader.rows("SET qvpgw.cache = sometimes"); got != "22023" {
+		t.Errorf("a mode that is none: %q", got)
 	}
 }

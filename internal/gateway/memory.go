@@ -1,10 +1,15 @@
 package gateway
 
 import (
+	"cmp"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"qvpgw/internal/cache"
 	"qvpgw/internal/knn"
+	"qvpgw/internal/metrics"
 	"qvpgw/internal/pool"
 )
 
@@ -18,6 +23,34 @@ type memory struct {
 	rounds  *knn.Rounds
 	link    *roundLink
 	flights map[string]*flight
+	tables  map[string]*tableMemory
+}
+
+// tableMemory are the figures of one table's kept answers.
+type tableMemory struct {
+	cache.Tally
+	hits   [metrics.CacheHits]atomic.Int64
+	misses [metrics.CacheMisses]atomic.Int64
+}
+
+// maxTallies bounds the tables that have figures of their own; the others share one.
+const maxTallies = 256
+
+// of returns the figures of a table.
+func (m *memory) of(table string) *tableMemory {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t := m.tables[table]
+	if t == nil {
+		if len(m.tables) >= maxTallies {
+			table = ""
+		}
+		if t = m.tables[table]; t == nil {
+			t = new(tableMemory)
+			m.tables[table] = t
+		}
+	}
+	return t
 }
 
 // flight is a query on its way whose answer may be kept.
@@ -27,7 +60,7 @@ type flight struct{ done chan struct{} }
 const flightWait = time.Second
 
 func newMemory(budget int64, coarse bool) memory {
-	return memory{log: knn.NewLog(budget, coarse), flights: map[string]*flight{}}
+	return memory{log: knn.NewLog(budget, coarse), flights: map[string]*flight{}, tables: map[string]*tableMemory{}}
 }
 
 // roundsOn returns the database's rounds. They take their connections from the pool of
@@ -68,4 +101,45 @@ func (m *memory) takeOff(key []byte) (land func(), mine bool) {
 		m.mu.Unlock()
 		close(f.done)
 	}, true
+}
+
+// MemoryStat are the figures of the answers kept of one table, or, where Table is "", of
+// a database's rounds.
+type MemoryStat struct {
+	Database, Table         string
+	Mode                    Freshness
+	Entries, Bytes, Evicted int64 // Evicted: for want of room
+	Hits                    [metrics.CacheHits]int64
+	Misses                  [metrics.CacheMisses]int64
+	Rounds                  knn.RoundStat
+}
+
+// Memory returns the figures of all databases, by database and table.
+func (s *Server) Memory() []MemoryStat {
+	var list []MemoryStat
+	for _, d := range s.allDatabases() {
+		m := &d.memory
+		m.mu.Lock()
+		if m.rounds != nil {
+			list = append(list, MemoryStat{Database: d.name, Rounds: m.rounds.Stat()})
+		}
+		for name, t := range m.tables {
+			x := MemoryStat{
+				Database: d.name, Table: name, Mode: (&session{srv: s}).freshnessOf(name),
+				Entries: t.Entries.Load(), Bytes: t.Bytes.Load(), Evicted: t.Evicted.Load(),
+			}
+			for i := range t.hits {
+				x.Hits[i] = t.hits[i].Load()
+			}
+			for i := range t.misses {
+				x.Misses[i] = t.misses[i].Load()
+			}
+			list = append(list, x)
+		}
+		m.mu.Unlock()
+	}
+	slices.SortFunc(list, func(a, b MemoryStat) int {
+		return cmp.Or(cmp.Compare(a.Database, b.Database), cmp.Compare(a.Table, b.Table))
+	})
+	return list
 }

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"strconv"
+	"time"
 
 	"qvpgw/internal/cache"
 	"qvpgw/internal/knn"
@@ -15,17 +16,21 @@ import (
 // or for another client's query, without a server connection (trap T16).
 func (s *session) remembered(g *group) (bool, error) {
 	m := &s.db.memory
+	fresh := s.freshnessOf(g.plan.KNN.Table)
+	if fresh == FreshOff {
+		return s.unkept(g, metrics.MissBypass, router.ReasonKNNOff)
+	}
 	s.key = s.appendKey(s.key[:0], g)
 	for waited := false; ; waited = true {
 		if e, ok := s.srv.opt.Cache.Get(s.key); ok {
-			v := s.prove(e)
+			v := s.prove(e, fresh)
 			if v == knn.Valid {
-				return true, s.hit(g, e)
+				return true, s.hit(g, e, metrics.HitSame)
 			}
-			s.srv.m.CacheMisses[missOf(v)].Inc()
+			s.missed(g, missOf[v])
 			s.srv.opt.Cache.Remove(s.key, e)
 		} else {
-			s.srv.m.CacheMisses[metrics.MissAbsent].Inc()
+			s.missed(g, metrics.MissAbsent)
 		}
 		if !m.worthwhile() {
 			return s.unkept(g, metrics.MissBypass, router.ReasonNeverAgain)
@@ -51,29 +56,38 @@ func (s *session) remembered(g *group) (bool, error) {
 
 // unkept has a k-NN query answered by the server alone.
 func (s *session) unkept(g *group, miss metrics.CacheMiss, reason router.Reason) (bool, error) {
-	s.srv.m.CacheMisses[miss].Inc()
+	s.missed(g, miss)
 	s.routed(metrics.Pass, reason, g)
 	return false, nil
 }
 
-// prove says whether a kept answer is the database's: by a round that is asked for now.
-func (s *session) prove(e *cache.Entry) knn.Verdict {
+// missed counts a k-NN query that is not answered from memory.
+func (s *session) missed(g *group, miss metrics.CacheMiss) {
+	s.srv.m.CacheMisses[miss].Inc()
+	s.db.memory.of(g.plan.KNN.Table).misses[miss].Add(1)
+}
+
+// prove says whether a kept answer is the database's: by a round that is asked for now,
+// or by one that is not too old. A client's own writes are seen by a newer one alone.
+func (s *session) prove(e *cache.Entry, fresh Freshness) knn.Verdict {
 	if s.srv.unproven.Load() {
 		return knn.Valid
 	}
 	m := &s.db.memory
-	if !m.roundsOn(s.srv, s.pool).Wait(&s.round) {
-		return knn.Unreadable
+	if fresh != FreshBounded || s.wrote || time.Since(m.log.Sent()) > s.srv.opt.MaxAge {
+		if !m.roundsOn(s.srv, s.pool).Wait(&s.round) {
+			return knn.Unreadable
+		}
+		s.wrote = false
 	}
 	return m.log.Judge(e.Proof.(*knn.Proof))
 }
 
 // missOf says what a verdict is counted as.
-func missOf(v knn.Verdict) metrics.CacheMiss {
-	if v == knn.Unreadable {
-		return metrics.MissUnproven
-	}
-	return metrics.MissChanged
+var missOf = [knn.Verdicts]metrics.CacheMiss{
+	knn.Changed: metrics.MissChanged, knn.Entered: metrics.MissEntered, knn.Touched: metrics.MissTouched,
+	knn.Unknown: metrics.MissUnknown, knn.Defined: metrics.MissDefined, knn.Forgotten: metrics.MissForgotten,
+	knn.Restarted: metrics.MissRestarted, knn.Unreadable: metrics.MissUnproven,
 }
 
 // marked notes the state that an answer is judged from, before its query is sent; or
@@ -94,8 +108,9 @@ func (s *session) marked(tables []uint32) (knn.Mark, router.Reason) {
 }
 
 // hit sends a kept answer.
-func (s *session) hit(g *group, e *cache.Entry) error {
-	s.srv.m.CacheHits.Inc()
+func (s *session) hit(g *group, e *cache.Entry, how metrics.CacheHit) error {
+	s.srv.m.CacheHits[how].Inc()
+	s.db.memory.of(g.plan.KNN.Table).hits[how].Add(1)
 	s.db.memory.hit()
 	s.routed(metrics.Cached, router.ReasonHit, g)
 	b := append(g.appendHead(s.out, e.Head), e.Reply...)

@@ -64,9 +64,12 @@ type Options struct {
 	NewLoader    func() func(query QueryFunc, last *catalog.Snapshot) (*catalog.Snapshot, error)
 	CatalogEvery time.Duration // how often it is read again
 	Cache        *cache.Cache
-	MaxEntry     int   // largest reply that is cached, in bytes
-	Changes      int64 // of each database that cached replies are judged by, in bytes; 0: 8 MiB
-	CoarseCache  bool  // any change of a table ends the cached replies from it
+	MaxEntry     int // largest reply that is cached, in bytes
+	Freshness    Freshness
+	MaxAge       time.Duration        // of an answer under FreshBounded
+	FreshTables  map[string]Freshness // by name, or schema.name
+	Changes      int64                // of each database that cached replies are judged by, in bytes; 0: 8 MiB
+	CoarseCache  bool                 // any change of a table ends the cached replies from it
 	// Generation is how many gateways have served on the same sockets before. It is
 	// in the process ids that clients are told, so that Elsewhere can be asked to
 	// carry out the cancels for clients of another one; nil: there is none.

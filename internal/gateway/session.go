@@ -85,6 +85,7 @@ type session struct {
 	base     *pool.Bucket  // settings of the startup packet
 	bucket   *pool.Bucket  // settings now
 	era      uint32        // Pool.Era of the defaults above which base and bucket are
+	wrote    bool          // since the last round that it waited for, perhaps
 	local    bool          // it has a SET LOCAL that changes what texts mean
 	literals bool          // it has a SET that changes how literals are read
 	dated    bool          // a SET datestyle completed

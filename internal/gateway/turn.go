@@ -354,6 +354,7 @@ const catalogWait = 5 * time.Second
 
 // mark notes what a plan that is about to be sent does to the connection.
 func (s *session) mark(plan *router.Plan, sql []byte) error {
+	s.wrote = s.wrote || !reads(plan)
 	s.noteNotify(plan)
 	certain := s.certain(plan, sql)
 	s.conn.Once = s.conn.Once || plan.Loads
@@ -379,6 +380,20 @@ func (s *session) mark(plan *router.Plan, sql []byte) error {
 	}
 	s.noteEffects(plan, certain)
 	return nil
+}
+
+// reads says that a plan's statements are queries that call nothing of which it is not
+// known that it only reads.
+func reads(plan *router.Plan) bool {
+	if plan.Pins != 0 || plan.Effects || len(plan.Statements) == 0 {
+		return false
+	}
+	for i := range plan.Statements {
+		if plan.Statements[i].Kind != sqltext.Select {
+			return false
+		}
+	}
+	return true
 }
 
 // noteEffects notes what a plan does to the catalog.

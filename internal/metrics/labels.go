@@ -117,16 +117,40 @@ func (o CancelOutcome) String() string { return cancelOutcomeNames[o] }
 // CacheMiss is why a k-NN query was not answered from memory.
 type CacheMiss uint8
 
-// The misses.
+// The misses. What was there and did not hold any more is evicted for that reason.
 const (
-	MissAbsent   CacheMiss = iota // not there
-	MissChanged                   // there, but the database changed since
-	MissUnproven                  // there, but it could not be validated: a standby, an error
-	MissBypass                    // not asked: in a transaction, switched off, unknown settings, seldom of use
-	cacheMisses
+	MissAbsent    CacheMiss = iota // not there
+	MissChanged                    // the database changed, and no change log says what
+	MissEntered                    // a row was inserted that may be among the nearest
+	MissTouched                    // a row of the answer was changed or deleted
+	MissUnknown                    // any row may have changed: TRUNCATE, a large statement
+	MissDefined                    // a definition or a right changed
+	MissForgotten                  // it was not used for so long that the changes since are not kept
+	MissRestarted                  // the server was restarted, or is another one
+	MissUnproven                   // the server could not be asked: a standby, an error
+	MissBypass                     // not looked for: in a transaction, switched off, unknown settings, seldom of use
+	CacheMisses
 )
 
-var cacheMissNames = [cacheMisses]string{"absent", "changed", "unproven", "bypass"}
+var cacheMissNames = [CacheMisses]string{"absent", "changed", "entered", "touched", "unknown", "defined", "forgotten", "restarted", "unproven", "bypass"}
+
+// Evicts says whether an answer was dropped for it.
+func (m CacheMiss) Evicts() bool { return m >= MissChanged && m <= MissUnproven }
+
+// CacheHit is how an answer came from memory.
+type CacheHit uint8
+
+// The hits.
+const (
+	HitSame   CacheHit = iota // the same question
+	HitLarger                 // a part of the answer to a larger one
+	HitNear                   // proven from the answer to a question near it
+	CacheHits
+)
+
+var cacheHitNames = [CacheHits]string{"same", "larger", "near"}
+
+func (h CacheHit) String() string { return cacheHitNames[h] }
 
 func (m CacheMiss) String() string { return cacheMissNames[m] }
 

@@ -47,8 +47,8 @@ type Metrics struct {
 	catalogErrors prometheus.Counter
 
 	// k-NN cache.
-	CacheHits   prometheus.Counter
-	CacheMisses [cacheMisses]prometheus.Counter // by CacheMiss
+	CacheHits   [CacheHits]prometheus.Counter   // by CacheHit
+	CacheMisses [CacheMisses]prometheus.Counter // by CacheMiss
 }
 
 // New returns instruments at zero, registered in a registry of their own beside
@@ -119,7 +119,10 @@ func New() *Metrics {
 	m.catalogReads = m.counter("catalog_reads_total", "Times the catalog was read.")
 	m.catalogErrors = m.counter("catalog_read_failures_total", "Times the catalog could not be read.")
 
-	m.CacheHits = m.counter("cache_hits_total", "k-NN queries answered from memory.")
+	vec = m.vec("cache_hits_total", "k-NN queries answered from memory, by how.", "reason")
+	for i := range m.CacheHits {
+		m.CacheHits[i] = vec.WithLabelValues(cacheHitNames[i])
+	}
 	vec = m.vec("cache_misses_total", "k-NN queries not answered from memory, by reason.", "reason")
 	for i := range m.CacheMisses {
 		m.CacheMisses[i] = vec.WithLabelValues(cacheMissNames[i])

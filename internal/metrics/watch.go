@@ -35,8 +35,11 @@ type ServerStat struct {
 type CacheStat struct {
 	Entries       int
 	Bytes, Budget int64
-	Evictions     int64
+	Evictions     int64              // for want of room
+	Stale         [CacheMisses]int64 // by why they did not hold any more
 	Rejections    int64
+	Rounds        int64 // statements that asked what has changed
+	Served        int64 // questions that they answered
 }
 
 // Watch registers the sources. Call it once.
@@ -66,7 +69,9 @@ var (
 	entriesDesc    = desc("cache_entries", "Answers in the k-NN cache.")
 	bytesDesc      = desc("cache_bytes", "Memory of the k-NN cache, overhead included.")
 	budgetDesc     = desc("cache_budget_bytes", "Memory that the k-NN cache may take.")
-	evictionsDesc  = desc("cache_evictions_total", "Answers dropped from the k-NN cache for want of room.")
+	evictionsDesc  = desc("cache_evictions_total", "Answers dropped from the k-NN cache, by reason.", "reason")
+	roundsDesc     = desc("cache_rounds_total", "Statements that asked the server what has changed, for all k-NN queries that waited.")
+	servedDesc     = desc("cache_round_waits_total", "k-NN queries that waited for one of them.")
 	rejectionsDesc = desc("cache_rejections_total", "Answers too large for the k-NN cache.")
 )
 
@@ -75,6 +80,7 @@ func (w *watcher) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		clientsDesc, pinnedDesc, serversDesc, waitingDesc, oldestDesc, connectsDesc, failuresDesc, checkoutsDesc,
 		handoversDesc, timeoutsDesc, resetsDesc, deadDesc, entriesDesc, bytesDesc, budgetDesc, evictionsDesc, rejectionsDesc,
+		roundsDesc, servedDesc,
 	} {
 		ch <- d
 	}
@@ -85,8 +91,8 @@ func (w *watcher) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	count := func(d *prometheus.Desc, v int64) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v))
+	count := func(d *prometheus.Desc, v int64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
 	if w.s.Clients != nil {
 		s := w.s.Clients()
@@ -118,7 +124,14 @@ func (w *watcher) Collect(ch chan<- prometheus.Metric) {
 		gauge(entriesDesc, float64(s.Entries))
 		gauge(bytesDesc, float64(s.Bytes))
 		gauge(budgetDesc, float64(s.Budget))
-		count(evictionsDesc, s.Evictions)
+		count(evictionsDesc, s.Evictions, "space")
+		for i, n := range s.Stale {
+			if CacheMiss(i).Evicts() {
+				count(evictionsDesc, n, CacheMiss(i).String())
+			}
+		}
+		count(roundsDesc, s.Rounds)
+		count(servedDesc, s.Served)
 		count(rejectionsDesc, s.Rejections)
 	}
 }
