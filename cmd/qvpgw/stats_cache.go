@@ -8,7 +8,7 @@ import (
 // cacheStat sums up the answers kept of all databases.
 func (p *program) cacheStat() metrics.CacheStat {
 	s := p.cache.Stat()
-	st := metrics.CacheStat{Entries: s.Entries, Bytes: s.Bytes, Budget: s.Budget, Evictions: s.Evictions, Rejections: s.Rejected}
+	st := metrics.CacheStat{Entries: s.Entries, Bytes: s.Bytes, Budget: s.Budget, Evictions: s.Evictions, Rejections: s.Rejected, Declined: s.Declined}
 	for _, m := range p.gateway.Memory() {
 		for i, n := range m.Misses {
 			st.Stale[i] += n

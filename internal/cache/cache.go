@@ -39,14 +39,16 @@ const Overhead = 320
 // equal part of the budget, so the largest entry is a shard's budget.
 const shards = 8
 
-// Cache maps keys to entries within a byte budget; the least recently used of a
-// shard goes first. All methods may be called by any goroutine.
+// Cache maps keys to entries within a byte budget. In a full shard the least recently
+// used go for a new one, unless they were asked for more often, all together, than it
+// was: questions that come once do not drive out those that come again. All methods may
+// be called by any goroutine.
 type Cache struct {
 	seed   maphash.Seed
 	budget int64
 	shards [shards]shard
 
-	hits, misses, evictions, replaced, rejected atomic.Int64
+	hits, misses, evictions, replaced, rejected, declined atomic.Int64
 }
 
 type shard struct {
@@ -56,6 +58,7 @@ type shard struct {
 	ends  item             // closes the ring: ends.older is the newest item, ends.newer the oldest
 	bytes int64
 	n     int
+	asked sketch
 }
 
 type item struct {
@@ -72,6 +75,7 @@ func New(bytes int64) *Cache {
 	c := &Cache{seed: maphash.MakeSeed(), budget: max(bytes, 0)}
 	for i := range c.shards {
 		c.shards[i].reset()
+		c.shards[i].asked = newSketch(c.MaxEntry())
 	}
 	return c
 }
@@ -101,6 +105,7 @@ func (c *Cache) Get(key []byte) (*Entry, bool) {
 func (c *Cache) get(hash uint64, key []byte) (*Entry, bool) {
 	s := c.shard(hash)
 	s.mu.Lock()
+	s.asked.add(hash)
 	it := s.findLocked(hash, key)
 	if it == nil {
 		s.mu.Unlock()
@@ -116,7 +121,7 @@ func (c *Cache) get(hash uint64, key []byte) (*Entry, bool) {
 }
 
 // Put keeps e under key, instead of an entry that is there. Older entries go until
-// it fits; one larger than MaxEntry is not kept, and what was there is dropped.
+// it fits, if they may; one larger than MaxEntry is not kept, and what was there is dropped.
 func (c *Cache) Put(key []byte, e *Entry) {
 	c.put(maphash.Bytes(c.seed, key), key, e)
 }
@@ -132,7 +137,8 @@ func (c *Cache) put(hash uint64, key []byte, e *Entry) {
 		s.removeLocked(old)
 	}
 	fits := size <= c.MaxEntry()
-	if fits {
+	admitted := fits && s.admitsLocked(hash, s.bytes+size-c.MaxEntry())
+	if admitted {
 		for s.bytes+size > c.MaxEntry() {
 			if t := s.ends.newer.entry.Tally; t != nil {
 				t.Evicted.Add(1)
@@ -152,9 +158,32 @@ func (c *Cache) put(hash uint64, key []byte, e *Entry) {
 	if old != nil {
 		c.replaced.Add(1)
 	}
-	if !fits {
+	switch {
+	case !fits:
 		c.rejected.Add(1)
+	case !admitted:
+		c.declined.Add(1)
 	}
+}
+
+// admitsLocked says whether the items that have to go for need bytes were asked for less
+// often than hash was. The oldest gets another turn if not, so that it is not in the way
+// of everything that comes.
+func (s *shard) admitsLocked(hash uint64, need int64) bool {
+	if need <= 0 {
+		return true
+	}
+	left := s.asked.count(hash)
+	for it := s.ends.newer; need > 0; it = it.newer {
+		if left -= s.asked.count(it.hash); left < 0 {
+			oldest := s.ends.newer
+			oldest.unlink()
+			s.pushLocked(oldest)
+			return false
+		}
+		need -= it.size
+	}
+	return true
 }
 
 // Remove drops the entry of key, if e is still the one that is there. A caller that
@@ -191,13 +220,14 @@ type Stat struct {
 	Evictions     int64 // dropped for want of room
 	Replaced      int64 // dropped because stale: by Put or Remove
 	Rejected      int64 // not kept: larger than MaxEntry
+	Declined      int64 // not kept: asked for less often than what it would have driven out
 }
 
 // Stat returns the figures, each shard's at its own moment.
 func (c *Cache) Stat() Stat {
 	st := Stat{
 		Budget: c.budget, Hits: c.hits.Load(), Misses: c.misses.Load(),
-		Evictions: c.evictions.Load(), Replaced: c.replaced.Load(), Rejected: c.rejected.Load(),
+		Evictions: c.evictions.Load(), Replaced: c.replaced.Load(), Rejected: c.rejected.Load(), Declined: c.declined.Load(),
 	}
 	for i := range c.shards {
 		s := &c.shards[i]

@@ -110,18 +110,19 @@ func TestTheLeastRecentlyUsedGoesFirst(t *testing.T) {
 	c.get(1, key(0))                   // 1 is now the oldest
 	c.put(1, key(2), entry(0, 100))    // and 2 the newest
 	c.put(1, key(4), entry(0, 100))    // 1 goes
-	c.put(1, key(5), entry(0, 100+90)) // 3 and 0 go
+	c.put(1, key(5), entry(0, 100))    // 3 goes
+	c.put(1, key(6), entry(0, 100+90)) // asked for as often as each of two that it needs
 	var have []int
-	for i := range 6 {
+	for i := range 7 {
 		if _, ok := c.get(1, key(i)); ok {
 			have = append(have, i)
 		}
 	}
-	if fmt.Sprint(have) != "[2 4 5]" {
+	if fmt.Sprint(have) != "[0 2 4 5]" {
 		t.Errorf("left are %v", have)
 	}
-	if st := c.Stat(); st.Evictions != 3 {
-		t.Errorf("%d evictions", st.Evictions)
+	if st := c.Stat(); st.Evictions != 2 || st.Declined != 1 {
+		t.Errorf("%d evictions, %d declined", st.Evictions, st.Declined)
 	}
 	check(t, c)
 }
@@ -273,4 +274,54 @@ func BenchmarkHit(b *testing.B) {
 			}
 		}
 	})
+}
+
+func TestQuestionsThatComeOnceDoNotDriveOutThoseThatComeAgain(t *testing.T) {
+	const hot = 200
+	c := New(hot * 4 * Size(key(0), entry(0, 400)))
+	ask := func(i, size int) bool {
+		if _, ok := c.Get(key(i)); ok {
+			return true
+		}
+		c.Put(key(i), entry(i, size))
+		return false
+	}
+	r := rand.New(rand.NewPCG(5, 6))
+	hits, asked := 0, 0
+	for n := range 200_000 {
+		if n%2 == 0 {
+			ask(hot+n, 1+r.IntN(8000)) // new, some of them large
+		} else if ok := ask(r.IntN(hot), 400); n > 20_000 {
+			asked++
+			hits += bit(ok)
+		}
+		if c.Stat().Bytes > c.Stat().Budget {
+			t.Fatal("the budget is exceeded")
+		}
+	}
+	check(t, c)
+	share := float64(hits) / float64(asked)
+	t.Logf("hits on the hot set: %.3f", share)
+	if share < 0.95 {
+		t.Errorf("%.3f of the questions that came again were answered", share)
+	}
+	// Others become hot: they take the places.
+	hits, asked = 0, 0
+	for n := range 100_000 {
+		ok := ask(1<<30+r.IntN(hot), 400)
+		if n > 50_000 {
+			asked++
+			hits += bit(ok)
+		}
+	}
+	if share := float64(hits) / float64(asked); share < 0.95 {
+		t.Errorf("%.3f of the questions that came to be hot were answered", share)
+	}
+}
+
+func bit(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }

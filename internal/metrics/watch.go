@@ -37,9 +37,10 @@ type CacheStat struct {
 	Bytes, Budget int64
 	Evictions     int64              // for want of room
 	Stale         [CacheMisses]int64 // by why they did not hold any more
-	Rejections    int64
-	Rounds        int64 // statements that asked what has changed
-	Served        int64 // questions that they answered
+	Rejections    int64              // too large
+	Declined      int64              // asked for less often than what they would have driven out
+	Rounds        int64              // statements that asked what has changed
+	Served        int64              // questions that they answered
 }
 
 // Watch registers the sources. Call it once.
@@ -72,7 +73,7 @@ var (
 	evictionsDesc  = desc("cache_evictions_total", "Answers dropped from the k-NN cache, by reason.", "reason")
 	roundsDesc     = desc("cache_rounds_total", "Statements that asked the server what has changed, for all k-NN queries that waited.")
 	servedDesc     = desc("cache_round_waits_total", "k-NN queries that waited for one of them.")
-	rejectionsDesc = desc("cache_rejections_total", "Answers too large for the k-NN cache.")
+	rejectionsDesc = desc("cache_rejections_total", "Answers that the k-NN cache did not take, by reason.", "reason")
 )
 
 // Describe sends the descriptions of all series.
@@ -132,6 +133,7 @@ func (w *watcher) Collect(ch chan<- prometheus.Metric) {
 		}
 		count(roundsDesc, s.Rounds)
 		count(servedDesc, s.Served)
-		count(rejectionsDesc, s.Rejections)
+		count(rejectionsDesc, s.Rejections, "size")
+		count(rejectionsDesc, s.Declined, "admission")
 	}
 }
