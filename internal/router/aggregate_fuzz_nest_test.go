@@ -77,22 +77,26 @@ var (
 	spelledMoments = regexp.MustCompile(`'20[12][0-9]-[0-9][0-9]-[0-9][0-9][^']*'`)
 	spelledDate    = regexp.MustCompile(`^20[12][0-9]-[0-9][0-9]-[0-9][0-9]`)
 	spelledTime    = regexp.MustCompile(`^ [0-9:.]+`)
+	spelledSeconds = regexp.MustCompile(`\b1[67][0-9]{8}\b`)
 	spelledNumbers = regexp.MustCompile(`(LIMIT|count\(\*\) >=?) [0-9]+`)
 )
 
 // other is a moment spelled as the text spells one.
 func (w *fuzzWorld) other(text string) string {
+	if spelledSeconds.MatchString(text) {
+		return strconv.FormatInt(w.at().Unix(), 10)
+	}
 	if !spelledDate.MatchString(text) {
 		return text
 	}
-	at, rest := w.moment(), text[10:]
+	at, rest := w.at(), text[10:]
 	old, _ := time.Parse(time.DateOnly, text[:10])
 	middle := w.from.AddDate(0, 0, w.days/2)
 	for range 20 { // a lower bound stays one, mostly
 		if at.Before(middle) == old.Before(middle) {
 			break
 		}
-		at = w.moment()
+		at = w.at()
 	}
 	if clock := spelledTime.FindString(rest); clock != "" {
 		return fuzzText(at) + rest[len(clock):]
@@ -112,6 +116,9 @@ func (w *fuzzWorld) again(q fuzzQuery) fuzzQuery {
 	q.sql = spelledMoments.ReplaceAllStringFunc(q.sql, func(s string) string {
 		return "'" + w.other(s[1:len(s)-1]) + "'"
 	})
+	if w.whole {
+		q.sql = spelledSeconds.ReplaceAllStringFunc(q.sql, w.other)
+	}
 	q.sql = spelledNumbers.ReplaceAllStringFunc(q.sql, func(s string) string {
 		return s[:strings.LastIndexByte(s, ' ')+1] + strconv.Itoa(1+w.IntN(15))
 	})
@@ -123,4 +130,19 @@ func (w *fuzzWorld) again(q fuzzQuery) fuzzQuery {
 	}
 	q.args = args
 	return q
+}
+
+// wholeBucket is an expression over a time column that is a number of seconds.
+func (g *fuzzAsker) wholeBucket() string {
+	width := g.width(g.target.width)
+	switch {
+	case g.params && g.chance(1, 5):
+		g.form("width or unit in a parameter")
+		return "time_bucket(" + g.param(g.one(width, "86400", "604800")) + "::" + g.moment + ", t)"
+	case g.chance(1, 3):
+		return "time_bucket(" + width + ", t)"
+	case g.chance(1, 3):
+		return g.one("t / "+width, "floor(t / "+width+") * "+width, "(t / "+width+") * "+width)
+	}
+	return g.one("time_bucket(86400, t)", "time_bucket(172800, t)", "time_bucket(604800, t)", "t / 86400", "floor((t)/86400)*86400", "time_bucket(86400, t, 3600)", "time_bucket(21600, t)", "time_bucket(10800, t, 1800)", "t / 3600 / 24", "to_timestamp(t)::date", "time_bucket(86400::"+g.moment+", t)")
 }

@@ -78,7 +78,7 @@ func (w *fuzzWorld) query() fuzzQuery {
 		q.forms = append(q.forms, "COPY TO")
 	}
 	q.planned = q.session
-	q.forms = append(q.forms, q.session.forms()...)
+	q.forms = append(append(q.forms, "time is "+w.moment), q.session.forms()...)
 	if len(w.past) < 12 {
 		w.past = append(w.past, q)
 	} else {
@@ -218,6 +218,9 @@ func withPrefix(text, prefix string) string {
 
 // bucket is an expression over the time column, mostly one that the target holds.
 func (g *fuzzAsker) bucket() string {
+	if g.whole {
+		return g.wholeBucket()
+	}
 	width := g.target.width
 	coarse := []string{"time_bucket('1 day', t)", "time_bucket('2 days', t)", "time_bucket('6 hours', t)", "date_trunc('day', t)", "date_trunc('week', t)", "date_trunc('month', t)", "t::date", "extract(dow FROM t)", "to_char(t, 'YYYY-MM-DD')", "extract(hour FROM t)", "time_bucket('1 week', t)", "time_bucket('1 month', t)", "date_trunc('quarter', t)", "to_char(t, 'IYYY-IW')"}
 	fine := []string{"time_bucket('1 hour', t)", "time_bucket('3600.000s', t)", "date_trunc('hour', t)", "floor(extract(epoch FROM t) / 3600) * 3600", "time_bucket('90 minutes', t)", "to_char(t, 'YYYY-MM-DD HH24')", "time_bucket('15 minutes', t)", "time_bucket('3 hours', t)"}
@@ -329,8 +332,8 @@ func (g *fuzzAsker) wheres(prefix, on string) string {
 	if len(g.target.dims) > 0 && g.chance(1, 3) {
 		list = append(list, g.dimension(prefix))
 	}
-	if g.chance(1, 10) && (g.fine() || g.target.width == "1 hour") {
-		list = append(list, withPrefix(g.one("extract(hour FROM t) < 12", "extract(dow FROM t) IN (1, 2, 6)", "date_trunc('day', t) >= '"+g.moment().Format(time.DateOnly)+"'"), prefix))
+	if !g.whole && g.chance(1, 10) && (g.fine() || g.target.width == "1 hour") {
+		list = append(list, withPrefix(g.one("extract(hour FROM t) < 12", "extract(dow FROM t) IN (1, 2, 6)", "date_trunc('day', t) >= '"+g.at().Format(time.DateOnly)+"'"), prefix))
 	}
 	if g.chance(1, 40) {
 		list = append(list, prefix+"i4 > 0")
@@ -368,7 +371,7 @@ func (g *fuzzAsker) param(value string) string {
 
 // bounds keeps the time column in a range, with ragged ends mostly.
 func (g *fuzzAsker) bounds(prefix string) string {
-	low, high := g.moment(), g.moment()
+	low, high := g.at(), g.at()
 	if high.Before(low) {
 		low, high = high, low
 	}
@@ -393,6 +396,16 @@ func (g *fuzzAsker) bounds(prefix string) string {
 func (g *fuzzAsker) from0() time.Time { return g.fuzzWorld.from }
 
 func (g *fuzzAsker) bound(at time.Time) string {
+	if g.whole {
+		n := at.Unix()
+		switch {
+		case g.params && g.chance(2, 3):
+			return g.param(strconv.FormatInt(n, 10))
+		case g.chance(1, 4):
+			return g.one(fmt.Sprintf("'%d'", n), fmt.Sprintf("%d::%s", n, g.moment), fmt.Sprintf("%d + 86400", n-86400), fmt.Sprintf("%d.5", n))
+		}
+		return strconv.FormatInt(n, 10)
+	}
 	text := fuzzText(at)
 	if g.params && g.chance(2, 3) {
 		return g.param(g.one(text, text, at.Format(time.DateOnly)))

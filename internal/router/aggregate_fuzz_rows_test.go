@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// moment gives a time in the range, often at an edge or where a clock changes.
-func (w *fuzzWorld) moment() time.Time {
+// at gives a time in the range, often at an edge or where a clock changes.
+func (w *fuzzWorld) at() time.Time {
 	at := w.from.Add(time.Duration(w.Int64N(int64(w.days) * 24 * int64(time.Hour)))).Truncate(time.Microsecond)
 	switch w.IntN(8) {
 	case 0:
@@ -28,6 +28,9 @@ func fuzzText(at time.Time) string { return at.Format("2006-01-02 15:04:05.99999
 
 // stamp is a moment of a row as a literal of the time column's type.
 func (w *fuzzWorld) stamp(at time.Time) string {
+	if w.whole {
+		return fmt.Sprintf("%d::%s", at.Unix(), w.moment)
+	}
 	if w.zoned {
 		return "timestamptz '" + fuzzText(at) + "+00'"
 	}
@@ -37,7 +40,13 @@ func (w *fuzzWorld) stamp(at time.Time) string {
 // rowMoment is the moment of a new row.
 func (w *fuzzWorld) rowMoment() time.Time {
 	for {
-		at := w.moment()
+		at := w.at()
+		if w.early && w.chance(1, 60) {
+			at = time.Unix(w.Int64N(200_000)-100_000, 0)
+		}
+		if w.whole {
+			at = at.Truncate(time.Second)
+		}
 		if w.unique && w.used[at.UnixMicro()] {
 			continue
 		}

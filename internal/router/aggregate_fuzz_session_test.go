@@ -15,10 +15,23 @@ type fuzzSession struct {
 
 var fuzzPlain = fuzzSession{zone: "UTC", style: "ISO, MDY", path: "public"}
 
-func (s fuzzSession) sql() string {
-	sql := "RESET ROLE; SET TimeZone = '" + s.zone + "'; SET DateStyle = '" + s.style + "'; SET search_path = " + s.path
-	if s.role != "" {
-		sql += "; SET ROLE " + s.role
+// sql makes it of another one.
+func (s fuzzSession) sql(now fuzzSession) string {
+	sql := ""
+	if s.role != now.role {
+		sql = "RESET ROLE; "
+	}
+	if s.zone != now.zone {
+		sql += "SET TimeZone = '" + s.zone + "'; "
+	}
+	if s.style != now.style {
+		sql += "SET DateStyle = '" + s.style + "'; "
+	}
+	if s.path != now.path {
+		sql += "SET search_path = " + s.path + "; "
+	}
+	if s.role != now.role && s.role != "" {
+		sql += "SET ROLE " + s.role
 	}
 	return sql
 }
@@ -47,7 +60,7 @@ func (r *fuzzRun) as(t *testing.T, s fuzzSession) {
 	if s == r.session {
 		return
 	}
-	r.exec(t, s.sql())
+	r.exec(t, s.sql(r.session))
 	r.session = s
 }
 
@@ -68,9 +81,11 @@ func (r *fuzzRun) context(s fuzzSession) *Context {
 // fuzzRoles are a reader of everything, one of some columns, and one of nothing; and
 // a schema whose tables may take a hypertable's name.
 const fuzzRoles = `CREATE ROLE fuzz_reader; CREATE ROLE fuzz_columns; CREATE ROLE fuzz_nobody; CREATE SCHEMA fuzz_other;
+CREATE FUNCTION fuzz_now_bigint() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT extract(epoch FROM now())::bigint';
+CREATE FUNCTION fuzz_now_integer() RETURNS integer LANGUAGE sql STABLE AS 'SELECT extract(epoch FROM now())::integer';
 GRANT USAGE ON SCHEMA fuzz_other TO fuzz_reader, fuzz_columns, fuzz_nobody`
 
-const fuzzNoRoles = `RESET ROLE; DROP SCHEMA fuzz_other CASCADE; DROP OWNED BY fuzz_reader, fuzz_columns, fuzz_nobody; DROP ROLE fuzz_reader, fuzz_columns, fuzz_nobody`
+const fuzzNoRoles = `RESET ROLE; DROP SCHEMA fuzz_other CASCADE; DROP FUNCTION fuzz_now_bigint(), fuzz_now_integer(); DROP OWNED BY fuzz_reader, fuzz_columns, fuzz_nobody; DROP ROLE fuzz_reader, fuzz_columns, fuzz_nobody`
 
 // episode is something that holds for one case, behind the back of the plans.
 type episode struct {

@@ -16,7 +16,10 @@ import (
 type fuzzWorld struct {
 	*rand.Rand
 	table  string
-	zoned  bool      // the time column is timestamptz, not timestamp
+	moment string    // type of the time column
+	zoned  bool      // it is timestamptz
+	whole  bool      // it is seconds since 1970
+	early  bool      // and some are before
 	from   time.Time // the rows' range
 	days   int
 	recent bool // the range ends now
@@ -58,19 +61,25 @@ func (w *fuzzWorld) chance(n, of int) bool { return w.IntN(of) < n }
 func newFuzzWorld(t *testing.T, l *live, seed uint64) *fuzzWorld {
 	t.Helper()
 	w := &fuzzWorld{Rand: rand.New(rand.NewPCG(seed, 5)), table: fmt.Sprintf("fuzz_%d", seed), used: map[int64]bool{}}
-	w.zoned, w.unique, w.exact, w.specials, w.days = w.chance(4, 5), w.chance(1, 2), w.chance(2, 3), w.chance(1, 2), 21+w.IntN(20)
+	w.moment = w.one("timestamptz", "timestamptz", "timestamptz", "timestamptz", "timestamp", w.one("bigint", "bigint", "integer"))
+	w.zoned, w.whole = w.moment == "timestamptz", !strings.HasPrefix(w.moment, "timestamp")
+	w.early = w.whole && w.chance(1, 3)
+	w.unique, w.exact, w.specials, w.days = w.chance(1, 2), w.chance(2, 3), w.chance(1, 2), 21+w.IntN(20)
 	w.trusting = w.chance(1, 7)
 	if w.chance(1, 5) {
 		w.from, w.recent = time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, -w.days), true
 	} else {
 		w.from, _ = time.Parse(time.DateOnly, fuzzStarts[w.IntN(len(fuzzStarts))])
 	}
-	moment := "timestamp"
-	if w.zoned {
-		moment = "timestamptz"
+	length := "INTERVAL '" + w.one("7 days", "7 days", "5 days", "13 days") + "'"
+	if w.whole {
+		length = w.one("604800", "432000")
 	}
-	l.exec(t, fmt.Sprintf("CREATE TABLE %s (t %s NOT NULL, %s); SELECT create_hypertable('%[1]s', by_range('t', INTERVAL '%[4]s')); CREATE TABLE %[1]s_d (k text, class int, label text); INSERT INTO %[1]s_d VALUES ('a', 1, 'x'), ('b', 1, 'y'), ('b', 2, NULL), ('d', 3, 'z'), (NULL, 4, 'n')",
-		w.table, moment, fuzzColumns, w.one("7 days", "7 days", "5 days", "13 days")))
+	l.exec(t, fmt.Sprintf("CREATE TABLE %s (t %s NOT NULL, %s); SELECT create_hypertable('%[1]s', by_range('t', %[4]s)); CREATE TABLE %[1]s_d (k text, class int, label text); INSERT INTO %[1]s_d VALUES ('a', 1, 'x'), ('b', 1, 'y'), ('b', 2, NULL), ('d', 3, 'z'), (NULL, 4, 'n')",
+		w.table, w.moment, fuzzColumns, length))
+	if w.whole {
+		l.exec(t, "SELECT set_integer_now_func('"+w.table+"', 'fuzz_now_"+w.moment+"')")
+	}
 	if w.compressed = w.chance(1, 3); w.compressed {
 		l.exec(t, fmt.Sprintf("ALTER TABLE %s SET (timescaledb.compress, timescaledb.compress_segmentby = '%s', timescaledb.compress_orderby = 't')", w.table, w.one("g1", "g2", "g1, g2")))
 	}
@@ -135,9 +144,15 @@ func (w *fuzzWorld) addAggregate(t *testing.T, l *live) {
 	t.Helper()
 	a := fuzzAggregate{name: fmt.Sprintf("%s_a%d", w.table, len(w.aggs))}
 	a.width = w.one("1 minute", "5 minutes", "15 minutes", "30 minutes", "30 minutes", "1 hour", "1 hour", "01:00:00", "2 hours", "6 hours", "1 day", "1 day", w.one("1 week", "1 month"), "90 minutes")
-	bucket := "time_bucket('" + a.width + "', t"
+	if w.whole && a.width == "1 month" {
+		a.width = "1 day"
+	}
+	bucket := "time_bucket(" + w.width(a.width) + ", t"
 	switch {
 	case a.width == "1 month":
+	case w.whole && w.chance(1, 12):
+		bucket += ", " + w.one("900", "3600", "-1800")
+	case w.whole:
 	case w.chance(1, 20):
 		bucket += ", INTERVAL '" + w.one("15 minutes", "1 hour", "-30 minutes") + "'"
 	case w.chance(1, 30) && w.zoned:
@@ -173,6 +188,17 @@ func (w *fuzzWorld) addAggregate(t *testing.T, l *live) {
 	l.exec(t, fmt.Sprintf("CREATE MATERIALIZED VIEW %s WITH (timescaledb.continuous, timescaledb.materialized_only = %t) AS SELECT %s FROM %s%s GROUP BY %s WITH NO DATA",
 		a.name, w.chance(1, 2), strings.Join(outputs, ", "), w.table, where, strings.Join(group, ", ")))
 	w.aggs = append(w.aggs, a)
+	if w.chance(1, 5) {
+		l.exec(t, "ALTER MATERIALIZED VIEW "+a.name+" SET (timescaledb.compress)")
+	}
+}
+
+// width spells the width of a bucket.
+func (w *fuzzWorld) width(text string) string {
+	if !w.whole {
+		return "'" + text + "'"
+	}
+	return map[string]string{"1 minute": "60", "5 minutes": "300", "15 minutes": "900", "30 minutes": "1800", "1 hour": "3600", "01:00:00": "3600", "90 minutes": "5400", "2 hours": "7200", "6 hours": "21600", "1 day": "86400", "1 week": "604800"}[text]
 }
 
 // addUpper makes an aggregate over the last one, of what can be put together again;
@@ -190,7 +216,7 @@ func (w *fuzzWorld) addUpper(t *testing.T, l *live) bool {
 			a.dims = append(a.dims, d)
 		}
 	}
-	outputs := append([]string{"time_bucket('" + wider + "', bucket) AS bucket"}, a.dims...)
+	outputs := append([]string{"time_bucket(" + w.width(wider) + ", bucket) AS bucket"}, a.dims...)
 	for i, c := range below.stored {
 		fn, arg, _ := strings.Cut(c, "(")
 		column := below.names[i]

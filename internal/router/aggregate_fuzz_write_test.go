@@ -7,7 +7,7 @@ import (
 
 // some is a range of moments, mostly short.
 func (w *fuzzWorld) some() (from, to time.Time) {
-	from = w.moment()
+	from = w.at()
 	return from, from.Add(time.Duration(1+w.IntN(w.one2(60, 48*60))) * time.Minute)
 }
 
@@ -59,9 +59,9 @@ func (w *fuzzWorld) write() string {
 	case 19, 20:
 		return refreshAll(a)
 	case 21:
-		return fmt.Sprintf("SELECT compress_chunk(c) FROM show_chunks('%s', older_than => %s) c", w.table, w.stamp(w.moment()))
+		return fmt.Sprintf("SELECT compress_chunk(c) FROM show_chunks('%s', older_than => %s) c", w.one(w.table, w.table, a), w.stamp(w.at()))
 	case 22:
-		return fmt.Sprintf("SELECT decompress_chunk(c) FROM show_chunks('%s') c", w.table)
+		return fmt.Sprintf("SELECT decompress_chunk(c) FROM show_chunks('%s') c", w.one(w.table, a))
 	case 23:
 		return "BEGIN; " + w.insert(2) + "; UPDATE " + w.table + " SET " + set + " WHERE " + w.within("") + w.one("; COMMIT", "; ROLLBACK", "; SAVEPOINT s; DELETE FROM "+w.table+"; ROLLBACK TO s; COMMIT")
 	case 24:
