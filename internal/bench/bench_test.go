@@ -6,11 +6,13 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"qvpgw/internal/pgtest"
+	"qvpgw/internal/wire"
 )
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
@@ -115,6 +117,36 @@ func TestARunCountsWhatTheServerDid(t *testing.T) {
 	r, err := f.Run(t.Context(), Run{Script: script(t, "SELECT pg_sleep(0.01)"), Protocol: Simple, Duration: 100 * time.Millisecond})
 	if err != nil || r.Transactions < 5 || r.Transactions > 50 || r.Latencies.Percentile(0) < 10*time.Millisecond {
 		t.Errorf("5 clients for 100 ms: %+v, %v", r, err)
+	}
+}
+
+func TestRequestsAreSentAsTheirMakerEncodesThem(t *testing.T) {
+	c := pgtest.Native(t)
+	dsn := c.Database(t)
+	c.Psql(t, dsn, "-c", "CREATE TABLE done (client int, n int)")
+	f := connect(t, Options{DSN: dsn, Clients: 3})
+	q := &Requests{
+		Prepare: wire.AppendSync(wire.AppendParse(nil, "add", "INSERT INTO done VALUES ($1, $2)", nil)),
+		Next: func(client int) func([]byte) []byte {
+			n := 0
+			return func(dst []byte) []byte {
+				n++
+				dst = wire.AppendBind(dst, "", "add", nil, [][]byte{strconv.AppendInt(nil, int64(client), 10), strconv.AppendInt(nil, int64(n), 10)}, nil)
+				return wire.AppendSync(wire.AppendExecute(dst, "", 0))
+			}
+		},
+	}
+	for range 2 { // prepared once
+		if r, err := f.Run(t.Context(), Run{Requests: q, Count: 4}); err != nil || r.Transactions != 12 || r.Errors != 0 {
+			t.Errorf("%+v, %v", r, err)
+		}
+	}
+	if out := c.Psql(t, dsn, "-c", "SELECT client, count(*), max(n) FROM done GROUP BY 1 ORDER BY 1"); out != "0|8|4\n1|8|4\n2|8|4\n" {
+		t.Errorf("the server has\n%s", out)
+	}
+	bad := &Requests{Prepare: wire.AppendSync(wire.AppendParse(nil, "", "SELECT nothing", nil)), Next: q.Next}
+	if _, err := f.Run(t.Context(), Run{Requests: bad, Count: 1}); err == nil || !strings.Contains(err.Error(), "cannot prepare the requests") {
+		t.Errorf("what cannot be prepared: %v", err)
 	}
 }
 

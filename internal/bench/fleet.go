@@ -35,6 +35,7 @@ type Fleet struct{ clients []*client }
 type client struct {
 	conn     net.Conn
 	prepared map[*Script]string // prefix of its statements' names
+	ready    map[*Requests]bool // whose Prepare was sent
 	dead     bool
 }
 
@@ -59,7 +60,7 @@ func Connect(ctx context.Context, o Options) (*Fleet, error) {
 					cancel(fmt.Errorf("cannot connect client %d of %d: %w", i+1, o.Clients, err))
 					return
 				}
-				f.clients[i] = &client{conn: conn, prepared: map[*Script]string{}}
+				f.clients[i] = &client{conn: conn, prepared: map[*Script]string{}, ready: map[*Requests]bool{}}
 			}
 		})
 	}

@@ -22,6 +22,7 @@ const readBuffer = 8 << 10
 type Run struct {
 	Script   *Script
 	Protocol Protocol
+	Requests *Requests     // instead of a script
 	Duration time.Duration // transactions begin for so long
 	Count    int           // transactions of each client if Duration is 0
 }
@@ -58,8 +59,9 @@ func (f *Fleet) Run(ctx context.Context, r Run) (Result, error) {
 		first.CompareAndSwap(nil, &err)
 	}
 	ready.Add(len(f.clients))
-	for _, c := range f.clients {
+	for n, c := range f.clients {
 		done.Go(func() {
+			next := r.next(n)
 			stop := context.AfterFunc(ctx, func() { _ = c.conn.SetDeadline(time.Now()) })
 			defer stop()
 			w := worker{client: c, r: bufio.NewReaderSize(c.conn, readBuffer)}
@@ -72,7 +74,7 @@ func (f *Fleet) Run(ctx context.Context, r Run) (Result, error) {
 			}
 			for i, start := 0, time.Now(); !c.dead && (i < r.Count || time.Since(start) < r.Duration); i++ {
 				before := time.Now()
-				if err := w.transaction(r); err != nil {
+				if err := w.transaction(r, next); err != nil {
 					failed(err)
 					continue
 				}
@@ -104,9 +106,17 @@ func (f *Fleet) Run(ctx context.Context, r Run) (Result, error) {
 	return res, nil
 }
 
+// next makes a client's requests; nil: it runs a script.
+func (r Run) next(client int) func(dst []byte) []byte {
+	if r.Requests == nil {
+		return nil
+	}
+	return r.Requests.Next(client)
+}
+
 func (r Run) check() error {
-	if r.Script == nil || (r.Duration <= 0) == (r.Count <= 0) {
-		return errors.New("cannot run: a script and either a duration or a count are needed")
+	if (r.Script == nil) == (r.Requests == nil) || (r.Duration <= 0) == (r.Count <= 0) {
+		return errors.New("cannot run: a script or requests, and either a duration or a count are needed")
 	}
 	return nil
 }
@@ -120,6 +130,13 @@ type worker struct {
 
 // prepare sends the script's statements to be prepared, once for each client.
 func (w *worker) prepare(r Run) error {
+	if q := r.Requests; q != nil && !w.dead && !w.ready[q] && len(q.Prepare) > 0 {
+		w.ready[q] = true
+		w.out = append(w.out[:0], q.Prepare...)
+		if err := w.ask(); err != nil {
+			return fmt.Errorf("cannot prepare the requests: %w", err)
+		}
+	}
 	if r.Protocol != Prepared || w.dead || w.prepared[r.Script] != "" {
 		return nil
 	}
@@ -137,7 +154,11 @@ func (w *worker) prepare(r Run) error {
 
 // transaction runs the script once; after an error its other statements are sent all
 // the same, as what ends a transaction may be among them.
-func (w *worker) transaction(r Run) error {
+func (w *worker) transaction(r Run, next func(dst []byte) []byte) error {
+	if next != nil {
+		w.out = next(w.out[:0])
+		return w.ask()
+	}
 	var failure error
 	for i := range r.Script.statements {
 		name := ""

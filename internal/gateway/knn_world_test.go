@@ -123,6 +123,7 @@ func newWorld() *world {
 	} {
 		t.next = i*1_000_000 + 1
 		t.states = []tableState{{}}
+		t.loose = t.kind == "hyper"
 		w.tables = append(w.tables, t)
 	}
 	return w
@@ -290,7 +291,7 @@ func (c *change) remove(i int) {
 }
 
 func (c *change) takeAway(which func(truthRow) bool) {
-	for _, r := range c.rows {
+	for _, r := range slices.Concat(c.table.now(), c.rows) { // a row's older versions too
 		if which(r) {
 			c.gone = append(c.gone, r.id)
 		}

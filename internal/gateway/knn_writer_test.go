@@ -135,7 +135,7 @@ func (w *truthWriter) settle(list []*change, commit func() commitOutcome) {
 	}
 	s := tableState{invoked: invoked, answered: w.run.clock()}
 	for _, c := range list {
-		s.rows, s.gone = c.rows, c.gone
+		s.rows, s.gone, s.how = c.rows, c.gone, strings.Join(c.sql, "; ")
 		c.table.states = append(c.table.states, s)
 	}
 }

@@ -38,6 +38,7 @@ type options struct {
 	files    map[string][]byte
 	plain    bool
 	hidden   []string
+	template string // data directory to start from; "": the template of all clusters
 }
 
 // Option asks for a cluster that differs from the shared one. Any option, Own
@@ -148,7 +149,10 @@ func (c *Cluster) create(ctx context.Context, o options) error {
 			return err
 		}
 	} else {
-		template := filepath.Join(c.Root.Dir, stateDir, "template")
+		template := o.template
+		if template == "" {
+			template = filepath.Join(c.Root.Dir, stateDir, "template")
+		}
 		if err := run(ctx, nil, "cp", "-a", "--reflink=auto", template, c.dir); err != nil {
 			return fmt.Errorf("cannot copy the template cluster: %w", err)
 		}
