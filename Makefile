@@ -22,7 +22,7 @@ STATICCHECK := $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FIGURES = export QVPGW_FIGURES=$$(mktemp); trap 'rm -f "$$QVPGW_FIGURES"' EXIT
 TESTSUM = $(GO) run ./internal/testsum
 
-.PHONY: help build static demo test lint fuzz fuzz-preauth fuzz-aggregates torture knn-truth rolling migrations-kill conformance streaming ageing bench bench-aggregates bench-triggers drivers docker-config clean
+.PHONY: help build static demo test lint fuzz fuzz-preauth fuzz-aggregates torture knn-truth rolling migrations-kill conformance streaming ageing bench bench-aggregates bench-knn bench-triggers drivers docker-config clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -132,6 +132,11 @@ bench-triggers: ## what the change log's triggers cost INSERT, COPY and UPDATE, 
 	@$(FIGURES)
 	export QVPGW_BENCH_TRIGGERS=full
 	$(GO) test -count=1 -timeout 20m -json -run TestWhatTheChangeLogsTriggersCost ./internal/schema | $(TESTSUM) -v
+
+bench-knn: ## neighbours of 100,000 windows from memory, direct and without, seven minutes; BARS=/path/bars.csv.gz for yours
+	@$(FIGURES)
+	export QVPGW_BENCH_KNN=full QVPGW_BARS=$(abspath $(BARS))
+	$(GO) test -count=1 -timeout 40m -json -run TestBenchKNN ./cmd/qvpgw | $(TESTSUM) -v
 
 drivers: ## programs of 14 drivers, direct and through the gateway: all they see must be the same
 	@$(FIGURES)

@@ -231,9 +231,9 @@ func knnFill(vectors [][]float32, part int) func(context.Context, *pgtest.Cluste
 }
 
 // knnServer is a cluster with the tables, whose changes are logged.
-func knnServer(t *testing.T, vectors [][]float32, part int, want string) *pgtest.Cluster {
+func knnServer(t *testing.T, name string, vectors [][]float32, part int, want string) *pgtest.Cluster {
 	t.Helper()
-	c := pgtest.Prepared(t, "knn", want, knnFill(vectors, part),
+	c := pgtest.Prepared(t, name, want, knnFill(vectors, part),
 		pgtest.Setting("shared_buffers", "512MB"), pgtest.Setting("max_wal_size", "4GB"), pgtest.Setting("autovacuum", "off"), pgtest.MaxConnections(150))
 	if _, err := schema.NewMigrator(c.DSN("knn"), schema.Options{}).Up(t.Context()); err != nil {
 		t.Fatal(err)
