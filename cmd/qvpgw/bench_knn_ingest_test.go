@@ -30,10 +30,11 @@ func knnIngest(t *testing.T, b *knnBed) {
 		for range 2 {
 			b.run(t, f, b.each(f))
 		}
-		before := b.sample(t, k, f)
+		load := bench.Run{Requests: b.popular(), Duration: max(2*b.length, time.Second)}
+		before := b.sampleOf(t, k, f, load)
 		w := &knnWriter{b: b, next: first}
 		first += 1_000_000
-		during := w.while(t, k, func() knnSample { return b.sample(t, k, f) })
+		during := w.while(t, k, func() knnSample { return b.sampleOf(t, k, f, load) })
 		fmt.Printf("%-8s hit rate %.4f, with %d inserts a second %.4f; %.0f of %.0f queries/s; %d vectors inserted, %d of them asked for, %d answers stale\n",
 			c.name, before.hits, knnInserts, during.hits, during.qps, before.qps, w.inserted, w.asked, w.stale)
 		rates[c.name] = during.hits

@@ -215,8 +215,13 @@ type knnSample struct {
 // sample runs the popular queries once.
 func (b *knnBed) sample(t *testing.T, k *knnTarget, f *bench.Fleet) knnSample {
 	t.Helper()
+	return b.sampleOf(t, k, f, bench.Run{Requests: b.popular(), Duration: b.length, Count: b.count})
+}
+
+func (b *knnBed) sampleOf(t *testing.T, k *knnTarget, f *bench.Fleet, load bench.Run) knnSample {
+	t.Helper()
 	hits, own, server := k.hits(t), benchCPU(t, k.pid), b.used(t)
-	r := b.run(t, f, bench.Run{Requests: b.popular(), Duration: b.length, Count: b.count})
+	r := b.run(t, f, load)
 	n := float64(r.Transactions)
 	each := func(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) / n }
 	return knnSample{

@@ -35,7 +35,7 @@ type Fleet struct{ clients []*client }
 type client struct {
 	conn     net.Conn
 	prepared map[*Script]string // prefix of its statements' names
-	ready    map[*Requests]bool // whose Prepare was sent
+	ready    map[string]bool    // what was sent of Requests.Prepare
 	dead     bool
 }
 
@@ -60,7 +60,7 @@ func Connect(ctx context.Context, o Options) (*Fleet, error) {
 					cancel(fmt.Errorf("cannot connect client %d of %d: %w", i+1, o.Clients, err))
 					return
 				}
-				f.clients[i] = &client{conn: conn, prepared: map[*Script]string{}, ready: map[*Requests]bool{}}
+				f.clients[i] = &client{conn: conn, prepared: map[*Script]string{}, ready: map[string]bool{}}
 			}
 		})
 	}

@@ -130,8 +130,8 @@ type worker struct {
 
 // prepare sends the script's statements to be prepared, once for each client.
 func (w *worker) prepare(r Run) error {
-	if q := r.Requests; q != nil && !w.dead && !w.ready[q] && len(q.Prepare) > 0 {
-		w.ready[q] = true
+	if q := r.Requests; q != nil && !w.dead && !w.ready[string(q.Prepare)] && len(q.Prepare) > 0 {
+		w.ready[string(q.Prepare)] = true
 		w.out = append(w.out[:0], q.Prepare...)
 		if err := w.ask(); err != nil {
 			return fmt.Errorf("cannot prepare the requests: %w", err)
