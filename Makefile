@@ -123,7 +123,7 @@ bench: ## direct, PgBouncer and qvpgw side by side, 11 minutes; QVPGW_BENCH_ONLY
 	export QVPGW_BENCH=$${QVPGW_BENCH:-full}
 	$(GO) test -count=1 -timeout 60m -json -run TestBench ./cmd/qvpgw | $(TESTSUM) -v
 
-bench-aggregates: ## a year of bars, routed, unrouted and direct, five minutes; BARS=/path/bars.csv.gz for yours
+bench-aggregates: ## a year of bars and the golden statements, routed, unrouted and direct, two minutes; BARS=/path/bars.csv.gz for yours
 	@$(FIGURES)
 	export QVPGW_BENCH_AGGREGATES=full QVPGW_BARS=$(abspath $(BARS))
 	$(GO) test -count=1 -timeout 60m -json -run TestBenchAggregates ./cmd/qvpgw | $(TESTSUM) -v

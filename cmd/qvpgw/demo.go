@@ -160,6 +160,7 @@ func demoConfig(o demoOptions, backend string) (*config.Config, error) {
 	cfg.Auth.Method, cfg.Auth.Query = config.AuthTrust, false
 	cfg.Limits.ShutdownTimeout = 3 * time.Second
 	cfg.Rules = map[string]config.RuleMode{"delete_without_where": config.RuleRefuse, "update_without_where": config.RuleRefuse}
+	cfg.Route.Choice = config.ChoiceAlways // its tables are small
 	cfg.Catalog.Refresh = 30 * time.Second
 	return cfg, cfg.Validate()
 }

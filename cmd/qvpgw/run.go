@@ -112,6 +112,7 @@ func build(cfg *config.Config, log *slog.Logger, login fixed, process *handoff.P
 	opt.NoRoute = !cfg.Route.Enabled || cfg.Schema.TimescaleDB == config.Off
 	opt.TrustLogs = cfg.Route.Mode == config.RouteWatermark
 	opt.ExactFloats = cfg.Route.Float == config.FloatExact
+	opt.AlwaysRoute = cfg.Route.Choice == config.ChoiceAlways
 	opt.NoCache = !cfg.Cache.Enabled || cfg.Schema.PGVector == config.Off
 	opt.Cache, opt.MaxEntry, opt.Changes = p.cache, int(cfg.Cache.MaxEntry), int64(cfg.Cache.Changes)
 	opt.Freshness, opt.MaxAge, opt.CoarseCache = gateway.ParseFreshness(string(cfg.Cache.Mode)), cfg.Cache.MaxAge, !cfg.Cache.Geometry

@@ -183,6 +183,9 @@ type Hypertable struct {
 	// internal time (microseconds since the Unix epoch); 0 and false without one.
 	Threshold    int64
 	HasThreshold bool
+	// Distinct is about how many values a column has, for those of which ANALYZE of the
+	// hypertable told a number.
+	Distinct map[string]int64
 }
 
 // Chunk is one chunk of a hypertable; [Start, End) in internal time
@@ -192,7 +195,13 @@ type Chunk struct {
 	Name       Name
 	Start, End int64
 	Compressed Name // relation of its compressed rows, zero when it has none
+	// Rows is about how many rows it has, by the last ANALYZE or VACUUM; UnknownRows
+	// where nobody looked, and of compressed chunks.
+	Rows int64
 }
+
+// UnknownRows is Chunk.Rows where the number is not known.
+const UnknownRows = -1
 
 // Span is [Start, End) in internal time.
 type Span struct{ Start, End int64 }

@@ -7,11 +7,12 @@ import "math"
 type Volatile struct {
 	Moment     string // differs whenever anything below differs
 	InRecovery bool
-	Chunks     map[int32][]Chunk // by hypertable id, sorted by Start
-	Thresholds map[int32]int64   // by hypertable id
-	Watermarks map[int32]int64   // by aggregate id
-	Settled    map[int32]Settled // by aggregate id
-	Invalid    map[int32][]Span  // by aggregate id
+	Chunks     map[int32][]Chunk          // by hypertable id, sorted by Start
+	Thresholds map[int32]int64            // by hypertable id
+	Watermarks map[int32]int64            // by aggregate id
+	Settled    map[int32]Settled          // by aggregate id
+	Invalid    map[int32][]Span           // by aggregate id
+	Distinct   map[int32]map[string]int64 // by hypertable id and column
 }
 
 // With returns a copy of s with other chunks, thresholds, watermarks, settled and
@@ -24,7 +25,7 @@ func (s *Snapshot) With(v Volatile) *Snapshot {
 	n.Hypertables = make(map[int32]*Hypertable, len(s.Hypertables))
 	for id, h := range s.Hypertables {
 		c := *h
-		c.Chunks = v.Chunks[id]
+		c.Chunks, c.Distinct = v.Chunks[id], v.Distinct[id]
 		c.Threshold, c.HasThreshold = v.Thresholds[id]
 		n.Hypertables[id] = &c
 	}

@@ -134,9 +134,10 @@ type TLS struct {
 
 // Route answers aggregate queries from continuous aggregates.
 type Route struct {
-	Enabled bool      `yaml:"enabled"`
-	Mode    RouteMode `yaml:"mode"`
-	Float   FloatMode `yaml:"float"`
+	Enabled bool        `yaml:"enabled"`
+	Mode    RouteMode   `yaml:"mode"`
+	Float   FloatMode   `yaml:"float"`
+	Choice  RouteChoice `yaml:"choice"`
 }
 
 // Cache answers repeated k-NN queries from memory.
@@ -223,7 +224,7 @@ func Default() *Config {
 		},
 		Auth:    Auth{Method: AuthSCRAM, Query: true, QueryText: DefaultAuthQuery},
 		TLS:     TLS{Mode: TLSDisable, MinVersion: TLS12},
-		Route:   Route{Enabled: true, Mode: RouteStrict, Float: FloatReassociate},
+		Route:   Route{Enabled: true, Mode: RouteStrict, Float: FloatReassociate, Choice: ChoiceCost},
 		Cache:   Cache{Enabled: true, Mode: CacheStrict, MaxAge: 100 * time.Millisecond, Tables: map[string]CacheMode{}, Geometry: true, Bytes: 64 << 20, MaxEntry: 1 << 20, Changes: 8 << 20},
 		Rules:   map[string]RuleMode{},
 		Catalog: Catalog{Refresh: 5 * time.Second},

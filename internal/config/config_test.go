@@ -208,6 +208,7 @@ func TestAProblemSaysWhatWouldBeRight(t *testing.T) {
 	f("cache:\n  bytes: 64 potatoes", `config.yaml:2: cache.bytes: "64 potatoes" is not a size; write a whole number with a unit, as 64MiB (B, kB, MB, GB, KiB, MiB, GiB)`)
 	f("cache:\n  max_entry: 1GiB", `config.yaml:2: cache.max_entry is 1GiB; it must be at most cache.bytes, 64MiB`)
 	f("route:\n  float: approx", `config.yaml:2: route.float: "approx" is not one of reassociate, exact`)
+	f("route:\n  choice: never", `config.yaml:2: route.choice: "never" is not one of cost, always`)
 	f("tls:\n  mode: require", `config.yaml:2: tls.mode is require but tls.cert and tls.key are not set; name the PEM files`)
 	f("backend:\n  sslrootcert: nowhere.pem", `config.yaml:2: backend.sslrootcert: cannot read nowhere.pem: no such file or directory`)
 	f("backend:\n  sslmode: verify-full\n  host: /run/postgresql", `config.yaml:2: backend.sslmode: verify-full cannot hold over the Unix socket /run/postgresql; write disable`)

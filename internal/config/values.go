@@ -347,6 +347,18 @@ const (
 
 func (CacheMode) values() []string { return []string{"strict", "bounded", "off"} }
 
+// RouteChoice is which of the statements that an aggregate can answer it answers.
+type RouteChoice string
+
+// ChoiceCost leaves those to the database whose raw rows are known to be few,
+// ChoiceAlways none.
+const (
+	ChoiceCost   RouteChoice = "cost"
+	ChoiceAlways RouteChoice = "always"
+)
+
+func (RouteChoice) values() []string { return []string{"cost", "always"} }
+
 // RuleMode is what happens to a statement that a rule is about.
 type RuleMode string
 

@@ -68,7 +68,7 @@ func (s *Server) database(name string) *database {
 	d.texts, _ = simplelru.NewLRU[string, *description](maxDescriptions, nil)
 	d.proofs, _ = simplelru.NewLRU[proofKey, uint64](maxProofs, nil)
 	d.ctx, d.stop = context.WithCancel(context.Background())
-	d.router = router.New(router.Options{Catalog: &d.catalog, Rules: s.live.Load().Rules, NoAggregates: s.opt.NoRoute})
+	d.router = router.New(router.Options{Catalog: &d.catalog, Rules: s.live.Load().Rules, NoAggregates: s.opt.NoRoute, AlwaysRoute: s.opt.AlwaysRoute})
 	s.databases[name] = d
 	return d
 }

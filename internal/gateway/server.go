@@ -57,6 +57,7 @@ type Options struct {
 	NoCache       bool          // k-NN answers are never kept
 	TrustLogs     bool          // TimescaleDB's logs alone prove an aggregate fresh
 	ExactFloats   bool          // nothing that adds floats in another order is rewritten
+	AlwaysRoute   bool          // an aggregate answers even where reading the raw rows is cheaper
 
 	Rules *rules.Set
 	// NewLoader returns a reader of one database's catalog. It is given the last

@@ -24,6 +24,7 @@ type blocks struct {
 	ours    map[*pg_query.SelectStmt]bool // the SELECTs that were put in
 	reason  Reason                        // why the outermost SELECT that groups is not answered
 	called  []string                      // what the guard proves of the function that the statement stands for, nil without one
+	byCost  bool                          // a statement whose raw rows are few passes
 	checked bool                          // a rewrite of this shape was proven to parse back to what was meant
 }
 
@@ -33,6 +34,7 @@ type piece struct {
 	arms   *armSet
 	inner  proof // what its answer rests on in the snapshot
 	texts  queryParts
+	cost   cost
 	float  bool
 	parsed *pg_query.SelectStmt
 }
@@ -266,6 +268,9 @@ func (b *blocks) statement(whole *pg_query.SelectStmt) (sql string, locks []stri
 
 // rewrite makes the texts of a statement from its pieces.
 func (b *blocks) rewrite(whole *pg_query.SelectStmt) (*AggregateRewrite, Reason) {
+	if b.byCost && b.cheaperRaw() {
+		return nil, ReasonAggCheaperRaw
+	}
 	sql, locks, reason := b.statement(whole)
 	if reason != "" {
 		return nil, reason

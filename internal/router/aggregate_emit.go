@@ -75,6 +75,7 @@ func (a *armSet) add(chunks []catalog.Chunk, r rawRange) {
 // emit writes the SELECT and what its answer rests on.
 func (d *candidate) emit(b *blocks) (*piece, Reason) {
 	p := &piece{candidate: d, arms: d.arms()}
+	p.cost = d.estimate(p.arms)
 	if !d.writable(p.arms) {
 		return nil, ReasonAggTimeBound
 	}
@@ -378,6 +379,10 @@ func (d *candidate) union(columns []partColumn, arms *armSet) (string, Reason) {
 func (d *candidate) storedArm(columns []partColumn) (string, Reason) {
 	q := d.query
 	overStored := func(r *renderer, n *pg_query.Node) bool {
+		if d.isBucket(n) {
+			r.write(storedAlias, ".", ident(d.view.Bucket))
+			return true
+		}
 		ref := n.GetColumnRef()
 		if ref == nil {
 			return false
@@ -431,6 +436,22 @@ func (d *candidate) storedArm(columns []partColumn) (string, Reason) {
 	return "SELECT " + strings.Join(list, ", ") + " FROM " + relationText(d.view.Aggregate.Materialization) + " AS " + storedAlias +
 		" WHERE " + strings.Join(where, " AND "), ""
 }
+
+// isBucket reports whether an expression gives each stored bucket back, with its type:
+// it cuts the time column to the aggregate's own grid. Doing so once more for each
+// stored row would take longer than reading it.
+func (d *candidate) isBucket(n *pg_query.Node) bool {
+	f := n.GetFuncCall()
+	if f == nil || !cutsTime[functionName(f)] || !slices.ContainsFunc(f.Args, d.query.scope.isTime) {
+		return false
+	}
+	form, ok := d.query.clock.form(n)
+	return ok && form.grid == d.view.Grid && (form.zone == "" || utcZones[form.zone])
+}
+
+// cutsTime are the functions that give the start of a bucket in the type of the time
+// column that they are given.
+var cutsTime = setOf("time_bucket", "date_trunc", "date_bin")
 
 // armConditions keeps a raw arm on its range. At an open end the query's own
 // bounds hold; a bound that is not constant is joined by the constant that the

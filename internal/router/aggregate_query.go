@@ -34,6 +34,7 @@ type aggQuery struct {
 	needs   []need            // of every time expression
 	columns map[string]catalog.Column
 	pinned  map[string]bool // columns with one value in each group
+	chosen  map[string]int  // columns that the conditions leave that many values
 
 	gathers bool // some call has FILTER or DISTINCT inside, so groups must be put together
 
@@ -77,7 +78,7 @@ type orderItem struct {
 func analyze(s *pg_query.SelectStmt, sc *scope, c *Context, e estimator, called bool) (*aggQuery, Reason) {
 	q := &aggQuery{
 		scope: sc, stmt: s, called: called, clock: &buckets{scope: sc, zone: c.TimeZone},
-		callNo: map[string]int{}, values: map[string]string{}, columns: map[string]catalog.Column{}, pinned: map[string]bool{},
+		callNo: map[string]int{}, values: map[string]string{}, columns: map[string]catalog.Column{}, pinned: map[string]bool{}, chosen: map[string]int{},
 	}
 	for _, step := range []func() Reason{
 		q.targets, q.joins, q.groupBy, func() Reason { return q.where(s.WhereClause, e) }, q.orderBy, q.outputs, q.limits, q.spelling,

@@ -53,6 +53,7 @@ const (
 	ReasonAggNoChangeLog    Reason = "aggregate_no_change_log"
 	ReasonAggNotSettled     Reason = "aggregate_not_settled"
 	ReasonAggNotRefreshable Reason = "aggregate_not_refreshable"
+	ReasonAggCheaperRaw     Reason = "aggregate_cheaper_raw"
 	ReasonAggRoundTrip      Reason = "aggregate_round_trip"
 )
 
@@ -109,5 +110,6 @@ var aggregateReasons = map[Reason]string{
 	ReasonAggNotSettled:     "The gateway has not yet made sure that nobody wrote unnoticed while the aggregate was refreshed (schema.settle); it does so soon after a refresh.",
 	ReasonAggNotRefreshable: "The gateway may not refresh the aggregate, so it cannot settle it: its role must own it, and TimescaleDB must be 2.18 or newer.",
 	ReasonAggNarrow:         "The query's range holds no whole bucket of an aggregate.",
+	ReasonAggCheaperRaw:     "The raw rows in the query's range are so few, by ANALYZE, that reading them is cheaper than the proof (route.choice).",
 	ReasonAggRoundTrip:      "The rewritten text did not parse back to what was meant.",
 }

@@ -35,6 +35,9 @@ func (q *aggQuery) where(n *pg_query.Node, e estimator) Reason {
 	}
 	q.conds = append(q.conds, n)
 	q.pin(n)
+	if x := n.GetAExpr(); x.GetLexpr().GetColumnRef() != nil {
+		q.choose(x)
+	}
 	return ""
 }
 

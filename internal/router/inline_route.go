@@ -203,7 +203,7 @@ func (r *Router) routeGroups(m *made, c *Context, in *inlined, checked bool) {
 		return
 	}
 	m.moment = true
-	b := &blocks{c: c, snap: in.view.snap, now: r.opt.Now(), checked: checked, called: in.proof()}
+	b := &blocks{c: c, snap: in.view.snap, now: r.opt.Now(), checked: checked, byCost: !r.opt.AlwaysRoute, called: in.proof()}
 	p.Aggregates, p.Reason = b.plan(&pg_query.Node{Node: &pg_query.Node_SelectStmt{SelectStmt: flat}})
 	if p.Aggregates != nil {
 		p.Action, p.Reason = Rewrite, ReasonAggregate

@@ -275,7 +275,7 @@ func (r *Router) route(m *made, c *Context, st *state, s *survey, n *pg_query.No
 func (r *Router) aggregate(m *made, c *Context, snap *catalog.Snapshot, n *pg_query.Node, checked, bound bool) {
 	p := m.plan
 	m.literal, m.moment = true, true
-	b := &blocks{c: c, snap: snap, now: r.opt.Now(), checked: checked}
+	b := &blocks{c: c, snap: snap, now: r.opt.Now(), checked: checked, byCost: !r.opt.AlwaysRoute}
 	p.Aggregates, p.Reason = b.plan(n)
 	switch {
 	case p.Aggregates != nil:

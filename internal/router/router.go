@@ -23,6 +23,9 @@ type Options struct {
 	// NoAggregates: continuous aggregates are never read in place of a
 	// hypertable, whatever a session sets.
 	NoAggregates bool
+	// AlwaysRoute: an aggregate answers wherever it can, even where the rows of the
+	// hypertable are so few that reading them is cheaper.
+	AlwaysRoute bool
 }
 
 // Router plans texts. It is safe for concurrent use.

@@ -82,6 +82,17 @@ func TestTheFingerprintFollowsDDLAndTheMomentFollowsChunks(t *testing.T) {
 	if moved.Fingerprint != before.Fingerprint || moved.Moment == before.Moment || len(moved.Hypertables[id].Chunks) != 1 || len(before.Hypertables[id].Chunks) != 0 {
 		t.Errorf("a new chunk: fingerprints %s and %s, moments %s and %s", before.Fingerprint, moved.Fingerprint, before.Moment, moved.Moment)
 	}
+	if rows := moved.Hypertables[id].Chunks[0].Rows; rows != catalog.UnknownRows {
+		t.Errorf("a chunk that nobody has analyzed has %d rows", rows)
+	}
+	exec(t, conn, "ANALYZE market_data")
+	last := moved.Moment
+	if moved, err = l.LoadVolatile(ctx, q, before); err != nil {
+		t.Fatal(err)
+	}
+	if rows := moved.Hypertables[id].Chunks[0].Rows; rows != 1 || moved.Moment == last {
+		t.Errorf("a chunk of one row has %d once it is analyzed, moments %s and %s", rows, last, moved.Moment)
+	}
 	whole := load(t, conn)
 	if whole.Fingerprint != moved.Fingerprint || whole.Moment != moved.Moment {
 		t.Errorf("read again without a change: %s, %s instead of %s, %s", whole.Fingerprint, whole.Moment, moved.Fingerprint, moved.Moment)
@@ -223,9 +234,16 @@ func TestAggregatesAreReadWithWatermarksAndWhatIsNotMaterialized(t *testing.T) {
 		t.Error("the materialization has no chunks")
 	}
 
+	if h.Distinct != nil {
+		t.Errorf("before ANALYZE there are %v", h.Distinct)
+	}
 	exec(t, conn, "INSERT INTO ca.bars VALUES ('2024-01-05 03:00+00', 's', 7)")
+	exec(t, conn, "ANALYZE ca.bars")
 	if s, err = l.LoadVolatile(ctx, q, s); err != nil {
 		t.Fatal(err)
+	}
+	if d := s.Hypertables[daily.RawID].Distinct; len(d) == 0 {
+		t.Error("ANALYZE of the hypertable has told no column's values")
 	}
 	daily, weekly = find(s, "daily"), find(s, "weekly")
 	if !overlaps(daily.Invalid, day(5), day(6)) || overlaps(daily.Invalid, day(7), day(8)) || !overlaps(weekly.Invalid, day(5), day(6)) {
@@ -360,5 +378,18 @@ func BenchmarkLoad(b *testing.B) {
 				}
 			})
 		})
+	}
+}
+
+func TestEstimatesAreRoundedToAnEighth(t *testing.T) {
+	for n, want := range map[int64]int64{0: 0, 1: 1, 15: 15, 16: 16, 17: 18, 100: 104, 1000: 1024, 7777: 7680, 1 << 40: 1 << 40} {
+		if got := about(n); got != want {
+			t.Errorf("%d is about %d, want %d", n, got, want)
+		}
+	}
+	for n := int64(16); n < 1<<20; n += 7 {
+		if off := about(n) - n; off*16 > n || -off*16 > n || about(n) < about(n-1) {
+			t.Fatalf("%d is about %d", n, about(n))
+		}
 	}
 }

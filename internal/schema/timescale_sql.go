@@ -42,7 +42,9 @@ ORDER BY c.mat_hypertable_id`
 // relation's schema and name. Kinds: chunk (hypertable, chunk, name, range),
 // threshold (hypertable), watermark (aggregate), recovery, and from the logs of
 // what is not materialized: changed (hypertable, range), invalid (aggregate,
-// range); of the gateway's own: settled (aggregate, range, reason, triggers).
+// range); of the gateway's own: settled (aggregate, range, reason, triggers); what
+// ANALYZE found: rows (hypertable, chunk, number), distinct (hypertable, column, number
+// of values).
 func (l layout) volatileSQL() string {
 	const recovery = `
 SELECT 'recovery', 0, 0, '', '', CASE WHEN pg_is_in_recovery() THEN 1 ELSE 0 END::bigint, 0::bigint, '', ''`
@@ -65,6 +67,10 @@ LEFT JOIN _timescaledb_catalog.chunk z ON z.id = k.compressed_chunk_id`
 		compressed, settings = `coalesce(zn.nspname::text, ''), coalesce(z.relname::text, '')`, `
 LEFT JOIN _timescaledb_catalog.compression_settings cs ON cs.relid = `+oid+`
 LEFT JOIN pg_class z ON z.oid = cs.compress_relid LEFT JOIN pg_namespace zn ON zn.oid = z.relnamespace`
+	}
+	rows := `JOIN pg_namespace n ON n.nspname = k.schema_name JOIN pg_class r ON r.relnamespace = n.oid AND r.relname = k.table_name`
+	if l.chunkOID {
+		rows = `JOIN pg_class r ON r.oid = k.relid`
 	}
 	kept := `true`
 	if l.dropped {
@@ -98,7 +104,14 @@ FROM _timescaledb_catalog.chunk k
 ` + slices + `
 JOIN (SELECT hypertable_id, min(id) AS id FROM _timescaledb_catalog.dimension
       WHERE interval_length IS NOT NULL GROUP BY hypertable_id) d ON d.id = s.dimension_id AND d.hypertable_id = k.hypertable_id` + relation + settings + `
-WHERE ` + kept
+WHERE ` + kept + `
+UNION ALL
+SELECT 'rows', k.hypertable_id, k.id, '', '', r.reltuples::bigint, 0, '', '' FROM _timescaledb_catalog.chunk k ` + rows + `
+WHERE r.reltuples >= 0 AND ` + kept + `
+UNION ALL
+SELECT 'distinct', h.id, 0, t.attname, '', t.n_distinct::bigint, 0, '', ''
+FROM _timescaledb_catalog.hypertable h JOIN pg_stats t ON t.schemaname = h.schema_name AND t.tablename = h.table_name
+WHERE t.inherited AND t.n_distinct >= 1 AND h.id IN (SELECT raw_hypertable_id FROM _timescaledb_catalog.continuous_agg)`
 }
 
 // oldest is the lowest TimescaleDB version whose catalog these queries read.

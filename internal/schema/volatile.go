@@ -5,7 +5,9 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"math/bits"
 	"slices"
+	"strconv"
 
 	"qvpgw/internal/catalog"
 )
@@ -23,8 +25,9 @@ func (l *Loader) LoadVolatile(ctx context.Context, q Query, s *catalog.Snapshot)
 	if err != nil {
 		return nil, err
 	}
-	v := catalog.Volatile{Chunks: map[int32][]catalog.Chunk{}, Thresholds: map[int32]int64{}, Watermarks: map[int32]int64{}, Settled: map[int32]catalog.Settled{}}
+	v := catalog.Volatile{Chunks: map[int32][]catalog.Chunk{}, Thresholds: map[int32]int64{}, Watermarks: map[int32]int64{}, Settled: map[int32]catalog.Settled{}, Distinct: map[int32]map[string]int64{}}
 	changed, invalid := map[int32][]catalog.Span{}, map[int32][]catalog.Span{}
+	counts := map[[2]int32]int64{} // by hypertable and chunk
 	var n numbers
 	for _, row := range rows {
 		id, start, end := n.int32(row[1]), n.int64(row[5]), n.int64(row[6])
@@ -32,8 +35,19 @@ func (l *Loader) LoadVolatile(ctx context.Context, q Query, s *catalog.Snapshot)
 		case "chunk":
 			v.Chunks[id] = append(v.Chunks[id], catalog.Chunk{
 				ID: n.int32(row[2]), Name: catalog.Name{Schema: row[3], Name: row[4]}, Start: start, End: end,
-				Compressed: catalog.Name{Schema: row[7], Name: row[8]},
+				Compressed: catalog.Name{Schema: row[7], Name: row[8]}, Rows: catalog.UnknownRows,
 			})
+		case "rows":
+			start = about(start)
+			row[5] = strconv.FormatInt(start, 10)
+			counts[[2]int32{id, n.int32(row[2])}] = start
+		case "distinct":
+			start = about(start)
+			row[5] = strconv.FormatInt(start, 10)
+			if v.Distinct[id] == nil {
+				v.Distinct[id] = map[string]int64{}
+			}
+			v.Distinct[id][row[3]] = start
 		case "threshold":
 			v.Thresholds[id] = start
 		case "watermark":
@@ -51,7 +65,12 @@ func (l *Loader) LoadVolatile(ctx context.Context, q Query, s *catalog.Snapshot)
 	if n.err != nil {
 		return nil, fmt.Errorf("cannot understand the catalog's %s: %w", what, n.err)
 	}
-	for _, chunks := range v.Chunks {
+	for id, chunks := range v.Chunks {
+		for i, c := range chunks {
+			if rows, known := counts[[2]int32{id, c.ID}]; known && c.Compressed.Name == "" {
+				chunks[i].Rows = rows
+			}
+		}
 		slices.SortFunc(chunks, func(a, b catalog.Chunk) int {
 			return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.ID, b.ID))
 		})
@@ -61,6 +80,16 @@ func (l *Loader) LoadVolatile(ctx context.Context, q Query, s *catalog.Snapshot)
 	sum.add(what, rows)
 	v.Moment = sum.String()
 	return s.With(v), nil
+}
+
+// about rounds a number that ANALYZE estimated to steps of an eighth of its magnitude,
+// so that a table that grows is not another moment each time that somebody looks.
+func about(n int64) int64 {
+	if n < 16 {
+		return n
+	}
+	shift := bits.Len64(uint64(n)) - 4
+	return (n + 1<<(shift-1)) >> shift << shift
 }
 
 // span64 makes a span of a log's lowest and greatest value.

@@ -1,0 +1,102 @@
+package router
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"qvpgw/internal/catalog"
+)
+
+// counted is the golden snapshot, of which every chunk has that many rows and the
+// hypertable that many symbols.
+func counted(t testing.TB, rows, symbols int64) *catalog.Snapshot {
+	t.Helper()
+	s := goldenSnapshot(t)
+	for _, h := range s.Hypertables {
+		for i := range h.Chunks {
+			h.Chunks[i].Rows = catalog.UnknownRows
+		}
+	}
+	h := s.Hypertables[1]
+	for i := range h.Chunks {
+		h.Chunks[i].Rows = rows
+	}
+	h.Distinct = map[string]int64{"symbol": symbols}
+	for _, r := range s.Relations {
+		r.Clean = true
+	}
+	return s
+}
+
+func TestFewRawRowsAreReadWhereTheyAre(t *testing.T) {
+	const (
+		week = "timestamp >= '2024-02-01' AND timestamp < '2024-02-08'"
+		year = "timestamp >= '2024-01-10'"
+	)
+	sums := func(where string) string {
+		return "SELECT symbol, sum(volume) FROM market_data WHERE " + where + " GROUP BY symbol"
+	}
+	for _, c := range []struct {
+		name, sql     string
+		rows, symbols int64
+		raw           bool
+	}{
+		{"a week of few rows", sums(week), 500, 10, true},
+		{"a week of many rows", sums(week), 50_000, 10, false},
+		{"all of few rows", sums(year), 50, 10, true},
+		{"all of many rows", sums(year), 5_000, 10, false},
+		{"one symbol of many in a week", sums(week + " AND symbol = 'A'"), 10_000, 100, true},
+		{"three symbols of many in a week", sums(week + " AND symbol IN ('A', 'B', 'C')"), 10_000, 100, true},
+		{"one symbol of two in a week", sums(week + " AND symbol = 'A'"), 20_000, 2, false},
+		{"one symbol of nobody knows how many", sums(week + " AND symbol = 'A'"), 10_000, 0, false},
+		{"all symbols but one", sums(week + " AND symbol <> 'A'"), 10_000, 100, false},
+		{"nobody knows how many rows", sums(week), catalog.UnknownRows, 10, false},
+		{"an hour of a week of many rows", sums("timestamp >= '2024-02-01 10:00' AND timestamp < '2024-02-01 11:00'"), 50_000, 10, true},
+		{"two sub-queries", "SELECT * FROM (" + sums(week) + ") a JOIN (" + sums(week) + ") b USING (symbol)", 500, 10, true},
+		{"two sub-queries, one over many rows", "SELECT * FROM (" + sums(week) + ") a JOIN (" + sums(year) + ") b USING (symbol)", 3_000, 10, false},
+	} {
+		r := New(Options{Catalog: one{counted(t, c.rows, c.symbols)}, Now: func() time.Time { return goldenNow }})
+		for _, text := range []string{c.sql, strings.ReplaceAll(c.sql, "'A'", "'Z'")} {
+			p := r.Plan(goldenContext(), []byte(text))
+			if raw := p.Reason == ReasonAggCheaperRaw; raw != c.raw || raw != (p.Aggregates == nil) || raw != (p.Action == Pass) {
+				t.Errorf("%s: %s", c.name, describePlan(p))
+			}
+		}
+		always := New(Options{Catalog: one{counted(t, c.rows, c.symbols)}, Now: func() time.Time { return goldenNow }, AlwaysRoute: true})
+		if p := always.Plan(goldenContext(), []byte(c.sql)); p.Aggregates == nil {
+			t.Errorf("%s: always: %s", c.name, p.Reason)
+		}
+	}
+}
+
+// The choice depends on the bounds, so a known shape makes it anew.
+func TestAKnownShapeChoosesByItsOwnBounds(t *testing.T) {
+	c := goldenContext()
+	r := New(Options{Catalog: one{counted(t, 3_000, 10)}, Now: func() time.Time { return goldenNow }})
+	for i, x := range []struct {
+		until string
+		want  Reason
+	}{
+		{"2024-01-12", ReasonAggCheaperRaw}, {"2024-03-10", ReasonAggregate}, {"2024-01-13", ReasonAggCheaperRaw}, {"2024-03-09", ReasonAggregate},
+	} {
+		p := r.Plan(c, []byte("SELECT symbol, sum(volume) FROM market_data WHERE timestamp >= '2024-01-10' AND timestamp < '"+x.until+"' GROUP BY symbol"))
+		if p.Reason != x.want {
+			t.Errorf("until %s: %s, want %s", x.until, p.Reason, x.want)
+		}
+		if n := r.Stat().Parsed; n != 1 {
+			t.Errorf("%d texts parsed after %d", n, i+1)
+		}
+	}
+	const bound = "SELECT symbol, sum(volume) FROM market_data WHERE timestamp >= $1 AND timestamp < $2 GROUP BY symbol"
+	if p := r.Plan(c, []byte(bound)); !p.AtBind {
+		t.Fatalf("before Bind: %s", describePlan(p))
+	}
+	day := func(s string) Param { return Param{Type: oidTimestamptz, Value: []byte(s)} }
+	if p := r.Bound(c, []byte(bound), []Param{day("2024-01-10 00:00:00+00"), day("2024-01-12 00:00:00+00")}); p.Reason != ReasonAggCheaperRaw {
+		t.Errorf("bound to two days: %s", describePlan(p))
+	}
+	if p := r.Bound(c, []byte(bound), []Param{day("2024-01-10 00:00:00+00"), day("2024-03-10 00:00:00+00")}); p.Aggregates == nil {
+		t.Errorf("bound to two months: %s", describePlan(p))
+	}
+}
