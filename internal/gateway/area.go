@@ -28,34 +28,39 @@ func (f *filling) area() *area {
 	if f.rows == 0 || int64(f.rows) < f.limit() {
 		return nil
 	}
-	column, ok := vector.ParseKind(f.facts.VectorType)
+	query, op, ok := f.query()
 	if !ok {
 		return nil
 	}
-	op, ok := vector.ParseOp(f.probe.Operator)
+	return &area{op: op, query: query, last: f.last}
+}
+
+// query returns the vector that the rows are ordered by their distance from, of the
+// column's type; false: it is not known.
+func (f *filling) query() (v vector.Value, op vector.Op, ok bool) {
+	kind, ok := vector.ParseKind(f.facts.VectorType)
 	if !ok {
-		return nil
+		return v, 0, false
 	}
-	kind := column
+	if op, ok = vector.ParseOp(f.probe.Operator); !ok {
+		return v, 0, false
+	}
 	if f.probe.Cast != "" {
-		if kind, ok = vector.ParseKind(f.probe.Cast); !ok || kind != column {
-			return nil // which of the two is converted is the server's to say
+		if cast, ok := vector.ParseKind(f.probe.Cast); !ok || cast != kind {
+			return v, 0, false // which of the two is converted is the server's to say
 		}
 	}
 	text, format := []byte(f.probe.Literal), wire.TextFormat
 	if n := f.probe.Param; n > 0 {
 		if text, format, ok = f.param(n); !ok {
-			return nil
+			return v, 0, false
 		}
 		if n <= f.g.oids.Len() && f.g.oids.At(n-1) != 0 && f.g.oids.At(n-1) != f.probe.Type {
-			return nil
+			return v, 0, false
 		}
 	}
-	q, err := vector.Decode(kind, int16(format), text)
-	if err != nil {
-		return nil
-	}
-	return &area{op: op, query: q, last: f.last}
+	v, err := vector.Decode(kind, int16(format), text)
+	return v, op, err == nil
 }
 
 // param returns the value of a parameter that is not NULL.

@@ -16,7 +16,8 @@ import (
 // memory is what a database's kept answers are judged by.
 type memory struct {
 	worth
-	log *knn.Log
+	log  *knn.Log
+	near nearby
 
 	// mu protects what follows.
 	mu      sync.Mutex

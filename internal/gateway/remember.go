@@ -21,18 +21,27 @@ func (s *session) remembered(g *group) (bool, error) {
 		return s.unkept(g, metrics.MissBypass, router.ReasonKNNOff)
 	}
 	s.key = s.appendKey(s.key[:0], g)
+	var near *nearQuery
 	for waited := false; ; waited = true {
+		miss := metrics.MissAbsent
 		if e, ok := s.srv.opt.Cache.Get(s.key); ok {
 			v := s.prove(e, fresh)
 			if v == knn.Valid {
 				return true, s.hit(g, e, metrics.HitSame)
 			}
-			s.missed(g, missOf[v])
+			miss = missOf[v]
 			s.srv.opt.Cache.Remove(s.key, e)
-		} else {
-			s.missed(g, metrics.MissAbsent)
 		}
-		if !m.worthwhile() {
+		worth := m.worthwhile()
+		if worth && near == nil {
+			if near = s.nearQuery(g); near != nil {
+				if done, err := s.answerNear(g, near, fresh); done || err != nil {
+					return done, err
+				}
+			}
+		}
+		s.missed(g, miss)
+		if !worth {
 			return s.unkept(g, metrics.MissBypass, router.ReasonNeverAgain)
 		}
 		land, mine := m.takeOff(s.key)
@@ -50,7 +59,11 @@ func (s *session) remembered(g *group) (bool, error) {
 			return false, nil // passing it meets the same error and reports it
 		}
 		s.routed(metrics.Cached, router.ReasonMiss, g)
-		return s.fill(g, mark)
+		done, err := s.fill(g, mark)
+		if done && err == nil && near != nil && near.promising {
+			err = s.fillNear(g, near)
+		}
+		return done, err
 	}
 }
 
@@ -109,10 +122,7 @@ func (s *session) marked(tables []uint32) (knn.Mark, router.Reason) {
 
 // hit sends a kept answer.
 func (s *session) hit(g *group, e *cache.Entry, how metrics.CacheHit) error {
-	s.srv.m.CacheHits[how].Inc()
-	s.db.memory.of(g.plan.KNN.Table).hits[how].Add(1)
-	s.db.memory.hit()
-	s.routed(metrics.Cached, router.ReasonHit, g)
+	s.found(g, how, router.ReasonHit)
 	b := append(g.appendHead(s.out, e.Head), e.Reply...)
 	s.out = append(b, readyIdle...)
 	err := s.flushOwn()
@@ -120,6 +130,14 @@ func (s *session) hit(g *group, e *cache.Entry, how metrics.CacheHit) error {
 		s.out = nil
 	}
 	return err
+}
+
+// found counts a k-NN query that is answered from memory.
+func (s *session) found(g *group, how metrics.CacheHit, reason router.Reason) {
+	s.srv.m.CacheHits[how].Inc()
+	s.db.memory.of(g.plan.KNN.Table).hits[how].Add(1)
+	s.db.memory.hit()
+	s.routed(metrics.Cached, reason, g)
 }
 
 // maxScratch bounds what a client keeps of a buffer that an answer grew, in bytes.

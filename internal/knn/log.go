@@ -30,6 +30,7 @@ func (c *Change) size() int64 { return 64 + int64(len(c.Key)) + 4*int64(len(c.Ve
 // Facts are what a table is like.
 type Facts struct {
 	Logged     bool   // each of its changes is in the change log
+	Exact      bool   // it has no index that could answer approximately, and no child
 	Vector     string // its column with vectors that are logged, "" without
 	VectorType string // its type's name
 	Key        string // the column by which the log names rows, "" without

@@ -44,10 +44,13 @@ SELECT 't', r.oid::text, md5(concat_ws('|', c.print,
     (SELECT string_agg(concat(t.oid, ':', t.xmin), ',' ORDER BY t.oid) FROM pg_trigger t WHERE t.tgrelid = r.oid),
     (SELECT string_agg(concat(i.indexrelid, ':', i.xmin), ',' ORDER BY i.indexrelid) FROM pg_index i WHERE i.indrelid = r.oid),
     (SELECT string_agg(concat(i.inhrelid, ':', i.inhparent), ',') FROM pg_inherits i WHERE i.inhparent = r.oid OR i.inhrelid = r.oid))),
-  concat_ws(chr(1), k.relkind = 'r' AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = r.oid OR i.inhrelid = r.oid) AND NOT EXISTS (SELECT FROM pg_subscription_rel s WHERE s.srrelid = r.oid)
+  concat_ws(chr(1), concat(coalesce(k.relkind = 'r' AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = r.oid OR i.inhrelid = r.oid) AND NOT EXISTS (SELECT FROM pg_subscription_rel s WHERE s.srrelid = r.oid)
       AND (SELECT bit_or(t.tgtype) FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
            WHERE t.tgrelid = r.oid AND t.tgenabled = 'A' AND t.tgtype & 3 = 0 AND t.tgqual IS NULL
-             AND p.pronamespace = to_regnamespace('qvpgw') AND p.proname LIKE 'log\_rows\_of\_%') & 60 = 60,
+             AND p.pronamespace = to_regnamespace('qvpgw') AND p.proname LIKE 'log\_rows\_of\_%') & 60 = 60, false),
+      k.relkind = 'r' AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = r.oid OR i.inhrelid = r.oid)
+      AND NOT EXISTS (SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam
+                      WHERE i.indrelid = r.oid AND m.amname NOT IN ('btree', 'hash', 'gin', 'gist', 'spgist', 'brin'))),
     v.attname, v.typname, p.attname, p.atttypid),
   NULL, NULL
 FROM unnest($2::oid[]) r (oid) CROSS JOIN common c LEFT JOIN pg_class k ON k.oid = r.oid
@@ -142,7 +145,7 @@ func (r *Reading) table(row [][]byte) error {
 	}
 	t := Table{OID: uint32(oid), Fingerprint: string(row[2])}
 	facts := strings.Split(string(row[3]), "\x01")
-	t.Facts.Logged = facts[0] == "t"
+	t.Facts.Logged, t.Facts.Exact = strings.HasPrefix(facts[0], "t"), strings.HasSuffix(facts[0], "t")
 	if len(facts) >= 3 {
 		t.Facts.Vector, t.Facts.VectorType = facts[1], facts[2]
 	}

@@ -29,39 +29,58 @@ type Probe struct {
 // Probe returns the probe of a text whose plan is Cached, by the column that names the
 // table's rows; false: it has none, or the order is not from the nearest on.
 func (r *Router) Probe(c *Context, text []byte, key string) (Probe, bool) {
-	tree, err := pg_query.Parse(string(text))
-	if err != nil || len(tree.Stmts) != 1 {
+	p, tree, name, ok := r.probe(c, text, key)
+	if !ok || key == "" {
 		return Probe{}, false
 	}
 	sel := tree.Stmts[0].Stmt.GetSelectStmt()
-	e := nearest(sel)
-	if e == nil || len(sel.FromClause) != 1 || key == "" {
+	sel.TargetList = append(
+		sel.TargetList,
+		target("", proto.Clone(sel.SortClause[0].GetSortBy().Node).(*pg_query.Node)),
+		target("", pg_query.MakeColumnRefNode([]*pg_query.Node{pg_query.MakeStrNode(name), pg_query.MakeStrNode(key)}, -1)),
+	)
+	var err error
+	if p.SQL, err = pg_query.Deparse(tree); err != nil {
 		return Probe{}, false
+	}
+	return p, true
+}
+
+// probe reads a text for Probe, without SQL; key is a column that the table must have,
+// "" for none. name is what the table is called in the text.
+func (r *Router) probe(c *Context, text []byte, key string) (p Probe, tree *pg_query.ParseResult, name string, ok bool) {
+	tree, err := pg_query.Parse(string(text))
+	if err != nil || len(tree.Stmts) != 1 {
+		return p, nil, "", false
+	}
+	sel := tree.Stmts[0].Stmt.GetSelectStmt()
+	e := nearest(sel)
+	if e == nil || len(sel.FromClause) != 1 {
+		return p, nil, "", false
 	}
 	from := sel.FromClause[0].GetRangeVar()
 	by := sel.SortClause[0].GetSortBy()
 	if from == nil || by.SortbyDir != pg_query.SortByDir_SORTBY_DEFAULT && by.SortbyDir != pg_query.SortByDir_SORTBY_ASC ||
 		by.SortbyNulls == pg_query.SortByNulls_SORTBY_NULLS_FIRST {
-		return Probe{}, false
+		return p, nil, "", false
 	}
 	v := r.current().view
 	found, _ := v.relations(c, true, from.Schemaname, from.Relname)
 	if len(found) != 1 {
-		return Probe{}, false
+		return p, nil, "", false
 	}
-	name := from.Relname
+	name = from.Relname
 	if from.Alias != nil {
 		name = from.Alias.Aliasname
 	}
 	t := &neighbours{rel: found[0], snap: v.snap, qualifiers: []string{name}}
-	p := Probe{}
 	_, p.Operator, _ = qualified(e.Name)
 	vector := e.Rexpr
 	col, ok := t.column(e.Lexpr)
 	if !ok || col.Type < firstNormalOID {
 		vector = e.Lexpr
 		if col, ok = t.column(e.Rexpr); !ok {
-			return Probe{}, false
+			return p, nil, "", false
 		}
 	}
 	p.Column, p.Type = col.Name, col.Type
@@ -75,7 +94,7 @@ func (r *Router) Probe(c *Context, text []byte, key string) (Probe, bool) {
 	case vector.GetAConst().GetSval() != nil:
 		p.Literal = vector.GetAConst().GetSval().Sval
 	default:
-		return Probe{}, false
+		return p, nil, "", false
 	}
 	p.Limit = -1
 	switch n := sel.LimitCount; {
@@ -84,16 +103,8 @@ func (r *Router) Probe(c *Context, text []byte, key string) (Probe, bool) {
 	case n.GetAConst().GetIval() != nil:
 		p.Limit = int64(n.GetAConst().GetIval().Ival)
 	}
-	if _, ok := t.rel.Column(key); !ok {
-		return Probe{}, false
+	if _, ok := t.rel.Column(key); key != "" && !ok {
+		return p, nil, "", false
 	}
-	sel.TargetList = append(
-		sel.TargetList,
-		target("", proto.Clone(sel.SortClause[0].GetSortBy().Node).(*pg_query.Node)),
-		target("", pg_query.MakeColumnRefNode([]*pg_query.Node{pg_query.MakeStrNode(name), pg_query.MakeStrNode(key)}, -1)),
-	)
-	if p.SQL, err = pg_query.Deparse(tree); err != nil {
-		return Probe{}, false
-	}
-	return p, true
+	return p, tree, name, true
 }

@@ -4,6 +4,7 @@ package router
 // finds these out; plans do not have them.
 const (
 	ReasonHit           Reason = "hit"
+	ReasonHitNear       Reason = "hit_near"
 	ReasonMiss          Reason = "miss"
 	ReasonNotFresh      Reason = "not_fresh"
 	ReasonLockRefused   Reason = "lock_refused"
@@ -17,6 +18,7 @@ const (
 
 var runReasons = map[Reason]string{
 	ReasonHit:           "The answer was in memory, and the database has not changed since it was given.",
+	ReasonHitNear:       "The answer follows from one in memory to another vector, limit or offset, by the triangle inequality, and the database has not changed since that was given.",
 	ReasonMiss:          "The answer was not in memory, or the database has changed since: the server answered, and the answer is kept.",
 	ReasonNotFresh:      "The guard did not prove the aggregate fresh in the snapshot that would read it, or in a transaction the level is not READ COMMITTED, it has written, or there was no row: the original ran.",
 	ReasonLockRefused:   "A chunk that the rewritten query would read could not be locked at once, or is gone: the original ran.",

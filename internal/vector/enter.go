@@ -11,7 +11,7 @@ import "math"
 // What the server cannot compare, or sorts as it likes, may enter: other dimensions,
 // NaN, zero vectors under <=>.
 func MayEnter(op Op, q *Value, v []float32, last float64) bool {
-	w := Value{Kind: q.Kind, dims: len(v), dense: v}
+	w := Dense(q.Kind, v)
 	if q.Kind == Sparsevec || q.Kind == Bit {
 		return true
 	}

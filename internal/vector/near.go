@@ -11,6 +11,15 @@ import (
 // aside. The zero Norms says that nothing is known.
 type Norms struct{ Min, Max float64 }
 
+// NormsOfSquares bounds the norms by the least and the largest inner product of a value
+// with itself as the server computes it, for values of a number of dimensions. A zero
+// vector makes the least norm 0, so <=> then has no List.
+func NormsOfSquares(least, most float64, dims int) Norms {
+	n := min(dims, 2*maxNonZero)
+	e, tiny := gamma(n), float64(n)*smallest
+	return Norms{Min: math.Sqrt(max(0, least-tiny)/(1+e)) * (1 - wider), Max: math.Sqrt((most+tiny)/(1-e)) * (1 + wider)}
+}
+
 // Norms within which float32 neither over- nor underflows in the sums of <=> and <#>
 // between values of at most 32,000 terms.
 const (

@@ -25,6 +25,11 @@ type Value struct {
 	bits  []byte    // of a Bit: most significant first, the rest of the last byte zero
 }
 
+// Dense is a Vector or Halfvec of the given elements, whose memory it uses.
+func Dense(k Kind, elements []float32) Value {
+	return Value{Kind: k, dims: len(elements), dense: elements}
+}
+
 // Dims is the number of dimensions, or of bits.
 func (v *Value) Dims() int { return v.dims }
 

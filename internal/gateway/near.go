@@ -1,0 +1,325 @@
+package gateway
+
+import (
+	"encoding/binary"
+	"strconv"
+	"sync"
+
+	"qvpgw/internal/cache"
+	"qvpgw/internal/knn"
+	"qvpgw/internal/metrics"
+	"qvpgw/internal/router"
+	"qvpgw/internal/vector"
+	"qvpgw/internal/wire"
+)
+
+// A list is what was kept of an exact answer beyond its own: more rows, with their
+// vectors. It answers other limits and offsets of the same vector, and vectors close to
+// it where the triangle inequality proves the rows and their order (package vector).
+
+// nearQuery is a query that may follow from a list.
+type nearQuery struct {
+	*router.Near
+	op            vector.Op
+	query         vector.Value
+	limit, offset int
+	family        []byte // what it shares with those that differ in vector, limit and offset
+	facts         knn.Facts
+	promising     bool // the like was asked before: a list would be used
+}
+
+// Lists have rowsOfList times the rows that were asked for, within bounds: the distance
+// of the last then leaves room for vectors nearby.
+const (
+	rowsOfList = 5
+	leastRows  = 50
+	mostRows   = 1000
+)
+
+// nearQuery reads g as a near query; nil: it is none, or its table is not one that the
+// server answers exactly from.
+func (s *session) nearQuery(g *group) *nearQuery {
+	m := &s.db.memory
+	facts, ok := m.log.Facts(g.plan.KNN.Tables[0])
+	if !ok || !facts.Exact || len(g.plan.KNN.Tables) != 1 {
+		return nil
+	}
+	if !facts.Logged || !plainKey(facts.KeyType) {
+		facts.Key = ""
+	}
+	p := m.near.plan(g, func() *router.Near {
+		p, ok := s.db.router.Near(s.context(), g.sql, facts.Key)
+		if !ok {
+			return nil
+		}
+		return p
+	})
+	if p == nil || p.Column != facts.Vector {
+		return nil
+	}
+	n := &nearQuery{Near: p, facts: facts}
+	if n.query, n.op, ok = (&filling{g: g, probe: &p.Probe, facts: facts}).query(); !ok {
+		return nil
+	}
+	limit, ok := g.number(p.Limit, p.LimitParam)
+	offset, also := g.number(p.Offset, p.OffsetParam)
+	if !ok || !also || limit < 1 || offset < 0 || limit+offset > mostRows/2 {
+		return nil
+	}
+	n.limit, n.offset = int(limit), int(offset)
+	n.family = s.appendFamily(nil, g, p)
+	return n
+}
+
+// number is a count that is a literal or the value of a parameter.
+func (g *group) number(literal int64, param int) (int64, bool) {
+	if param == 0 {
+		return literal, true
+	}
+	if param > len(g.bound.Params) {
+		return 0, false
+	}
+	v := g.bound.Params[param-1]
+	switch format := g.bound.ParamFormats.Of(param - 1); {
+	case v == nil:
+		return 0, false
+	case format == wire.TextFormat:
+		n, err := strconv.ParseInt(string(v), 10, 32)
+		return n, err == nil
+	case len(v) == 8:
+		n := int64(binary.BigEndian.Uint64(v))
+		return n, n == int64(int32(n))
+	case len(v) == 4:
+		return int64(int32(binary.BigEndian.Uint32(v))), true
+	}
+	return 0, false
+}
+
+// appendFamily is appendKey without the vector, the limit and the offset.
+func (s *session) appendFamily(b []byte, g *group, p *router.Near) []byte {
+	b = strconv.AppendUint(append(b, "near "...), s.pool.ID, 10)
+	b = strconv.AppendUint(append(b, ' '), uint64(s.era), 10)
+	if !s.srv.unsettled.Load() {
+		b = appendField(b, s.bucket.Key())
+	}
+	b = appendField(b, p.Family)
+	b = appendField(b, g.oids)
+	formats := g.formats
+	if formats.Len() == 1 && formats.Of(0) == wire.TextFormat {
+		formats = nil
+	}
+	b = appendField(b, formats)
+	for i, v := range g.bound.Params {
+		switch i + 1 {
+		case p.Param, p.LimitParam, p.OffsetParam:
+			continue
+		}
+		b = append(b, 'p', '0'+byte(g.bound.ParamFormats.Of(i)&1))
+		if v == nil {
+			b = append(b, 'n')
+			continue
+		}
+		b = appendField(b, v)
+	}
+	return b
+}
+
+// nearArea is a list with its rows: the Area of its Proof.
+type nearArea struct {
+	list *vector.List
+	kind vector.Kind
+	ends []int32 // where each row ends in the entry's Reply
+}
+
+func (a *nearArea) MayEnter(v []float32) bool {
+	if v == nil || a.kind != vector.Vector && a.kind != vector.Halfvec {
+		return true
+	}
+	w := vector.Dense(a.kind, v)
+	return a.list.Admits(&w)
+}
+
+// rows appends the rows with the given numbers.
+func (a *nearArea) rows(b, reply []byte, numbers []int) []byte {
+	for _, i := range numbers {
+		from := int32(0)
+		if i > 0 {
+			from = a.ends[i-1]
+		}
+		b = append(b, reply[from:a.ends[i]]...)
+	}
+	return b
+}
+
+// answerNear answers n from a list, if one proves the answer and is itself the
+// database's still.
+func (s *session) answerNear(g *group, n *nearQuery, fresh Freshness) (bool, error) {
+	at := s.db.memory.near.find(n)
+	if at == nil {
+		return false, nil
+	}
+	e, ok := s.srv.opt.Cache.Get(at)
+	if !ok {
+		s.db.memory.near.gone(n, at)
+		n.promising = true
+		return false, nil
+	}
+	area := e.Proof.(*knn.Proof).Area.(*nearArea)
+	var ranked vector.Ranked
+	if !area.list.Near(&n.query, n.limit+n.offset, &ranked) {
+		// Another list only where this one is too short, not where distances are equal.
+		n.promising = !area.list.Whole() && area.list.Len() < rowsOfList*(n.limit+n.offset)
+		return false, nil
+	}
+	if s.prove(e, fresh) != knn.Valid {
+		s.srv.opt.Cache.Remove(at, e)
+		s.db.memory.near.gone(n, at)
+		n.promising = true
+		return false, nil
+	}
+	rows := ranked.Rows[min(n.offset, len(ranked.Rows)):]
+	how := metrics.HitNear
+	if string(at) == string(n.listKey()) {
+		how = metrics.HitLarger
+	}
+	s.found(g, how, router.ReasonHitNear)
+	b := area.rows(g.appendHead(s.out, e.Head), e.Reply, rows)
+	b = wire.AppendCommandComplete(b, "SELECT "+strconv.Itoa(len(rows)))
+	s.out = append(b, readyIdle...)
+	err := s.flushOwn()
+	if cap(s.out) > maxScratch {
+		s.out = nil
+	}
+	return true, err
+}
+
+// nearby knows which vectors were asked for in each family, and which of them have
+// lists. The zero nearby is empty.
+type nearby struct {
+	// mu protects what follows.
+	mu       sync.Mutex
+	plans    map[nearText]*router.Near
+	families map[string][]spot
+	bytes    int
+}
+
+// nearText is a text with its plan, which others of the same shape share, and which is
+// another one when definitions changed.
+type nearText struct {
+	plan *router.Plan
+	sql  string
+}
+
+// spot is a vector that was asked for.
+type spot struct {
+	at   vector.Value
+	list []byte // the key of its list, nil without
+}
+
+// mostNearby bounds the vectors that a nearby holds, in bytes; then it begins anew.
+// maxNearPlans and maxNearText, in bytes, bound the plans.
+const (
+	mostNearby   = 1 << 20
+	maxNearPlans = 128
+	maxNearText  = 1 << 10
+)
+
+// plan returns the Near of a group's text, by read where it is not known. Texts with the
+// vector in them are not noted: they seldom come again.
+func (m *nearby) plan(g *group, read func() *router.Near) *router.Near {
+	m.mu.Lock()
+	p, ok := m.plans[nearText{g.plan, string(g.sql)}]
+	m.mu.Unlock()
+	if ok {
+		return p
+	}
+	p = read()
+	if p != nil && p.Param == 0 || len(g.sql) > maxNearText {
+		return p
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.plans == nil || len(m.plans) >= maxNearPlans {
+		m.plans = map[nearText]*router.Near{}
+	}
+	m.plans[nearText{g.plan, string(g.sql)}] = p
+	return p
+}
+
+// find returns the key of the nearest list within reach, nil without one; and notes in n
+// whether the like was asked before, and that n is asked now.
+func (m *nearby) find(n *nearQuery) []byte {
+	limit := n.query.Similar()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	spots := m.families[string(n.family)]
+	best, known := limit, false
+	var list []byte
+	for i := range spots {
+		switch gap := vector.Gap(&n.query, &spots[i].at, best); {
+		case gap > best:
+		case spots[i].list != nil:
+			best, list = gap, spots[i].list
+			n.promising = true
+		default:
+			n.promising = true
+			known = known || gap == 0
+		}
+	}
+	if list == nil && !known {
+		m.addLocked(n, nil)
+	}
+	return list
+}
+
+func (m *nearby) addLocked(n *nearQuery, list []byte) {
+	size := len(n.family) + len(list) + n.query.Bytes() + 128
+	if m.families == nil || m.bytes+size > mostNearby {
+		m.families, m.bytes = map[string][]spot{}, 0
+	}
+	m.bytes += size
+	m.families[string(n.family)] = append(m.families[string(n.family)], spot{n.query.Clone(), list})
+}
+
+// add notes that n has a list.
+func (m *nearby) add(n *nearQuery, list []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	spots := m.families[string(n.family)]
+	for i := range spots {
+		if vector.Gap(&n.query, &spots[i].at, 0) == 0 {
+			spots[i].list = list
+			return
+		}
+	}
+	m.addLocked(n, list)
+}
+
+// gone notes that a list is not there any more.
+func (m *nearby) gone(n *nearQuery, list []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i, sp := range m.families[string(n.family)] {
+		if string(sp.list) == string(list) {
+			m.families[string(n.family)][i].list = nil
+		}
+	}
+}
+
+// listKey is the key of the list whose centre is the query's vector.
+func (n *nearQuery) listKey() []byte {
+	return n.query.AppendKey(n.family[:len(n.family):len(n.family)])
+}
+
+// keepNear puts a list into memory.
+func (s *session) keepNear(n *nearQuery, p *knn.Proof, a *nearArea, head, reply []byte) {
+	p.Area = a
+	p.Finish()
+	key := n.listKey()
+	e := &cache.Entry{
+		Head: head, Reply: append(make([]byte, 0, len(reply)), reply...), Rows: len(a.ends),
+		Proof: p, Weight: p.Size() + int64(a.list.Bytes()+4*cap(a.ends)+64),
+	}
+	s.srv.opt.Cache.Put(key, e)
+	s.db.memory.near.add(n, key)
+}
