@@ -368,7 +368,7 @@ func (f *filling) keep(s *session) {
 	}
 	p.Finish()
 	weight += p.Size()
-	s.srv.opt.Cache.Put(s.key, &cache.Entry{
+	s.srv.opt.Cache.Put(s.keptKey, &cache.Entry{
 		Head: f.head, Reply: append(make([]byte, 0, len(f.body)), f.body...), Rows: f.rows, Proof: p, Weight: weight, Tally: &s.db.memory.of(f.g.plan.KNN.Table).Tally,
 	})
 }

@@ -122,3 +122,18 @@ func TestABoundedAnswerMayBeOldButNotForOnesOwnWrites(t *testing.T) {
 		t.Errorf("a mode that is none: %q", got)
 	}
 }
+
+func TestAClientThatWasAnsweredFromMemoryCanStillCancel(t *testing.T) {
+	dsn := nativeDatabase(t, vectorSchema)
+	_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 2}})
+	p := dial(t, addr, dsn)
+	for range 3 {
+		p.want(nearest, "1|p1;2|p2")
+	}
+	p.send(simple("SELECT pg_sleep(5)"))
+	time.Sleep(100 * time.Millisecond)
+	cancel(t, addr, p.pid, p.key)
+	if got := rowsOf(p.reply(1)); got != "57014" {
+		t.Errorf("got %q", got)
+	}
+}

@@ -20,17 +20,17 @@ func (s *session) remembered(g *group) (bool, error) {
 	if fresh == FreshOff {
 		return s.unkept(g, metrics.MissBypass, router.ReasonKNNOff)
 	}
-	s.key = s.appendKey(s.key[:0], g)
+	s.keptKey = s.appendKey(s.keptKey[:0], g)
 	var near *nearQuery
 	for waited := false; ; waited = true {
 		miss := metrics.MissAbsent
-		if e, ok := s.srv.opt.Cache.Get(s.key); ok {
+		if e, ok := s.srv.opt.Cache.Get(s.keptKey); ok {
 			v := s.prove(e, fresh)
 			if v == knn.Valid {
 				return true, s.hit(g, e, metrics.HitSame)
 			}
 			miss = missOf[v]
-			s.srv.opt.Cache.Remove(s.key, e)
+			s.srv.opt.Cache.Remove(s.keptKey, e)
 		}
 		worth := m.worthwhile()
 		if worth && near == nil {
@@ -44,7 +44,7 @@ func (s *session) remembered(g *group) (bool, error) {
 		if !worth {
 			return s.unkept(g, metrics.MissBypass, router.ReasonNeverAgain)
 		}
-		land, mine := m.takeOff(s.key)
+		land, mine := m.takeOff(s.keptKey)
 		if !mine && !waited {
 			continue // what it brought is judged like anything else (condition C6)
 		}

@@ -32,7 +32,7 @@ type work struct {
 	portal      *statement            // of the unnamed portal
 	portals     map[string]*statement // of the named ones
 	gathered    []byte                // an extended group that may be answered otherwise
-	key         []byte                // that the answer of the statement under way may be kept under
+	keptKey     []byte                // that the answer of the statement under way may be kept under
 	round       knn.Waiter            // for its proof
 	long        *long                 // a text on its way to the server
 	interrupted *wire.ErrorFields     // a cancel that met a statement of ours
