@@ -195,13 +195,10 @@ type Chunk struct {
 	Name       Name
 	Start, End int64
 	Compressed Name // relation of its compressed rows, zero when it has none
-	// Rows is about how many rows it has, by the last ANALYZE or VACUUM; UnknownRows
+	// Rows is about how many rows it has, by the last ANALYZE or VACUUM, and at least 1; 0
 	// where nobody looked, and of compressed chunks.
 	Rows int64
 }
-
-// UnknownRows is Chunk.Rows where the number is not known.
-const UnknownRows = -1
 
 // Span is [Start, End) in internal time.
 type Span struct{ Start, End int64 }

@@ -66,7 +66,7 @@ func (d *candidate) rows(from, to int64, share float64) (n float64, known bool) 
 	known = true
 	for _, c := range rollup.Overlapping(d.raw.Chunks, from, to) {
 		n += costChunk
-		if c.Rows == catalog.UnknownRows {
+		if c.Rows == 0 {
 			known = false
 			continue
 		}
@@ -80,7 +80,7 @@ func (d *candidate) rows(from, to int64, share float64) (n float64, known bool) 
 func (d *candidate) stored(s catalog.Span, share float64) float64 {
 	n := 0.0
 	for _, c := range rollup.Overlapping(d.held.Chunks, s.Start, s.End) {
-		if c.Rows == catalog.UnknownRows {
+		if c.Rows == 0 {
 			n += float64(min(c.End, s.End)-max(c.Start, s.Start)) / float64(d.view.Grid.Approx())
 			continue
 		}

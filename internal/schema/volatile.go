@@ -35,7 +35,7 @@ func (l *Loader) LoadVolatile(ctx context.Context, q Query, s *catalog.Snapshot)
 		case "chunk":
 			v.Chunks[id] = append(v.Chunks[id], catalog.Chunk{
 				ID: n.int32(row[2]), Name: catalog.Name{Schema: row[3], Name: row[4]}, Start: start, End: end,
-				Compressed: catalog.Name{Schema: row[7], Name: row[8]}, Rows: catalog.UnknownRows,
+				Compressed: catalog.Name{Schema: row[7], Name: row[8]},
 			})
 		case "rows":
 			start = about(start)
@@ -68,7 +68,7 @@ func (l *Loader) LoadVolatile(ctx context.Context, q Query, s *catalog.Snapshot)
 	for id, chunks := range v.Chunks {
 		for i, c := range chunks {
 			if rows, known := counts[[2]int32{id, c.ID}]; known && c.Compressed.Name == "" {
-				chunks[i].Rows = rows
+				chunks[i].Rows = max(1, rows)
 			}
 		}
 		slices.SortFunc(chunks, func(a, b catalog.Chunk) int {
