@@ -193,10 +193,10 @@ func backend(cfg *config.Config, database, user string) (*pgconn.Config, error) 
 }
 
 // newLoader returns a reader of one database's catalog.
-func newLoader() func(gateway.QueryFunc, *catalog.Snapshot) (*catalog.Snapshot, error) {
+func newLoader() gateway.LoadFunc {
 	l := new(schema.Loader)
-	return func(run gateway.QueryFunc, last *catalog.Snapshot) (*catalog.Snapshot, error) {
-		return l.Read(run, last)
+	return func(run gateway.QueryFunc, last *catalog.Snapshot, touched []string) (*catalog.Snapshot, error) {
+		return l.Read(run, last, touched)
 	}
 }
 

@@ -21,9 +21,9 @@ func TestACancelEndsTheWaitForTheCatalog(t *testing.T) {
 	dsn := nativeDatabase(t, "")
 	never := make(chan struct{})
 	t.Cleanup(func() { close(never) })
-	_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 2}, NewLoader: func() func(gateway.QueryFunc, *catalog.Snapshot) (*catalog.Snapshot, error) {
+	_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 2}, NewLoader: func() gateway.LoadFunc {
 		reads := 0
-		return func(gateway.QueryFunc, *catalog.Snapshot) (*catalog.Snapshot, error) {
+		return func(gateway.QueryFunc, *catalog.Snapshot, []string) (*catalog.Snapshot, error) {
 			if reads++; reads > 1 {
 				<-never
 			}

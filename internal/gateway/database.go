@@ -43,6 +43,8 @@ type database struct {
 	reading bool          // the catalog's reader runs
 	wanted  uint64        // reads of the catalog asked for
 	have    uint64        // the newest that is done
+	whole   uint64        // the newest of those asked for that is of everything
+	touched []string      // what the others are of: names that DDL mentioned
 	doubts  doubts        // what those that are not done are for
 	loaded  chan struct{} // closed and replaced when one is done
 	texts   *simplelru.LRU[string, *description]
@@ -185,18 +187,28 @@ func (d *database) ask(done <-chan struct{}) {
 // readTimeout bounds one query of the catalog reader.
 const readTimeout = 30 * time.Second
 
-type loadFunc = func(query QueryFunc, last *catalog.Snapshot) (*catalog.Snapshot, error)
+// LoadFunc reads a database's catalog: whole without the last snapshot; with touched, which
+// is not nil then, as far as DDL has changed it that mentions these names; else what
+// changes often.
+type LoadFunc = func(query QueryFunc, last *catalog.Snapshot, touched []string) (*catalog.Snapshot, error)
 
-func (d *database) readOnce(load loadFunc, query QueryFunc, whole bool) {
+func (d *database) readOnce(load LoadFunc, query QueryFunc, whole bool) {
 	d.mu.Lock()
 	goal := d.wanted
 	known := d.catalog.Load()
 	last := known
-	if whole || goal > d.have {
+	var touched []string
+	switch {
+	case whole || d.whole > d.have:
 		last = nil
+	case goal > d.have:
+		touched = append([]string{}, d.touched...)
+	}
+	if goal > d.have || last == nil {
+		d.touched = nil
 	}
 	d.mu.Unlock()
-	snap, err := load(query, last)
+	snap, err := load(query, last, touched)
 	if err != nil {
 		if d.ctx.Err() == nil {
 			d.srv.log.Warn("cannot read the catalog", "database", d.name, "error", err)
@@ -207,6 +219,9 @@ func (d *database) readOnce(load loadFunc, query QueryFunc, whole bool) {
 		d.defaultsChanged(known, snap)
 	}
 	d.mu.Lock()
+	if err != nil && goal > d.have {
+		d.whole = goal
+	}
 	if err == nil {
 		d.catalog.Store(snap)
 		d.have = max(d.have, goal)
@@ -230,6 +245,11 @@ func (d *database) stale(c router.Change) {
 	d.mu.Lock()
 	d.wanted++
 	d.doubts.add(c, d.wanted)
+	if c.Any || len(d.touched)+len(c.Words) > maxDoubtful {
+		d.whole, d.touched = d.wanted, nil
+	} else {
+		d.touched = append(d.touched, c.Words...)
+	}
 	d.fresh.Store(false)
 	d.mu.Unlock()
 	d.refresh()

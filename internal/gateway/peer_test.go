@@ -79,10 +79,10 @@ func serve(t testing.TB, dsn string, opt gateway.Options) (g *gateway.Server, ad
 func trusting() *auth.Guard { return &auth.Guard{Rules: auth.DefaultTable(true)} }
 
 // wholeLoader reads the catalog, and what changes often of it, as the program does.
-func wholeLoader() func(gateway.QueryFunc, *catalog.Snapshot) (*catalog.Snapshot, error) {
+func wholeLoader() gateway.LoadFunc {
 	l := new(schema.Loader)
-	return func(run gateway.QueryFunc, last *catalog.Snapshot) (*catalog.Snapshot, error) {
-		return l.Read(run, last)
+	return func(run gateway.QueryFunc, last *catalog.Snapshot, touched []string) (*catalog.Snapshot, error) {
+		return l.Read(run, last, touched)
 	}
 }
 

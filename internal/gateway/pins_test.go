@@ -73,13 +73,13 @@ func TestAPinStaysWhenALaterStatementNeverRan(t *testing.T) {
 // gated is a catalog that is read only when it is let, by a query of the pool.
 type gated struct{ open atomic.Bool }
 
-func (l *gated) loader() func(gateway.QueryFunc, *catalog.Snapshot) (*catalog.Snapshot, error) {
+func (l *gated) loader() gateway.LoadFunc {
 	load := wholeLoader()
-	return func(query gateway.QueryFunc, last *catalog.Snapshot) (*catalog.Snapshot, error) {
+	return func(query gateway.QueryFunc, last *catalog.Snapshot, touched []string) (*catalog.Snapshot, error) {
 		for !l.open.Load() {
 			time.Sleep(time.Millisecond)
 		}
-		return load(query, last)
+		return load(query, last, touched)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"qvpgw/internal/metrics"
 	"qvpgw/internal/netloop"
 	"qvpgw/internal/pool"
+	"qvpgw/internal/router"
 	"qvpgw/internal/wire"
 )
 
@@ -366,7 +367,7 @@ func (s *session) settle() error {
 				s.db.logins.Store(true)
 			}
 			s.db.stale(s.change)
-			s.change.Names, s.change.Any = nil, false
+			s.change = router.Change{}
 		}
 		if s.perhapsDDL {
 			s.perhapsDDL = false

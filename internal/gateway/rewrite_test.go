@@ -252,8 +252,10 @@ func (a *actor) gateway() (g *gateway.Server, addr, dsn string) {
 		Backend: func(database, user string) (*pgconn.Config, error) {
 			return pgconn.ParseConfig(dsn)
 		},
-		NewLoader: func() func(gateway.QueryFunc, *catalog.Snapshot) (*catalog.Snapshot, error) {
-			return func(gateway.QueryFunc, *catalog.Snapshot) (*catalog.Snapshot, error) { return rewriteSnapshot(), nil }
+		NewLoader: func() gateway.LoadFunc {
+			return func(gateway.QueryFunc, *catalog.Snapshot, []string) (*catalog.Snapshot, error) {
+				return rewriteSnapshot(), nil
+			}
 		},
 		CatalogEvery: time.Hour,
 	})

@@ -36,8 +36,10 @@ const answered = `
 `
 
 // noCatalog reads the catalog of a database with nothing in it.
-func noCatalog() func(gateway.QueryFunc, *catalog.Snapshot) (*catalog.Snapshot, error) {
-	return func(gateway.QueryFunc, *catalog.Snapshot) (*catalog.Snapshot, error) { return &catalog.Snapshot{}, nil }
+func noCatalog() gateway.LoadFunc {
+	return func(gateway.QueryFunc, *catalog.Snapshot, []string) (*catalog.Snapshot, error) {
+		return &catalog.Snapshot{}, nil
+	}
 }
 
 func TestAServerThatEndsInTheMiddleOfAnAnswerIs08006(t *testing.T) {

@@ -16,7 +16,6 @@ import (
 
 	"qvpgw/internal/auth"
 	"qvpgw/internal/cache"
-	"qvpgw/internal/catalog"
 	"qvpgw/internal/metrics"
 	"qvpgw/internal/netloop"
 	"qvpgw/internal/pool"
@@ -62,7 +61,7 @@ type Options struct {
 	Rules *rules.Set
 	// NewLoader returns a reader of one database's catalog. It is given the last
 	// snapshot to read only what changes often, or nil to read everything.
-	NewLoader    func() func(query QueryFunc, last *catalog.Snapshot) (*catalog.Snapshot, error)
+	NewLoader    func() LoadFunc
 	CatalogEvery time.Duration // how often it is read again
 	Cache        *cache.Cache
 	MaxEntry     int // largest reply that is cached, in bytes

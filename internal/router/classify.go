@@ -338,6 +338,10 @@ func (s *survey) define(n *pg_query.Node, st *Statement) {
 			s.loads = true
 			return
 		}
+		if subscriptionDDL[nodeName(n)] {
+			s.loads = true // PostgreSQL's own libpqwalreceiver, which leaves nothing
+			return
+		}
 		if !quietDDL[nodeName(n)] {
 			// It may load a library or call one of its functions; extensions' scripts
 			// put settings back.
@@ -375,6 +379,10 @@ var dictionaryTemplates = words("simple synonym ispell thesaurus snowball")
 
 // foreignDDL are those that run nothing but the validators of foreign-data wrappers.
 var foreignDDL = words(`AlterFdwStmt CreateForeignServerStmt AlterForeignServerStmt CreateUserMappingStmt AlterUserMappingStmt`)
+
+// subscriptionDDL are those that talk to a publisher and run no code here but
+// PostgreSQL's own.
+var subscriptionDDL = words(`CreateSubscriptionStmt AlterSubscriptionStmt DropSubscriptionStmt`)
 
 // quietDDL are the statements that change the catalog and run no code but
 // PostgreSQL's own.

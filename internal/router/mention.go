@@ -32,6 +32,7 @@ var identifierSeed = maphash.MakeSeed()
 // of Names, or have code run that does, and to no other; or with Any to whichever.
 type Change struct {
 	Names []Identifier
+	Words []string // the names that Names stand for, as they are
 	Any   bool
 }
 
@@ -39,14 +40,23 @@ type Change struct {
 func (c *Change) Add(other Change) {
 	c.Any = c.Any || other.Any
 	c.Names = append(c.Names, other.Names...)
+	c.Words = append(c.Words, other.Words...)
 }
 
-// mention gathers identifiers.
-type mention []Identifier
+// mention gathers identifiers, and the names that they stand for if spelled is set.
+type mention struct {
+	ids     []Identifier
+	words   []string
+	spelled bool
+}
 
 func (l *mention) name(name string) {
-	if name != "" {
-		*l = append(*l, IdentifierOf(name))
+	if name == "" {
+		return
+	}
+	l.ids = append(l.ids, IdentifierOf(name))
+	if l.spelled {
+		l.words = append(l.words, name)
 	}
 }
 
@@ -88,7 +98,7 @@ func (p *Plan) mentions(tree []*pg_query.RawStmt, v *view, hidden bool) []Identi
 	if p.Action != Pass || p.Pins != 0 || v.snap == nil || hidden || len(p.Statements) > 1 && p.DDL() {
 		return nil
 	}
-	l := mention{}
+	l := mention{ids: []Identifier{}}
 	for i, n := range tree {
 		switch p.Statements[i].Kind {
 		case sqltext.Execute, sqltext.Call, sqltext.Do, sqltext.Discard, sqltext.Listen, sqltext.Unlisten:
@@ -96,8 +106,8 @@ func (p *Plan) mentions(tree []*pg_query.RawStmt, v *view, hidden bool) []Identi
 		}
 		l.message(n.ProtoReflect())
 	}
-	slices.Sort(l)
-	return slices.Compact(l)
+	slices.Sort(l.ids)
+	return slices.Compact(l.ids)
 }
 
 // Mentions says whether a change has a say in the plan, as far as its own text goes.
@@ -116,7 +126,7 @@ func (s *survey) confined(n *pg_query.Node) Change {
 	if s.pins != 0 || s.changes || s.own || s.nextval || s.leaves&sqltext.LeavesAnything != 0 || s.view.snap == nil {
 		return anything
 	}
-	var l mention
+	l := mention{spelled: true}
 	switch x := n.Node.(type) {
 	case *pg_query.Node_CreateStmt:
 		if slices.ContainsFunc(x.CreateStmt.TableElts, follows) {
@@ -182,11 +192,12 @@ func (s *survey) confined(n *pg_query.Node) Change {
 		l.name(name)
 	case *pg_query.Node_CommentStmt, *pg_query.Node_GrantStmt, *pg_query.Node_GrantRoleStmt, *pg_query.Node_CreateStatsStmt,
 		*pg_query.Node_CreateRoleStmt, *pg_query.Node_AlterRoleStmt, *pg_query.Node_DropRoleStmt, *pg_query.Node_AlterDefaultPrivilegesStmt,
-		*pg_query.Node_CreatePublicationStmt, *pg_query.Node_AlterPublicationStmt:
+		*pg_query.Node_CreatePublicationStmt, *pg_query.Node_AlterPublicationStmt,
+		*pg_query.Node_CreateSubscriptionStmt, *pg_query.Node_AlterSubscriptionStmt, *pg_query.Node_DropSubscriptionStmt:
 	default:
 		return anything
 	}
-	return Change{Names: l}
+	return Change{Names: l.ids, Words: l.words}
 }
 
 // dropsAlone are the kinds of objects that are gone, with what is theirs alone,

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"qvpgw/internal/catalog"
@@ -45,8 +44,7 @@ SELECT p.oid, p.proname, l.lanname,
        CASE WHEN p.prolang = 12 THEN own.source
             WHEN p.prosqlbody IS NOT NULL THEN pg_get_function_sqlbody(p.oid) WHEN length(p.prosrc) <= 100000 THEN p.prosrc END,
        p.prorettype = 'trigger'::regtype,
-       EXISTS (SELECT FROM pg_depend d WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid
-               AND d.deptype <> 'e' AND d.classid NOT IN ('pg_trigger'::regclass, 'pg_proc'::regclass)),
+       ` + usedSQL + `,
        CASE WHEN p.prokind = 'a' THEN (
          SELECT concat_ws(' ', aggtransfn::text, aggfinalfn::text, aggcombinefn::text, aggserialfn::text, aggdeserialfn::text, aggmtransfn::text, aggminvtransfn::text, aggmfinalfn::text)
          FROM pg_aggregate a WHERE a.aggfnoid = p.oid) ELSE '' END,
@@ -57,13 +55,19 @@ WHERE p.oid >= 16384
   AND (p.pronamespace, p.proowner) NOT IN (` + ownSchema + `)
   AND p.oid NOT IN (SELECT objid FROM owned WHERE classid = 'pg_proc'::regclass AND known)`
 
-// newFunctions reads functionsSQL's rows.
-func newFunctions(rows [][]string) (*functions, error) {
+// usedSQL says whether something else than a trigger or a function stands on function p.
+const usedSQL = `EXISTS (SELECT FROM pg_depend d WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid
+               AND d.deptype <> 'e' AND d.classid NOT IN ('pg_trigger'::regclass, 'pg_proc'::regclass))`
+
+// newFunctions reads functionsSQL's rows. Bodies that were scanned before are in known.
+func newFunctions(rows [][]string, known map[catalog.OID]scanned) (*functions, error) {
 	var n numbers
 	fs := &functions{byName: map[string][]*function{}}
 	for _, row := range rows {
 		f := &function{oid: n.oid(row[0]), name: row[1], trigger: row[4] == "t", used: row[5] == "t"}
 		switch {
+		case known[f.oid].of(row):
+			f.body = known[f.oid].body
 		case row[6] != "":
 			f.body.Words = map[string]bool{}
 			for w := range strings.FieldsSeq(row[6]) {
@@ -87,16 +91,16 @@ func newFunctions(rows [][]string) (*functions, error) {
 	return fs, n.err
 }
 
-// clean returns the oids of the functions that leave nothing behind, as an array.
-// One that may call nextval counts only where it is called by a name that is seen.
-func (fs *functions) clean() string {
-	var list []string
+// harmless returns the functions that leave nothing behind. One that may call nextval
+// counts only where it is called by a name that is seen.
+func (fs *functions) harmless() map[catalog.OID]bool {
+	oids := map[catalog.OID]bool{}
 	for _, f := range fs.list {
 		if f.harmless() {
-			list = append(list, strconv.FormatUint(uint64(f.oid), 10))
+			oids[f.oid] = true
 		}
 	}
-	return "'{" + strings.Join(list, ",") + "}'::oid[]"
+	return oids
 }
 
 func (f *function) harmless() bool {
@@ -105,7 +109,7 @@ func (f *function) harmless() bool {
 
 // settle works out what each function reaches. What is against a relation, and
 // with it what a function that touches it reaches, depends on which functions are
-// clean: g is of a catalog in which those of clean are. It says whether some no
+// clean: g is of a catalog in which the harmless ones are. It says whether some no
 // longer are, so that the relations are to be looked at again.
 func (fs *functions) settle(g *graph) (moved bool) {
 	s := g.snapshot
@@ -115,7 +119,7 @@ func (fs *functions) settle(g *graph) (moved bool) {
 			relations[r.Name.Name] = append(relations[r.Name.Name], r)
 		}
 	}
-	before := fs.clean()
+	before := len(fs.harmless()) // it only shrinks
 	for again := true; again; {
 		again = false
 		for _, f := range fs.list {
@@ -123,7 +127,7 @@ func (fs *functions) settle(g *graph) (moved bool) {
 			again = adds(&s.AnyCode, &f.code) || again
 		}
 	}
-	return fs.clean() != before
+	return len(fs.harmless()) != before
 }
 
 // reach takes over what f's names stand for and says whether that was news.
@@ -197,16 +201,15 @@ func adds(to, from *catalog.Code) (moved bool) {
 // maxSettings bounds the names that are read after a statement.
 const maxSettings = 100
 
-// numbering returns the oids of the clean functions of triggers that may call
-// nextval, as an array.
-func (fs *functions) numbering() string {
-	var list []string
+// numbering returns the harmless functions of triggers that may call nextval.
+func (fs *functions) numbering() map[catalog.OID]bool {
+	oids := map[catalog.OID]bool{}
 	for _, f := range fs.list {
 		if f.harmless() && f.trigger && f.code.Nextval {
-			list = append(list, strconv.FormatUint(uint64(f.oid), 10))
+			oids[f.oid] = true
 		}
 	}
-	return "'{" + strings.Join(list, ",") + "}'::oid[]"
+	return oids
 }
 
 // taint notes that the function of an oid runs code before its body does.

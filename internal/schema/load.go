@@ -2,7 +2,9 @@ package schema
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -16,9 +18,11 @@ import (
 // Loader reads one database's catalog. It remembers how TimescaleDB's catalog is
 // laid out between calls. Not safe for concurrent use; the zero value is ready.
 type Loader struct {
-	layout layout
-	known  bool                             // layout was read
-	server map[string]catalog.ServerSetting // the newest that were not hidden
+	layout  layout
+	known   bool                             // layout was read
+	server  map[string]catalog.ServerSetting // the newest that were not hidden
+	kept    *kept                            // what the last whole snapshot is made of, nil before the first
+	pattern []string                         // patternSQL's row, once it is read
 }
 
 // Load reads a whole Snapshot with a new Loader.
@@ -26,78 +30,90 @@ func Load(ctx context.Context, q Query) (*catalog.Snapshot, error) {
 	return new(Loader).Load(ctx, q)
 }
 
-// Load reads a whole Snapshot: seven queries without TimescaleDB, nine with it, and
+// Load reads a whole Snapshot: eight queries without TimescaleDB, ten with it, and
 // one more for each round of what functions reach.
 // They are read one after the other, so a snapshot taken while DDL runs may be
-// torn; the next Load then has another Fingerprint.
+// torn; the next Load then has another Fingerprint. What is seen to have come in between
+// is read at once.
 func (l *Loader) Load(ctx context.Context, q Query) (*catalog.Snapshot, error) {
+	s, err := l.load(ctx, q)
+	if err != nil || !l.kept.torn() {
+		return s, err
+	}
+	whole, err := l.exchange(ctx, q, nil)
+	if errors.Is(err, errWhole) {
+		return s, nil
+	}
+	return whole, err
+}
+
+// load is Load, perhaps torn.
+func (l *Loader) load(ctx context.Context, q Query) (*catalog.Snapshot, error) {
+	l.kept = nil
 	s, sum, err := l.facts(ctx, q)
 	if err != nil {
 		return nil, err
 	}
-	var parts [][][]string
-	for _, part := range []struct {
+	k := &kept{plain: s, sum: sum}
+	if k.there, k.used, err = l.list(ctx, q); err != nil {
+		return nil, err
+	}
+	var parts [5][][]string
+	for i, part := range [...]struct {
 		what  string
 		sql   string
 		width int
 	}{
 		{"relations", l.layout.relationsSQL(), 8},
-		{"columns", l.layout.columnsSQL(), 8},
+		{"columns", l.layout.columnsSQL(""), 8},
 		{"hypertables", hypertablesSQL, 6},
 		{"continuous aggregates", aggregatesSQL, 14},
 		{"functions", functionsSQL, 8},
 	} {
-		var rows [][]string
 		absent := part.sql == hypertablesSQL && !l.layout.present || part.sql == aggregatesSQL && !(l.layout.present && s.Community)
 		if !absent {
-			if rows, err = read(ctx, q, part.what, part.sql, part.width); err != nil {
+			if parts[i], err = read(ctx, q, part.what, part.sql, part.width); err != nil {
 				return nil, err
 			}
 		}
-		sum.add(part.what, rows)
-		parts = append(parts, rows)
+		k.sum.add(part.what, parts[i])
 	}
-	fs, err := newFunctions(parts[4])
+	if err := k.take(parts); err != nil {
+		return nil, err
+	}
+	fs, err := newFunctions(parts[4], nil)
 	if err != nil {
 		return nil, fmt.Errorf("cannot understand the catalog's functions: %w", err)
 	}
 	// Which functions are clean depends on the relations that they touch, and those
 	// on the functions of their triggers and the like: all are taken for clean until
 	// something is found against them.
-	for first := true; ; first = false {
-		made := bare(*s)
-		g := graph{snapshot: made, byOID: map[catalog.OID]*node{}, functions: fs}
-		if first {
-			fs.settle(&g)
-		}
-		const what = "triggers and views"
-		code, err := read(ctx, q, what, l.layout.codeSQL(fs), 4)
-		if err != nil {
+	g := newGraph(s, fs)
+	fs.settle(g)
+	for {
+		if k.code, err = read(ctx, q, codeRows, l.layout.codeSQL(fs), 4); err != nil {
 			return nil, err
 		}
-		for _, step := range []struct {
-			add  func([][]string) error
-			rows [][]string
-		}{{g.relations, parts[0]}, {g.columns, parts[1]}, {g.hypertables, parts[2]}, {g.aggregates, parts[3]}, {g.code, code}} {
-			if err := step.add(step.rows); err != nil {
-				return nil, fmt.Errorf("cannot understand the catalog: %w", err)
-			}
+		if err := g.fill(k); err != nil {
+			return nil, err
 		}
-		g.settle()
-		if !fs.settle(&g) {
-			sum.add(what, code)
-			fs.publish(made)
-			for _, oid := range g.events {
-				c := fs.of(oid)
-				if c == nil {
-					c = &made.AnyCode
-				}
-				adds(&made.EventCode, c)
-			}
-			s = made
+		if !fs.settle(g) {
 			break
 		}
+		g = newGraph(s, fs)
 	}
+	k.sum.add(codeRows, k.code)
+	k.clean, k.numbering = fs.harmless(), fs.numbering()
+	k.keepBodies(fs)
+	g.publish()
+	return l.finish(ctx, q, g.snapshot, k)
+}
+
+// codeRows names codeSQL's rows.
+const codeRows = "triggers and views"
+
+// finish gives a snapshot of k's rows what is in none of them.
+func (l *Loader) finish(ctx context.Context, q Query, s *catalog.Snapshot, k *kept) (*catalog.Snapshot, error) {
 	rows, err := read(ctx, q, "settings of databases and roles", defaultsSQL, 4)
 	if err != nil {
 		return nil, err
@@ -105,8 +121,64 @@ func (l *Loader) Load(ctx context.Context, q Query) (*catalog.Snapshot, error) {
 	if s.Defaults, err = l.defaults(rows); err != nil {
 		return nil, fmt.Errorf("cannot understand pg_db_role_setting: %w", err)
 	}
-	s.Fingerprint = sum.String()
-	return l.LoadVolatile(ctx, q, s)
+	s.Fingerprint = k.sum.String()
+	if s, err = l.LoadVolatile(ctx, q, s); err != nil {
+		return nil, err
+	}
+	l.kept = k
+	return s, nil
+}
+
+// take keeps the rows of Load's parts.
+func (k *kept) take(parts [5][][]string) (err error) {
+	if k.relations, err = oneByOID(parts[0]); err == nil {
+		if k.columns, err = byOID(parts[1]); err == nil {
+			k.functions, err = oneByOID(parts[4])
+		}
+	}
+	k.others = [2][][]string{parts[2], parts[3]}
+	if err != nil {
+		return fmt.Errorf("cannot understand the catalog: %w", err)
+	}
+	return nil
+}
+
+// newGraph returns an empty graph of a snapshot of which the plain facts are known.
+func newGraph(plain *catalog.Snapshot, fs *functions) *graph {
+	return &graph{snapshot: bare(*plain), byOID: map[catalog.OID]*node{}, functions: fs}
+}
+
+// fill adds all rows of k and settles what they say.
+func (g *graph) fill(k *kept) error {
+	for _, step := range []struct {
+		add  func([][]string) error
+		rows [][]string
+	}{
+		{g.relations, slices.Collect(maps.Values(k.relations))},
+		{g.columns, slices.Concat(slices.Collect(maps.Values(k.columns))...)},
+		{g.hypertables, k.others[0]},
+		{g.aggregates, k.others[1]},
+		{g.code, k.code},
+	} {
+		if err := step.add(step.rows); err != nil {
+			return fmt.Errorf("cannot understand the catalog: %w", err)
+		}
+	}
+	g.settle()
+	return nil
+}
+
+// publish gives the snapshot what is known of code.
+func (g *graph) publish() {
+	s, fs := g.snapshot, g.functions
+	fs.publish(s)
+	for _, oid := range g.events {
+		c := fs.of(oid)
+		if c == nil {
+			c = &s.AnyCode
+		}
+		adds(&s.EventCode, c)
+	}
 }
 
 // facts reads versions and the layout.
@@ -176,6 +248,13 @@ func (c *checksum) add(what string, rows [][]string) {
 	}
 }
 
+// drop takes away what add added.
+func (c *checksum) drop(what string, rows [][]string) {
+	var sum checksum
+	sum.add(what, rows)
+	*c -= sum
+}
+
 func (c checksum) String() string { return fmt.Sprintf("%016x", uint64(c)) }
 
 // relations reads relationsSQL's rows.
@@ -191,12 +270,7 @@ func (g *graph) relations(rows [][]string) error {
 		}
 		r.Log, r.Triggers = logged(row[6]), row[7]
 		g.snapshot.Relations[r.Name] = r
-		v := &node{relation: r}
-		g.byOID[r.OID] = v
-		if r.Kind == 'f' {
-			v.taint("rw", r.Name.Name+" is a foreign table")
-			v.any = true
-		}
+		g.byOID[r.OID] = &node{relation: r}
 	}
 	return n.err
 }

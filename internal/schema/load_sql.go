@@ -118,8 +118,9 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't'
 }
 
 // columnsSQL: relation, number, name, type, typmod, not null, nextval,
-// nondeterministic collation. Relations of initdb and of known extensions are left out: nobody plans on their columns.
-func (l layout) columnsSQL() string {
+// nondeterministic collation. Relations of initdb and of known extensions are left out:
+// nobody plans on their columns. where is "" or one more condition on the relation c.
+func (l layout) columnsSQL(where string) string {
 	return `
 WITH ` + l.chunksCTE() + `, ` + ownedCTE + `
 SELECT a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attnotnull,
@@ -133,7 +134,7 @@ WHERE c.oid >= 16384 AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relpersist
   AND a.attnum > 0 AND NOT a.attisdropped
   AND c.relnamespace <> coalesce((SELECT oid FROM pg_namespace WHERE nspname = 'pg_toast'), 0)
   AND c.oid NOT IN (SELECT oid FROM chunks)
-  AND c.oid NOT IN (SELECT objid FROM owned WHERE classid = 'pg_class'::regclass AND known)
+  AND c.oid NOT IN (SELECT objid FROM owned WHERE classid = 'pg_class'::regclass AND known)` + where + `
 ORDER BY a.attrelid, a.attnum`
 }
 
@@ -215,7 +216,7 @@ func (l layout) codeSQL(fs *functions) string {
 	if l.knownOnly {
 		bad = knownOnly
 	}
-	return strings.NewReplacer("{chunks}", l.chunksCTE(), "{owned}", ownedCTE, "{bad}", bad, "{clean}", fs.clean(), "{numbering}", fs.numbering()).Replace(codeTemplate)
+	return strings.NewReplacer("{chunks}", l.chunksCTE(), "{owned}", ownedCTE, "{bad}", bad, "{clean}", array(fs.harmless()), "{numbering}", array(fs.numbering())).Replace(codeTemplate)
 }
 
 const codeTemplate = `
@@ -276,7 +277,11 @@ taint (relid, mode, what, code) AS (
   WHERE b.classid = 'pg_class'::regclass
   UNION ALL
   SELECT c.oid, 'rw', 'access method ' || m.amname, 1
-  FROM pg_class c JOIN pg_am m ON m.oid = c.relam JOIN code k ON k.oid = m.amhandler),
+  FROM pg_class c JOIN pg_am m ON m.oid = c.relam JOIN code k ON k.oid = m.amhandler
+  UNION ALL
+  SELECT f.ftrelid, 'rw', 'foreign-data wrapper ' || w.fdwname, 0
+  FROM pg_foreign_table f JOIN pg_foreign_server s ON s.oid = f.ftserver JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw
+  WHERE w.fdwhandler <> 0),
 placed (relid, mode, what, code) AS (
   SELECT DISTINCT coalesce((SELECT i.inhparent FROM pg_inherits i JOIN chunks k ON k.oid = i.inhrelid WHERE i.inhrelid = t.relid LIMIT 1), t.relid), t.mode, t.what, t.code
   FROM taint t)
@@ -308,6 +313,14 @@ UNION ALL
 SELECT 'tainted', 0, oid, '' FROM pg_proc
 WHERE oid >= 16384 AND (oid IN (SELECT objid FROM bad WHERE classid = 'pg_proc'::regclass) OR proargdefaults::text ~ (SELECT all_ FROM pattern))
 UNION ALL
+SELECT 'bad-function', 0, oid, '' FROM code
+UNION ALL
+SELECT 'bad-operator', 0, oid, '' FROM badoperator
+UNION ALL
+SELECT 'bad-class', 0, oid, '' FROM badclass
+UNION ALL
+SELECT 'bad-type', 0, oid, '' FROM badtype
+UNION ALL
 SELECT 'nextval', coalesce((SELECT i.inhparent FROM pg_inherits i JOIN chunks k ON k.oid = i.inhrelid WHERE i.inhrelid = t.tgrelid LIMIT 1), t.tgrelid), 0, ''
 FROM pg_trigger t WHERE t.tgfoid = ANY ({numbering}) AND t.tgenabled <> 'D'
 UNION ALL
@@ -327,7 +340,7 @@ JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d
 JOIN pg_class c ON c.oid = d.refobjid AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
 WHERE r.rulename <> '_RETURN' AND r.ev_enabled <> 'D'
 UNION ALL
-SELECT 'holds', inhparent, inhrelid, '' FROM pg_inherits i WHERE i.inhrelid NOT IN (SELECT oid FROM chunks)
+SELECT 'holds', i.inhparent, i.inhrelid, '' FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhparent WHERE ` + heldSQL + ` AND i.inhrelid NOT IN (SELECT oid FROM chunks)
 UNION ALL
 SELECT 'cascades', confrelid, conrelid, CASE WHEN 'd' IN (confdeltype, confupdtype) THEN 'default' ELSE '' END
 FROM pg_constraint

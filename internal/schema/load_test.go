@@ -267,15 +267,18 @@ func TestAggregatesAreReadWithWatermarksAndWhatIsNotMaterialized(t *testing.T) {
 func TestALoaderSaysWhatItCouldNotRead(t *testing.T) {
 	ctx := context.Background()
 	broken := errors.New("connection lost")
-	for n, want := range []string{"versions", "relations", "columns"} {
+	for n, want := range []string{"versions", "what there is", "relations", "columns"} {
 		calls := 0
 		q := func(context.Context, string) ([][]string, error) {
 			calls++
 			if calls > n {
 				return nil, broken
 			}
-			if calls == 1 {
+			switch calls {
+			case 1:
 				return [][]string{{"170011", "", "", "", "f", "", "t", "f"}}, nil
+			case 2:
+				return [][]string{{"", "", "", ""}}, nil
 			}
 			return nil, nil
 		}

@@ -75,11 +75,14 @@ func TextQuery(run func(sql string) ([][]*string, error)) Query {
 	}
 }
 
-// Read is Load, or LoadVolatile when there is a last snapshot, over a function that
-// gives NULL as nil.
-func (l *Loader) Read(run func(sql string) ([][]*string, error), last *catalog.Snapshot) (*catalog.Snapshot, error) {
+// Read is Load, LoadVolatile when there is a last snapshot, or LoadTouched when there are
+// names too, over a function that gives NULL as nil.
+func (l *Loader) Read(run func(sql string) ([][]*string, error), last *catalog.Snapshot, touched []string) (*catalog.Snapshot, error) {
 	q := TextQuery(run)
-	if last != nil {
+	switch {
+	case last != nil && touched != nil:
+		return l.LoadTouched(context.Background(), q, touched)
+	case last != nil:
 		return l.LoadVolatile(context.Background(), q, last)
 	}
 	return l.Load(context.Background(), q)
