@@ -195,7 +195,7 @@ func backend(cfg *config.Config, database, user string) (*pgconn.Config, error) 
 // newLoader returns a reader of one database's catalog.
 func newLoader() gateway.LoadFunc {
 	l := new(schema.Loader)
-	return func(run gateway.QueryFunc, last *catalog.Snapshot, touched []string) (*catalog.Snapshot, error) {
+	return func(run gateway.QueryFunc, last *catalog.Snapshot, touched *catalog.Touched) (*catalog.Snapshot, error) {
 		return l.Read(run, last, touched)
 	}
 }

@@ -236,6 +236,18 @@ type Settled struct {
 	Reason   string // why nothing can be settled, a code; "" when it can be
 }
 
+// Touched is what DDL that is confined to it may have changed.
+type Touched struct {
+	Names []string // that it mentions, without their schemas
+	Roles bool     // roles, too
+}
+
+// Add adds what other may have changed.
+func (t *Touched) Add(other Touched) {
+	t.Names = append(t.Names, other.Names...)
+	t.Roles = t.Roles || other.Roles
+}
+
 // Holder publishes the newest Snapshot.
 type Holder struct{ p atomic.Pointer[Snapshot] }
 

@@ -172,7 +172,7 @@ func newTurns(t *testing.T, rows []byte, first bool) *turns {
 			return cfg, nil
 		},
 		NewLoader: func() LoadFunc {
-			return func(QueryFunc, *catalog.Snapshot, []string) (*catalog.Snapshot, error) {
+			return func(QueryFunc, *catalog.Snapshot, *catalog.Touched) (*catalog.Snapshot, error) {
 				return &catalog.Snapshot{Fingerprint: "none", ServerVersion: 170000}, nil
 			}
 		},

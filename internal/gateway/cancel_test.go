@@ -23,7 +23,7 @@ func TestACancelEndsTheWaitForTheCatalog(t *testing.T) {
 	t.Cleanup(func() { close(never) })
 	_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 2}, NewLoader: func() gateway.LoadFunc {
 		reads := 0
-		return func(gateway.QueryFunc, *catalog.Snapshot, []string) (*catalog.Snapshot, error) {
+		return func(gateway.QueryFunc, *catalog.Snapshot, *catalog.Touched) (*catalog.Snapshot, error) {
 			if reads++; reads > 1 {
 				<-never
 			}

@@ -40,13 +40,13 @@ type database struct {
 	mu      sync.Mutex
 	limit   *pool.Limit // of its server connections
 	pools   map[string]*pool.Pool
-	reading bool          // the catalog's reader runs
-	wanted  uint64        // reads of the catalog asked for
-	have    uint64        // the newest that is done
-	whole   uint64        // the newest of those asked for that is of everything
-	touched []string      // what the others are of: names that DDL mentioned
-	doubts  doubts        // what those that are not done are for
-	loaded  chan struct{} // closed and replaced when one is done
+	reading bool            // the catalog's reader runs
+	wanted  uint64          // reads of the catalog asked for
+	have    uint64          // the newest that is done
+	whole   uint64          // the newest of those asked for that is of everything
+	touched catalog.Touched // what the others are of
+	doubts  doubts          // what those that are not done are for
+	loaded  chan struct{}   // closed and replaced when one is done
 	texts   *simplelru.LRU[string, *description]
 	proofs  *simplelru.LRU[proofKey, uint64] // ids of prepared statements, see prepareProof
 }
@@ -187,26 +187,24 @@ func (d *database) ask(done <-chan struct{}) {
 // readTimeout bounds one query of the catalog reader.
 const readTimeout = 30 * time.Second
 
-// LoadFunc reads a database's catalog: whole without the last snapshot; with touched, which
-// is not nil then, as far as DDL has changed it that mentions these names; else what
-// changes often.
-type LoadFunc = func(query QueryFunc, last *catalog.Snapshot, touched []string) (*catalog.Snapshot, error)
+// LoadFunc reads a database's catalog: whole without the last snapshot; with touched as
+// far as DDL may have changed that since; else what changes often.
+type LoadFunc = func(query QueryFunc, last *catalog.Snapshot, touched *catalog.Touched) (*catalog.Snapshot, error)
 
 func (d *database) readOnce(load LoadFunc, query QueryFunc, whole bool) {
 	d.mu.Lock()
 	goal := d.wanted
 	known := d.catalog.Load()
 	last := known
-	var touched []string
+	var touched *catalog.Touched
 	switch {
 	case whole || d.whole > d.have:
 		last = nil
 	case goal > d.have:
-		touched = append([]string{}, d.touched...)
+		t := d.touched
+		touched = &t
 	}
-	if goal > d.have || last == nil {
-		d.touched = nil
-	}
+	d.touched = catalog.Touched{}
 	d.mu.Unlock()
 	snap, err := load(query, last, touched)
 	if err != nil {
@@ -245,10 +243,10 @@ func (d *database) stale(c router.Change) {
 	d.mu.Lock()
 	d.wanted++
 	d.doubts.add(c, d.wanted)
-	if c.Any || len(d.touched)+len(c.Words) > maxDoubtful {
-		d.whole, d.touched = d.wanted, nil
+	if c.Any || len(d.touched.Names)+len(c.Touched.Names) > maxDoubtful {
+		d.whole, d.touched = d.wanted, catalog.Touched{}
 	} else {
-		d.touched = append(d.touched, c.Words...)
+		d.touched.Add(c.Touched)
 	}
 	d.fresh.Store(false)
 	d.mu.Unlock()

@@ -81,7 +81,7 @@ func trusting() *auth.Guard { return &auth.Guard{Rules: auth.DefaultTable(true)}
 // wholeLoader reads the catalog, and what changes often of it, as the program does.
 func wholeLoader() gateway.LoadFunc {
 	l := new(schema.Loader)
-	return func(run gateway.QueryFunc, last *catalog.Snapshot, touched []string) (*catalog.Snapshot, error) {
+	return func(run gateway.QueryFunc, last *catalog.Snapshot, touched *catalog.Touched) (*catalog.Snapshot, error) {
 		return l.Read(run, last, touched)
 	}
 }

@@ -75,7 +75,7 @@ type gated struct{ open atomic.Bool }
 
 func (l *gated) loader() gateway.LoadFunc {
 	load := wholeLoader()
-	return func(query gateway.QueryFunc, last *catalog.Snapshot, touched []string) (*catalog.Snapshot, error) {
+	return func(query gateway.QueryFunc, last *catalog.Snapshot, touched *catalog.Touched) (*catalog.Snapshot, error) {
 		for !l.open.Load() {
 			time.Sleep(time.Millisecond)
 		}

@@ -253,7 +253,7 @@ func (a *actor) gateway() (g *gateway.Server, addr, dsn string) {
 			return pgconn.ParseConfig(dsn)
 		},
 		NewLoader: func() gateway.LoadFunc {
-			return func(gateway.QueryFunc, *catalog.Snapshot, []string) (*catalog.Snapshot, error) {
+			return func(gateway.QueryFunc, *catalog.Snapshot, *catalog.Touched) (*catalog.Snapshot, error) {
 				return rewriteSnapshot(), nil
 			}
 		},

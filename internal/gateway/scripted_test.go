@@ -37,7 +37,7 @@ const answered = `
 
 // noCatalog reads the catalog of a database with nothing in it.
 func noCatalog() gateway.LoadFunc {
-	return func(gateway.QueryFunc, *catalog.Snapshot, []string) (*catalog.Snapshot, error) {
+	return func(gateway.QueryFunc, *catalog.Snapshot, *catalog.Touched) (*catalog.Snapshot, error) {
 		return &catalog.Snapshot{}, nil
 	}
 }

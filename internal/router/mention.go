@@ -8,6 +8,7 @@ import (
 	pg_query "github.com/pganalyze/pg_query_go/v6"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"qvpgw/internal/catalog"
 	"qvpgw/internal/sqltext"
 )
 
@@ -31,16 +32,16 @@ var identifierSeed = maphash.MakeSeed()
 // Change is what DDL does to what other statements mean: to those that mention one
 // of Names, or have code run that does, and to no other; or with Any to whichever.
 type Change struct {
-	Names []Identifier
-	Words []string // the names that Names stand for, as they are
-	Any   bool
+	Names   []Identifier
+	Any     bool
+	Touched catalog.Touched // in other words, unless Any
 }
 
 // Add adds what other does.
 func (c *Change) Add(other Change) {
 	c.Any = c.Any || other.Any
 	c.Names = append(c.Names, other.Names...)
-	c.Words = append(c.Words, other.Words...)
+	c.Touched.Add(other.Touched)
 }
 
 // mention gathers identifiers, and the names that they stand for if spelled is set.
@@ -126,7 +127,7 @@ func (s *survey) confined(n *pg_query.Node) Change {
 	if s.pins != 0 || s.changes || s.own || s.nextval || s.leaves&sqltext.LeavesAnything != 0 || s.view.snap == nil {
 		return anything
 	}
-	l := mention{spelled: true}
+	l, roles := mention{spelled: true}, false
 	switch x := n.Node.(type) {
 	case *pg_query.Node_CreateStmt:
 		if slices.ContainsFunc(x.CreateStmt.TableElts, follows) {
@@ -190,14 +191,15 @@ func (s *survey) confined(n *pg_query.Node) Change {
 			return anything
 		}
 		l.name(name)
-	case *pg_query.Node_CommentStmt, *pg_query.Node_GrantStmt, *pg_query.Node_GrantRoleStmt, *pg_query.Node_CreateStatsStmt,
-		*pg_query.Node_CreateRoleStmt, *pg_query.Node_AlterRoleStmt, *pg_query.Node_DropRoleStmt, *pg_query.Node_AlterDefaultPrivilegesStmt,
+	case *pg_query.Node_GrantRoleStmt, *pg_query.Node_CreateRoleStmt, *pg_query.Node_AlterRoleStmt, *pg_query.Node_DropRoleStmt:
+		roles = true
+	case *pg_query.Node_CommentStmt, *pg_query.Node_GrantStmt, *pg_query.Node_CreateStatsStmt, *pg_query.Node_AlterDefaultPrivilegesStmt,
 		*pg_query.Node_CreatePublicationStmt, *pg_query.Node_AlterPublicationStmt,
 		*pg_query.Node_CreateSubscriptionStmt, *pg_query.Node_AlterSubscriptionStmt, *pg_query.Node_DropSubscriptionStmt:
 	default:
 		return anything
 	}
-	return Change{Names: l.ids, Words: l.words}
+	return Change{Names: l.ids, Touched: catalog.Touched{Names: l.words, Roles: roles}}
 }
 
 // dropsAlone are the kinds of objects that are gone, with what is theirs alone,

@@ -31,7 +31,8 @@ type functions struct {
 	byName map[string][]*function
 }
 
-// functionsSQL: oid, name, language, source, returns trigger, used, names, platform.
+// functionsSQL: oid, name, language, source, returns trigger, used, names, platform,
+// whether the source is made of a tree, with the names that things have now.
 // The source of an internal one is a call of PostgreSQL's own functions with its code.
 // The names are those of the functions that an aggregate stands on, platform is
 // described at platformSQL.
@@ -48,7 +49,8 @@ SELECT p.oid, p.proname, l.lanname,
        CASE WHEN p.prokind = 'a' THEN (
          SELECT concat_ws(' ', aggtransfn::text, aggfinalfn::text, aggcombinefn::text, aggserialfn::text, aggdeserialfn::text, aggmtransfn::text, aggminvtransfn::text, aggmfinalfn::text)
          FROM pg_aggregate a WHERE a.aggfnoid = p.oid) ELSE '' END,
-       ` + platformSQL + `
+       ` + platformSQL + `,
+       p.prosqlbody IS NOT NULL
 FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
 LEFT JOIN own ON own.prosrc = p.prosrc AND p.prolang = 12
 WHERE p.oid >= 16384

@@ -40,7 +40,7 @@ func (l *Loader) Load(ctx context.Context, q Query) (*catalog.Snapshot, error) {
 	if err != nil || !l.kept.torn() {
 		return s, err
 	}
-	whole, err := l.exchange(ctx, q, nil)
+	whole, err := l.exchange(ctx, q, s, new(catalog.Touched))
 	if errors.Is(err, errWhole) {
 		return s, nil
 	}
@@ -68,7 +68,7 @@ func (l *Loader) load(ctx context.Context, q Query) (*catalog.Snapshot, error) {
 		{"columns", l.layout.columnsSQL(""), 8},
 		{"hypertables", hypertablesSQL, 6},
 		{"continuous aggregates", aggregatesSQL, 14},
-		{"functions", functionsSQL, 8},
+		{"functions", functionsSQL, 9},
 	} {
 		absent := part.sql == hypertablesSQL && !l.layout.present || part.sql == aggregatesSQL && !(l.layout.present && s.Community)
 		if !absent {
@@ -114,19 +114,28 @@ const codeRows = "triggers and views"
 
 // finish gives a snapshot of k's rows what is in none of them.
 func (l *Loader) finish(ctx context.Context, q Query, s *catalog.Snapshot, k *kept) (*catalog.Snapshot, error) {
-	rows, err := read(ctx, q, "settings of databases and roles", defaultsSQL, 4)
-	if err != nil {
+	if err := l.readDefaults(ctx, q, s); err != nil {
 		return nil, err
 	}
-	if s.Defaults, err = l.defaults(rows); err != nil {
-		return nil, fmt.Errorf("cannot understand pg_db_role_setting: %w", err)
-	}
 	s.Fingerprint = k.sum.String()
-	if s, err = l.LoadVolatile(ctx, q, s); err != nil {
+	s, err := l.LoadVolatile(ctx, q, s)
+	if err != nil {
 		return nil, err
 	}
 	l.kept = k
 	return s, nil
+}
+
+// readDefaults gives a snapshot its Defaults.
+func (l *Loader) readDefaults(ctx context.Context, q Query, s *catalog.Snapshot) error {
+	rows, err := read(ctx, q, "settings of databases and roles", defaultsSQL, 4)
+	if err != nil {
+		return err
+	}
+	if s.Defaults, err = l.defaults(rows); err != nil {
+		return fmt.Errorf("cannot understand pg_db_role_setting: %w", err)
+	}
+	return nil
 }
 
 // take keeps the rows of Load's parts.

@@ -29,16 +29,16 @@ type touched struct {
 	bad                      map[string]map[catalog.OID]bool // what runs code of users, by the kind of its rows
 }
 
-// LoadTouched returns the snapshot that Load would return when since the last one of
-// this Loader nothing happened but DDL that mentions the names: it reads the rows of what
+// LoadTouched returns the snapshot that Load would return when since the last one, which
+// is this Loader's, nothing happened but DDL of which mentioned tells: it reads the rows of what
 // came, went or was mentioned, and exchanges those that it has. Where code of users has to
 // do with any of it, the whole catalog is read. It does not find what was changed without
 // being mentioned, but for objects that came or went.
-func (l *Loader) LoadTouched(ctx context.Context, q Query, mentioned []string) (*catalog.Snapshot, error) {
+func (l *Loader) LoadTouched(ctx context.Context, q Query, last *catalog.Snapshot, mentioned *catalog.Touched) (*catalog.Snapshot, error) {
 	if l.kept == nil {
 		return l.Load(ctx, q)
 	}
-	s, err := l.exchange(ctx, q, mentioned)
+	s, err := l.exchange(ctx, q, last, mentioned)
 	if errors.Is(err, errWhole) {
 		return l.Load(ctx, q)
 	}
@@ -46,13 +46,13 @@ func (l *Loader) LoadTouched(ctx context.Context, q Query, mentioned []string) (
 }
 
 // exchange is LoadTouched, or errWhole. What l keeps is changed only if it succeeds.
-func (l *Loader) exchange(ctx context.Context, q Query, mentioned []string) (*catalog.Snapshot, error) {
+func (l *Loader) exchange(ctx context.Context, q Query, last *catalog.Snapshot, mentioned *catalog.Touched) (*catalog.Snapshot, error) {
 	k := l.kept
 	there, used, err := l.list(ctx, q)
 	if err != nil {
 		return nil, err
 	}
-	t, err := k.touch(there, mentioned)
+	t, err := k.touch(there, mentioned.Names)
 	if err != nil {
 		return nil, err
 	}
@@ -72,9 +72,11 @@ func (l *Loader) exchange(ctx context.Context, q Query, mentioned []string) (*ca
 			return nil, err
 		}
 	}
-	functions, err := read(ctx, q, "functions", functionsSQL+" AND (p.oid = ANY ("+array(t.functions)+") OR p.prosqlbody IS NOT NULL OR p.prokind = 'a')", 8)
-	if err != nil {
-		return nil, err
+	var functions [][]string
+	if texts := k.texts(t); len(texts) > 0 {
+		if functions, err = read(ctx, q, "functions", functionsSQL+" AND p.oid = ANY ("+array(texts)+")", 9); err != nil {
+			return nil, err
+		}
 	}
 	if err := n.exchangeFunctions(t, functions); err != nil {
 		return nil, err
@@ -101,7 +103,21 @@ func (l *Loader) exchange(ctx context.Context, q Query, mentioned []string) (*ca
 	if err != nil {
 		return nil, err
 	}
-	return l.finish(ctx, q, s, n)
+	s.Fingerprint = n.sum.String()
+	if s.Defaults = last.Defaults; mentioned.Roles {
+		if err := l.readDefaults(ctx, q, s); err != nil {
+			return nil, err
+		}
+	}
+	if l.layout.present {
+		if s, err = l.LoadVolatile(ctx, q, s); err != nil {
+			return nil, err
+		}
+	} else {
+		s = s.With(catalog.Volatile{Moment: last.Moment, InRecovery: last.InRecovery})
+	}
+	l.kept = n
+	return s, nil
 }
 
 // list reads listSQL.
@@ -229,6 +245,18 @@ func (k *kept) reach(t *touched) error {
 		}
 	}
 	return n.err
+}
+
+// texts returns the functions whose rows are read anew: those that changed, and those
+// whose text has the names that other things have now.
+func (k *kept) texts(t *touched) map[catalog.OID]bool {
+	oids := maps.Clone(t.functions)
+	for oid, row := range k.functions {
+		if row[8] == "t" || row[6] != "" && len(t.functions) > 0 {
+			oids[oid] = true
+		}
+	}
+	return oids
 }
 
 // platform says whether there are functions of the platform.

@@ -75,13 +75,13 @@ func TextQuery(run func(sql string) ([][]*string, error)) Query {
 	}
 }
 
-// Read is Load, LoadVolatile when there is a last snapshot, or LoadTouched when there are
-// names too, over a function that gives NULL as nil.
-func (l *Loader) Read(run func(sql string) ([][]*string, error), last *catalog.Snapshot, touched []string) (*catalog.Snapshot, error) {
+// Read is Load, LoadVolatile when there is a last snapshot, or LoadTouched when it is known
+// too what DDL has changed since, over a function that gives NULL as nil.
+func (l *Loader) Read(run func(sql string) ([][]*string, error), last *catalog.Snapshot, touched *catalog.Touched) (*catalog.Snapshot, error) {
 	q := TextQuery(run)
 	switch {
 	case last != nil && touched != nil:
-		return l.LoadTouched(context.Background(), q, touched)
+		return l.LoadTouched(context.Background(), q, last, touched)
 	case last != nil:
 		return l.LoadVolatile(context.Background(), q, last)
 	}
