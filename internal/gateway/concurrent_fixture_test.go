@@ -206,15 +206,15 @@ func number(t *testing.T, dsn, sql string) (n int64) {
 
 // loader reads the catalog as the program does, and takes the native backend for an
 // edition with aggregates, of the version whose refreshes this bed follows.
-func (b *concurrentBed) loader() func(gateway.QueryFunc, *catalog.Snapshot) (*catalog.Snapshot, error) {
+func (b *concurrentBed) loader() gateway.LoadFunc {
 	read := wholeLoader()
 	if b.real {
 		return read
 	}
-	return func(run gateway.QueryFunc, last *catalog.Snapshot) (*catalog.Snapshot, error) {
+	return func(run gateway.QueryFunc, last *catalog.Snapshot, touched *catalog.Touched) (*catalog.Snapshot, error) {
 		s, err := read(func(sql string) ([][]*string, error) {
 			return run(strings.ReplaceAll(sql, "current_setting('timescaledb.license', true)", "'timescale'"))
-		}, last)
+		}, last, touched)
 		if s != nil && b.ranges {
 			changed := *s
 			changed.Timescale = "2.22.1"
