@@ -7,6 +7,7 @@ CREATE TABLE qvpgw.settled (
   high      bigint NOT NULL,
   triggers  oid[]  NOT NULL DEFAULT '{}', -- that log corrections of its hypertable since then
   reason    text   NOT NULL DEFAULT '',   -- why it cannot be settled, a code
+  chunks    int[]  NOT NULL DEFAULT '{}', -- of the materialization that [low, high) rests on, by id
   at        timestamptz NOT NULL DEFAULT now()
 );
 GRANT SELECT ON qvpgw.settled TO PUBLIC;

@@ -234,6 +234,9 @@ type Settled struct {
 	Span            // empty when nothing is settled
 	Triggers string // of the hypertable, since when; spelled as an array of PostgreSQL
 	Reason   string // why nothing can be settled, a code; "" when it can be
+	// Chunks are those of the materialization that the settled range rests on, by id. A
+	// chunk that was dropped and made anew is another one: it may lack rows of its range.
+	Chunks []int32
 }
 
 // Touched is what DDL that is confined to it may have changed.

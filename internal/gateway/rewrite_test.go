@@ -52,7 +52,7 @@ func rewriteSnapshot() *catalog.Snapshot {
 			Definition: ` SELECT time_bucket('01:00:00'::interval, "timestamp") AS bucket, max(high) AS high, count(*) AS count
    FROM market_data GROUP BY (time_bucket('01:00:00'::interval, "timestamp"));`,
 			BucketWidth: "01:00:00", BucketFixed: true, Watermark: fresh,
-			Settled: catalog.Settled{Span: catalog.Span{Start: start - week, End: fresh}, Triggers: "{16510,16511}"},
+			Settled: catalog.Settled{Span: catalog.Span{Start: start - week, End: fresh}, Triggers: "{16510,16511}", Chunks: []int32{21}},
 			Columns: []catalog.Column{{Name: "bucket", Type: 1184}, {Name: "high", Type: 701}, {Name: "count", Type: 20}},
 		}},
 	}

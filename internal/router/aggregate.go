@@ -171,14 +171,14 @@ func (d *candidate) place() (*candidate, Reason, int) {
 	}
 	req := rollup.Request{
 		From: d.span.from, To: d.span.to, Integer: d.query.scope.integer, Limit: min(a.Watermark, d.raw.Threshold),
-		Raw: d.raw.Chunks, Held: [][]catalog.Chunk{d.held.Chunks}, Invalid: slices.Concat(a.Invalid, unsettled),
+		Raw: d.raw.Chunks, Held: [][]catalog.Chunk{d.settledChunks(a, d.held)}, Invalid: slices.Concat(a.Invalid, unsettled),
 	}
 	for i, u := range d.view.Under {
 		if !d.under[i].HasThreshold || u.Watermark <= rollup.MinTime {
 			return nil, ReasonAggNotMaterial, 7
 		}
 		req.Limit = min(req.Limit, u.Watermark, d.under[i].Threshold)
-		req.Held = append(req.Held, d.under[i].Chunks)
+		req.Held = append(req.Held, d.settledChunks(u, d.under[i]))
 		req.Invalid = slices.Concat(req.Invalid, u.Invalid)
 	}
 	if low := d.span.low; low != nil && low.moving {
@@ -237,6 +237,20 @@ func (d *candidate) unsettled() (Reason, []catalog.Span) {
 		out = append(out, catalog.Span{Start: math.MinInt64, End: s.Start}, catalog.Span{Start: s.End, End: math.MaxInt64})
 	}
 	return "", out
+}
+
+// settledChunks are those of a materialization that hold all rows of their range.
+func (d *candidate) settledChunks(a *catalog.Aggregate, held *catalog.Hypertable) []catalog.Chunk {
+	if d.query.scope.trustLogs {
+		return held.Chunks
+	}
+	var out []catalog.Chunk
+	for _, c := range held.Chunks {
+		if slices.Contains(a.Settled.Chunks, c.ID) {
+			out = append(out, c)
+		}
+	}
+	return out
 }
 
 // levels are the aggregate and those under it.

@@ -160,6 +160,9 @@ func goldenSnapshot(t testing.TB) *catalog.Snapshot {
 			held.Chunks = append(held.Chunks, catalog.Chunk{ID: n, Name: internal(fmt.Sprintf("_hyper_%d_%d_chunk", id, n)), Start: start, End: start + ten})
 		}
 		s.Hypertables[id] = held
+		for _, c := range held.Chunks {
+			a.Settled.Chunks = append(a.Settled.Chunks, c.ID)
+		}
 		s.Aggregates = append(s.Aggregates, a)
 	}
 	aggregate(2, 1, "market_data_1h", goldenDefinition("01:00:00"), "01:00:00", "2024-03-15 12:00", goldenStored)

@@ -105,8 +105,10 @@ func (d *candidate) proveFresh(p *proof) {
 func (d *candidate) proveSettled(p *proof) {
 	relation := d.query.scope.relation
 	triggers := literal(relation.Triggers) + "::pg_catalog.oid[]"
-	for _, a := range d.levels() {
-		p.addf("EXISTS (SELECT FROM qvpgw.settled WHERE aggregate = %d AND low <= %s AND high >= %s AND triggers = %s)", a.ID, markedInt(d.lo()), markedInt(d.hi()), triggers)
+	held := append([]*catalog.Hypertable{d.held}, d.under...)
+	for i, a := range d.levels() {
+		p.addf("EXISTS (SELECT FROM qvpgw.settled WHERE aggregate = %d AND low <= %s AND high >= %s AND triggers = %s AND chunks OPERATOR(pg_catalog.@>) %s)",
+			a.ID, markedInt(d.lo()), markedInt(d.hi()), triggers, markedInts(chunkIDs(d.inSpans(held[i].Chunks))))
 	}
 	p.addf("(SELECT pg_catalog.count(*) FROM pg_catalog.pg_trigger WHERE tgrelid = %d AND oid = ANY (%s) AND tgenabled IN ('O', 'A')) = pg_catalog.cardinality(%s)", relation.OID, triggers, triggers)
 	overlaps := make([]string, len(d.spans))
@@ -120,8 +122,8 @@ func (d *candidate) proveSettled(p *proof) {
 // other (then every chunk that the raw arms can touch is locked), and that the
 // materializations still have their own in the spans. A chunk may
 // come and go without a trace in the logs: by drop_chunks on an aggregate, a
-// retention policy of it too, and by attach_chunk and detach_chunk. What they did
-// before the snapshot of the catalog is not seen where both tables have a chunk.
+// retention policy of it too, and by attach_chunk and detach_chunk. What they did to the
+// aggregate before the snapshot of the catalog is seen by the chunks that are settled.
 func (d *candidate) proveChunks(p *proof) {
 	alive := ""
 	if minor, _ := timescaleMinor(d.query.scope.snap.Timescale); minor < 26 {

@@ -31,7 +31,7 @@ func logged(what string) catalog.ChangeLog {
 // and of the change log those that no refresh has healed yet.
 const settledSQL = `
 UNION ALL
-SELECT 'settled', aggregate, 0, reason, triggers::text, low, high, '', '' FROM qvpgw.settled
+SELECT 'settled', aggregate, 0, reason, triggers::text, low, high, array_to_string(chunks, ','), '' FROM qvpgw.settled
 UNION ALL
 SELECT DISTINCT 'changed', h.id, 0, '', '', coalesce(c.low, -9223372036854775808), coalesce(c.high, 9223372036854775807), '', ''
 FROM qvpgw.changes c

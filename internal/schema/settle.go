@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,6 +64,17 @@ type settling struct {
 	force     bool
 
 	parent *settling
+
+	held []heldChunk // of the materialization
+}
+
+// heldChunk is a chunk of a materialization, in internal time. One that is not settled
+// was made after the aggregate was settled: perhaps anew, after it was dropped, with what
+// a refresh put there since and nothing of the rest.
+type heldChunk struct {
+	id         int32
+	start, end int64
+	settled    bool
 }
 
 const (
@@ -123,7 +135,7 @@ func (s *Settler) Round(ctx context.Context, q Query) (more bool, err error) {
 
 // state reads the aggregates.
 func (s *Settler) state(ctx context.Context, q Query) ([]*settling, error) {
-	rows, err := read(ctx, q, "settled points", s.loader.layout.aggregatesStateSQL(), 17)
+	rows, err := read(ctx, q, "settled points", s.loader.layout.aggregatesStateSQL(), 19)
 	if err != nil {
 		s.loader.known = false // TimescaleDB may be another version now
 		return nil, err
@@ -142,6 +154,12 @@ func (s *Settler) state(ctx context.Context, q Query) ([]*settling, error) {
 		}
 		if r[15] != "" {
 			a.oldest, a.hasChunks = n.int64(r[15]), true
+		}
+		settled := n.list32(r[18])
+		for _, text := range strings.FieldsFunc(r[17], func(c rune) bool { return c == ',' }) {
+			part := append(strings.Split(text, ":"), "", "")
+			id := n.int32(part[0])
+			a.held = append(a.held, heldChunk{id, n.int64(part[1]), n.int64(part[2]), slices.Contains(settled, id)})
 		}
 		if r[9] != "" && r[12] == "" && r[11] == a.triggers {
 			a.low, a.high, a.known = n.int64(r[9]), n.int64(r[10]), true
@@ -186,7 +204,43 @@ func (s *Settler) settle(ctx context.Context, q Query, a *settling) (bool, error
 		a.low = from
 		return true, s.record(ctx, q, a)
 	}
+	return s.adopt(ctx, q, a)
+}
+
+// adopt settles a chunk that was made since the aggregate was settled: by a refresh, or,
+// where that would be long, by unsettling all up to its end.
+func (s *Settler) adopt(ctx context.Context, q Query, a *settling) (bool, error) {
+	for i, c := range a.held {
+		if c.settled {
+			continue
+		}
+		if from, to := max(c.start-a.overlap, a.low-a.overlap, a.oldest), min(c.end+a.overlap, a.high); from < to && c.end > a.low {
+			if to-from > s.slice(a) {
+				a.low = min(c.end, a.high)
+				for j, below := range a.held {
+					a.held[j].settled = below.settled || below.end <= a.low
+				}
+				return true, s.record(ctx, q, a)
+			}
+			if err := s.refresh(ctx, q, a, from, to); err != nil {
+				return false, err
+			}
+		}
+		a.held[i].settled = true
+		return true, s.record(ctx, q, a)
+	}
 	return false, nil
+}
+
+// chunks are the ids of the settled ones, with commas.
+func (a *settling) chunks() string {
+	var ids []string
+	for _, c := range a.held {
+		if c.settled {
+			ids = append(ids, fmt.Sprint(c.id))
+		}
+	}
+	return strings.Join(ids, ",")
 }
 
 // due says between what a can be settled now; false when there is nothing to settle, or
@@ -228,12 +282,20 @@ func (s *Settler) raise(ctx context.Context, q Query, a *settling, top int64) (b
 	}
 	delete(s.rises, a.id)
 	if !a.known {
-		// The range below is settled from its new end to its old one.
+		// The range below is settled from its new end to its old one: all chunks that
+		// are there now will be refreshed.
+		for i := range a.held {
+			a.held[i].settled = true
+		}
 		a.low, a.high = r.threshold, r.threshold
 		return true, s.record(ctx, q, a)
 	}
-	if err := s.refresh(ctx, q, a, max(a.high-a.overlap, a.oldest), r.threshold); err != nil {
+	from := max(a.high-a.overlap, a.oldest)
+	if err := s.refresh(ctx, q, a, from, r.threshold); err != nil {
 		return false, err
+	}
+	for i, c := range a.held { // the newest
+		a.held[i].settled = c.settled || c.start >= from
 	}
 	a.high = r.threshold
 	return true, s.record(ctx, q, a)

@@ -19,7 +19,8 @@ const (
 // root's relation and its present triggers, start of the oldest chunk, or, while its
 // retention may run, where that may come to: a refresh of what is dropped would lose
 // history (integers under a policy have no chunk to tell);
-// whether refresh_continuous_aggregate can be forced. Parents come before what stands on them.
+// whether refresh_continuous_aggregate can be forced; the chunks of the materialization,
+// each id:start:end, and those that are settled. Parents come before what stands on them.
 func (l layout) aggregatesStateSQL() string {
 	slices := `JOIN _timescaledb_catalog.chunk_constraint cc ON cc.chunk_id = k.id
       JOIN _timescaledb_catalog.dimension_slice s ON s.id = cc.dimension_slice_id`
@@ -59,7 +60,12 @@ SELECT t.id, t.raw, t.depth, v.oid, pg_has_role(v.relowner, 'USAGE'),
       FROM _timescaledb_catalog.chunk k
       ` + slices + `
       WHERE k.hypertable_id = t.raw AND s.dimension_id = d.id AND ` + kept + `)::text, ''),
-       EXISTS (SELECT FROM pg_proc p WHERE p.proname = 'refresh_continuous_aggregate' AND 'force' = ANY (p.proargnames))
+       EXISTS (SELECT FROM pg_proc p WHERE p.proname = 'refresh_continuous_aggregate' AND 'force' = ANY (p.proargnames)),
+       coalesce((SELECT string_agg(concat_ws(':', k.id, s.range_start, s.range_end), ',' ORDER BY k.id)
+      FROM _timescaledb_catalog.chunk k
+      ` + slices + `
+      WHERE k.hypertable_id = t.id AND ` + kept + `), ''),
+       coalesce(array_to_string(s.chunks, ','), '')
 FROM tree t
 JOIN _timescaledb_catalog.continuous_agg c ON c.mat_hypertable_id = t.id
 JOIN pg_namespace vn ON vn.nspname = c.user_view_schema
@@ -91,7 +97,7 @@ WHERE NOT EXISTS (SELECT FROM _timescaledb_catalog.continuous_agg c WHERE c.mat_
 
 func recordSQL(a *settling) string {
 	return fmt.Sprintf(`
-INSERT INTO qvpgw.settled (aggregate, low, high, triggers, reason) VALUES (%d, %d, %d, %s, %s)
-ON CONFLICT (aggregate) DO UPDATE SET low = excluded.low, high = excluded.high, triggers = excluded.triggers, reason = excluded.reason, at = now()`,
-		a.id, a.low, a.high, literal(a.triggers), literal(a.reason))
+INSERT INTO qvpgw.settled (aggregate, low, high, triggers, reason, chunks) VALUES (%d, %d, %d, %s, %s, %s)
+ON CONFLICT (aggregate) DO UPDATE SET low = excluded.low, high = excluded.high, triggers = excluded.triggers, reason = excluded.reason, chunks = excluded.chunks, at = now()`,
+		a.id, a.low, a.high, literal(a.triggers), literal(a.reason), literal("{"+a.chunks()+"}"))
 }

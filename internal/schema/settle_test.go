@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -77,6 +79,7 @@ func TestAggregatesAreSettled(t *testing.T) {
 		{"up to the threshold (trap T1)", settledToThreshold},
 		{"after MERGE (trap T2)", settledAfterMerge},
 		{"though the keeper is killed between any two statements", settledThoughKilled},
+		{"but not by a chunk that was made anew", settledByItsChunks},
 		{"or say why they are not", unsettledSaysWhy},
 		{"but history before the oldest chunk is not refreshed", historyStays},
 	} {
@@ -150,7 +153,7 @@ func settledAfterMerge(t *testing.T, conn *pgx.Conn) {
 	}
 	settleAll(t, conn)
 	_, after := aggregateOf(t, conn, "market_data_1h")
-	if n := unequalHours(t, conn); n != "0" || after.Settled != hour.Settled || dirty(after) {
+	if n := unequalHours(t, conn); n != "0" || !reflect.DeepEqual(after.Settled, hour.Settled) || dirty(after) {
 		t.Errorf("%s hours are unequal after settling %+v, invalid %v", n, after.Settled, after.Invalid)
 	}
 
@@ -230,6 +233,42 @@ func historyStays(t *testing.T, conn *pgx.Conn) {
 	}
 }
 
+// settledByItsChunks drops a chunk of an aggregate and has a refresh make it anew for one
+// late row: the rest of its range is in no log.
+func settledByItsChunks(t *testing.T, conn *pgx.Conn) {
+	settleAll(t, conn)
+	s, hour := aggregateOf(t, conn, "market_data_1h")
+	if held := s.Hypertables[hour.ID].Chunks; len(hour.Settled.Chunks) != len(held) || len(held) < 2 {
+		t.Fatalf("settled chunks %d, the aggregate has %v", hour.Settled.Chunks, held)
+	}
+	exec(t, conn, "SELECT drop_chunks('market_data_1h', older_than => '2024-05-01'::timestamptz)")
+	exec(t, conn, "INSERT INTO market_data (timestamp, symbol, close, volume) VALUES ('2024-02-10 12:07', 'A', 1, 10)")
+	exec(t, conn, "CALL refresh_continuous_aggregate('market_data_1h', NULL, NULL)")
+	if n := unequalHours(t, conn); n == "0" {
+		t.Fatal("the chunk that was made anew lacks nothing")
+	}
+	s, hour = aggregateOf(t, conn, "market_data_1h")
+	fresh := 0
+	for _, c := range s.Hypertables[hour.ID].Chunks {
+		if !slices.Contains(hour.Settled.Chunks, c.ID) {
+			fresh++
+		}
+	}
+	if fresh == 0 {
+		t.Errorf("settled chunks %d have the new one of %v", hour.Settled.Chunks, s.Hypertables[hour.ID].Chunks)
+	}
+	settleAll(t, conn)
+	if n := unequalHours(t, conn); n != "0" {
+		t.Errorf("%s hours are unequal after the keeper settled the new chunk", n)
+	}
+	s, hour = aggregateOf(t, conn, "market_data_1h")
+	for _, c := range s.Hypertables[hour.ID].Chunks {
+		if !slices.Contains(hour.Settled.Chunks, c.ID) {
+			t.Errorf("chunk %d is not settled: %+v", c.ID, hour.Settled)
+		}
+	}
+}
+
 func unsettledSaysWhy(t *testing.T, conn *pgx.Conn) {
 	exec(t, conn, "SELECT qvpgw.unwatch('market_data')")
 	settleAll(t, conn)
@@ -261,7 +300,7 @@ func (v *server) query(_ context.Context, sql string) ([][]string, error) {
 	case strings.Contains(sql, "try_advisory_lock"):
 		return [][]string{{map[bool]string{true: "f", false: "t"}[v.taken]}}, nil
 	case strings.Contains(sql, "RECURSIVE"):
-		row := []string{"7", "1", "0", "4711", "t", "timestamp with time zone", "7200000000", "604800000000", "1704103200000000", "", "", "", "", "99", "{1,2}", "1704067200000000", "t"}
+		row := []string{"7", "1", "0", "4711", "t", "timestamp with time zone", "7200000000", "604800000000", "1704103200000000", "", "", "", "", "99", "{1,2}", "1704067200000000", "t", "30:1703980800000000:1704585600000000,31:1704092400000000:1709000000000000", "30"}
 		if v.settled != "" {
 			copy(row[9:], strings.Fields(v.settled))
 		}
@@ -308,7 +347,7 @@ func TestTrapT1NothingIsRefreshedWhileAWriterOfThatMomentRuns(t *testing.T) {
 	if n := v.times("CALL refresh_continuous_aggregate(4711::regclass, '2024-01-01 06:00:00+00'::timestamptz, '2024-01-01 10:00:00+00'::timestamptz, force => true)"); n != 1 {
 		t.Errorf("the refresh is not that of the newly covered range: %q", v.said)
 	}
-	if n := v.times("VALUES (7, 1704067200000000, 1704103200000000, '{1,2}', '')"); n != 1 {
+	if n := v.times("VALUES (7, 1704067200000000, 1704103200000000, '{1,2}', '', '{30,31}')"); n != 1 {
 		t.Errorf("it was not recorded: %q", v.said)
 	}
 

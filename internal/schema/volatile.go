@@ -53,7 +53,7 @@ func (l *Loader) LoadVolatile(ctx context.Context, q Query, s *catalog.Snapshot)
 		case "watermark":
 			v.Watermarks[id] = start
 		case "settled":
-			v.Settled[id] = catalog.Settled{Span: catalog.Span{Start: start, End: end}, Reason: row[3], Triggers: row[4]}
+			v.Settled[id] = catalog.Settled{Span: catalog.Span{Start: start, End: end}, Reason: row[3], Triggers: row[4], Chunks: n.list32(row[7])}
 		case "changed":
 			changed[id] = append(changed[id], span64(start, end))
 		case "invalid":
