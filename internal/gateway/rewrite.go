@@ -8,6 +8,7 @@ import (
 	"qvpgw/internal/metrics"
 	"qvpgw/internal/pool"
 	"qvpgw/internal/router"
+	"qvpgw/internal/sqltext"
 	"qvpgw/internal/wire"
 )
 
@@ -324,6 +325,23 @@ func (s *session) replyHead(g *group, d *description) []byte {
 	return b
 }
 
+// appendTyped appends what of a text its description depends on: all but the values of
+// string literals. Those of numbers have a say: in the type of the number, and as the
+// length of a type.
+func appendTyped(b, sql []byte, conforming bool) []byte {
+	for s := sqltext.NewScanner(sql, conforming); ; {
+		t := s.Next()
+		switch {
+		case t.Kind == sqltext.EOF:
+			return b
+		case t.Kind == sqltext.String && sql[t.Start] == '\'':
+			b = append(b, "''"...)
+		default:
+			b = append(b, sql[t.Start:t.End]...)
+		}
+	}
+}
+
 // describe returns the description of a statement with the declared types of its
 // parameters, asking the server when it is not known. Nil: the server cannot parse
 // it, or it gives no rows.
@@ -332,12 +350,9 @@ func (s *session) describe(sql []byte, oids wire.OIDs) (*description, error) {
 	if snap == nil {
 		return nil, nil
 	}
-	var k strings.Builder
-	k.WriteString(s.bucket.Key())
-	k.WriteByte(1)
-	k.Write(oids)
-	k.Write(sql)
-	key := k.String()
+	k := make([]byte, 0, len(s.bucket.Key())+1+len(oids)+len(sql))
+	k = append(append(append(k, s.bucket.Key()...), 1), oids...)
+	key := string(appendTyped(k, sql, s.context().ConformingStrings))
 	if d, ok := s.db.described(key); ok && d.fingerprint == snap.Fingerprint {
 		return d, nil
 	}

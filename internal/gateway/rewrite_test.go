@@ -446,7 +446,8 @@ func TestNothingGoesOutBeforeTheGuardsRow(t *testing.T) {
 	}
 }
 
-// A proof is prepared once for each server connection, and again when it is gone there.
+// A proof is prepared once for each server connection, and again when it is gone there;
+// statements that differ in string literals are described once.
 func TestAProofIsPreparedOnce(t *testing.T) {
 	a := newActor(t, nil)
 	_, addr, dsn := a.gateway()
@@ -466,7 +467,9 @@ func TestAProofIsPreparedOnce(t *testing.T) {
 	}
 	ask(hourly, whole...)
 	ask(hourly, whole[2:]...)
-	ask(strings.Replace(hourly, "01-10", "01-12", 1), "describe", "lock", "guard", "rewritten", "commit")
+	ask(strings.Replace(hourly, "01-10", "01-12", 1), "lock", "guard", "rewritten", "commit")
+	ask(hourly+" HAVING count(*) > 1", "describe", "lock", "guard", "rewritten", "commit")
+	ask(hourly+" HAVING count(*) > 2", "describe", "lock", "guard", "rewritten", "commit")
 	answer := func(answers map[string]replies) {
 		a.mu.Lock()
 		defer a.mu.Unlock()

@@ -300,12 +300,11 @@ func (b *blocks) rewrite(whole *pg_query.SelectStmt) (*AggregateRewrite, Reason)
 	rw.View = strings.Join(views, ", ")
 	rw.Lock = "LOCK TABLE " + strings.Join(locks, ", ") + " IN ACCESS SHARE MODE NOWAIT"
 	all := slices.Concat(b.called, session, inner)
-	if whole == nil {
-		rw.Within = b.pieces[0].texts.within(all)
-	}
 	guard := func(conditions string) string { return "SELECT COALESCE(" + conditions + ", FALSE)" }
-	rw.Guard = guard(all.plain())
-	text, args := all.prepared()
-	rw.Proof, rw.ProofArgs = guard(text), args
+	plain, prepared, args := all.written()
+	if whole == nil {
+		rw.Within = b.pieces[0].texts.within(plain)
+	}
+	rw.Guard, rw.Proof, rw.ProofArgs = guard(plain), guard(prepared), args
 	return rw, ""
 }

@@ -4,7 +4,6 @@ import (
 	pg_query "github.com/pganalyze/pg_query_go/v6"
 
 	"qvpgw/internal/catalog"
-	"qvpgw/internal/rollup"
 )
 
 // What a statement costs the server, in raw rows that it aggregates in the same time
@@ -64,7 +63,11 @@ func (d *candidate) estimate(arms *armSet) cost {
 // rows is what raw rows in [from, to) cost, and whether their number is known.
 func (d *candidate) rows(from, to int64, share float64) (n float64, known bool) {
 	known = true
-	for _, c := range rollup.Overlapping(d.raw.Chunks, from, to) {
+	for i := range d.raw.Chunks {
+		c := &d.raw.Chunks[i]
+		if c.Start >= to || c.End <= from {
+			continue
+		}
 		n += costChunk
 		if c.Rows == 0 {
 			known = false
@@ -79,7 +82,11 @@ func (d *candidate) rows(from, to int64, share float64) (n float64, known bool) 
 // counted, else one for each bucket.
 func (d *candidate) stored(s catalog.Span, share float64) float64 {
 	n := 0.0
-	for _, c := range rollup.Overlapping(d.held.Chunks, s.Start, s.End) {
+	for i := range d.held.Chunks {
+		c := &d.held.Chunks[i]
+		if c.Start >= s.End || c.End <= s.Start {
+			continue
+		}
 		if c.Rows == 0 {
 			n += float64(min(c.End, s.End)-max(c.Start, s.Start)) / float64(d.view.Grid.Approx())
 			continue
@@ -90,7 +97,7 @@ func (d *candidate) stored(s catalog.Span, share float64) float64 {
 }
 
 // part is how much of a chunk lies in [from, to).
-func part(c catalog.Chunk, from, to int64) float64 {
+func part(c *catalog.Chunk, from, to int64) float64 {
 	return float64(min(c.End, to)-max(c.Start, from)) / float64(c.End-c.Start)
 }
 

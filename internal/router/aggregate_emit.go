@@ -121,22 +121,21 @@ func (q *queryParts) alone() string {
 // within is the query for inside a transaction, where each statement has a snapshot
 // of its own and the locks come before it: at READ COMMITTED. It gives no row where
 // the proof fails. What the transaction has written itself is in no log yet.
-func (q *queryParts) within(all proof) string {
-	text := q.head + " WHERE (SELECT pg_catalog.current_setting('transaction_isolation') = 'read committed' AND pg_catalog.pg_current_xact_id_if_assigned() IS NULL AND " +
-		all.plain() + ")"
+func (q *queryParts) within(all string) string {
+	var above, having string
 	if q.where != "" {
-		text += " AND " + q.where
+		above = " AND " + q.where
 	}
-	text += q.grouping
 	switch {
 	case q.oneGroup && q.having != "":
-		text += " HAVING pg_catalog.count(*) > 0 AND " + q.having
+		having = " HAVING pg_catalog.count(*) > 0 AND " + q.having
 	case q.oneGroup:
-		text += " HAVING pg_catalog.count(*) > 0"
+		having = " HAVING pg_catalog.count(*) > 0"
 	case q.having != "":
-		text += " HAVING " + q.having
+		having = " HAVING " + q.having
 	}
-	return text + q.tail
+	return q.head + " WHERE (SELECT pg_catalog.current_setting('transaction_isolation') = 'read committed' AND pg_catalog.pg_current_xact_id_if_assigned() IS NULL AND " +
+		all + ")" + above + q.grouping + having + q.tail
 }
 
 // writable reports whether every moment in the texts has one spelling: years 1 to

@@ -34,45 +34,39 @@ func markedInts(text string) string {
 	return marked("pg_catalog.int4[]", "{"+text+"}", "'{"+text+"}'::pg_catalog.int4[]")
 }
 
-// plain returns the conditions with literals for what is marked.
-func (p proof) plain() string {
-	var b strings.Builder
-	p.each(func(text string) { b.WriteString(text) }, func(_, _, sql string) { b.WriteString(sql) })
-	return b.String()
-}
-
-// prepared returns the conditions with parameters for what is marked, and their
-// values.
-func (p proof) prepared() (string, []string) {
-	var b strings.Builder
-	var args []string
-	p.each(func(text string) { b.WriteString(text) }, func(typ, value, _ string) {
-		args = append(args, value)
-		b.WriteString("$")
-		b.WriteString(strconv.Itoa(len(args)))
-		b.WriteString("::")
-		b.WriteString(typ)
-	})
-	return b.String(), args
-}
-
-// each goes through the conditions: what is text, and what is marked.
-func (p proof) each(text func(string), value func(typ, text, sql string)) {
+// written writes the conditions twice: with literals for what is marked, and with
+// parameters and their values.
+func (p proof) written() (plain, prepared string, args []string) {
+	size := 0
+	for _, c := range p {
+		size += len(c) + len(" AND ")
+	}
+	var a, b strings.Builder
+	a.Grow(size)
+	b.Grow(size)
 	for i, c := range p {
 		if i > 0 {
-			text(" AND ")
+			a.WriteString(" AND ")
+			b.WriteString(" AND ")
 		}
 		for {
 			before, rest, found := strings.Cut(c, mark)
-			text(before)
+			a.WriteString(before)
+			b.WriteString(before)
 			if !found {
 				break
 			}
-			var typ, v, sql string
+			var typ, value, sql string
 			typ, rest, _ = strings.Cut(rest, mark)
-			v, rest, _ = strings.Cut(rest, mark)
+			value, rest, _ = strings.Cut(rest, mark)
 			sql, c, _ = strings.Cut(rest, mark)
-			value(typ, v, sql)
+			args = append(args, value)
+			a.WriteString(sql)
+			b.WriteString("$")
+			b.WriteString(strconv.Itoa(len(args)))
+			b.WriteString("::")
+			b.WriteString(typ)
 		}
 	}
+	return a.String(), b.String(), args
 }
