@@ -361,7 +361,7 @@ func (f *filling) keep(s *session) {
 	if f.probe == nil || f.unsure {
 		p.Keys = nil
 	} else {
-		p.All = true
+		p.All = !f.probe.Skips // of the rows that were left out no keys are known
 		if a := f.area(); a != nil {
 			p.Area, weight = a, int64(a.query.Bytes())+128
 		}

@@ -312,13 +312,13 @@ func (n *nearQuery) listKey() []byte {
 }
 
 // keepNear puts a list into memory.
-func (s *session) keepNear(n *nearQuery, p *knn.Proof, a *nearArea, head, reply []byte) {
+func (s *session) keepNear(table string, n *nearQuery, p *knn.Proof, a *nearArea, head, reply []byte) {
 	p.Area = a
 	p.Finish()
 	key := n.listKey()
 	e := &cache.Entry{
 		Head: head, Reply: append(make([]byte, 0, len(reply)), reply...), Rows: len(a.ends),
-		Proof: p, Weight: p.Size() + int64(a.list.Bytes()+4*cap(a.ends)+64),
+		Proof: p, Weight: p.Size() + int64(a.list.Bytes()+4*cap(a.ends)+64), Tally: &s.db.memory.of(table).Tally,
 	}
 	s.srv.opt.Cache.Put(key, e)
 	s.db.memory.near.add(n, key)

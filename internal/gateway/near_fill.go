@@ -88,7 +88,7 @@ func (s *session) fillNear(g *group, n *nearQuery) error {
 	list, ok := vector.NewList(n.op, &n.query, f.members, f.last, len(f.members) < f.asked, vector.NormsOfSquares(squares.Min, squares.Max, n.query.Dims()))
 	if ok {
 		f.proof.All = f.hidden == 3
-		s.keepNear(n, f.proof, &nearArea{list, n.query.Kind, f.ends}, f.head, f.reply)
+		s.keepNear(g.plan.KNN.Table, n, f.proof, &nearArea{list, n.query.Kind, f.ends}, f.head, f.reply)
 	}
 	return nil
 }

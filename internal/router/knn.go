@@ -64,7 +64,7 @@ func knn(n *pg_query.SelectStmt, c *Context, v *view) (*KNN, Reason) {
 		return nil, ReasonKNNTable
 	case t.rel.RowSecurity:
 		return nil, ReasonKNNSecurity
-	case n.LimitOffset != nil, n.LimitOption == pg_query.LimitOption_LIMIT_OPTION_WITH_TIES, !t.limit(n.LimitCount):
+	case n.LimitOffset != nil && !t.limit(n.LimitOffset), n.LimitOption == pg_query.LimitOption_LIMIT_OPTION_WITH_TIES, !t.limit(n.LimitCount):
 		return nil, ReasonKNNLimit
 	}
 	for i, s := range n.SortClause {
@@ -118,12 +118,28 @@ func (t *neighbours) isColumn(n *pg_query.Node) bool {
 // isDistance accepts column <op> vector and vector <op> column.
 func (t *neighbours) isDistance(n *pg_query.Node) bool {
 	e := distance(n)
-	return e != nil && (t.isVectorColumn(e.Lexpr) && t.isVector(e.Rexpr) || t.isVector(e.Lexpr) && t.isVectorColumn(e.Rexpr))
+	if e == nil {
+		return false
+	}
+	_, op, _ := qualified(e.Name)
+	return t.hasDistance(e.Lexpr, op) && t.isVector(e.Rexpr) || t.isVector(e.Lexpr) && t.hasDistance(e.Rexpr, op)
 }
 
 // firstNormalOID is where the identifiers of types begin that are not built in,
 // as pgvector's are (FirstNormalObjectId in transam.h).
 const firstNormalOID catalog.OID = 16384
+
+// bitOID is the built-in type bit, and bitDistances the operators that pgvector has for
+// it.
+const bitOID catalog.OID = 1560
+
+var bitDistances = words("<~> <%>")
+
+// hasDistance accepts a column of a type that an operator may be the distance of.
+func (t *neighbours) hasDistance(n *pg_query.Node, op string) bool {
+	col, ok := t.column(n)
+	return ok && (col.Type >= firstNormalOID || col.Type == bitOID && bitDistances[op])
+}
 
 func (t *neighbours) isVectorColumn(n *pg_query.Node) bool {
 	col, ok := t.column(n)
@@ -141,12 +157,12 @@ func (t *neighbours) isVector(n *pg_query.Node) bool {
 func isVector(n *pg_query.Node) bool {
 	if cast := n.GetTypeCast(); cast != nil {
 		_, name, ok := qualified(cast.TypeName.GetNames())
-		if !ok || !vectorTypes[name] || len(cast.TypeName.ArrayBounds) > 0 {
+		if !ok || !vectorTypes[name] && name != "bit" || len(cast.TypeName.ArrayBounds) > 0 {
 			return false
 		}
 		n = cast.Arg
 	}
-	return n.GetParamRef() != nil || n.GetAConst().GetSval() != nil
+	return n.GetParamRef() != nil || n.GetAConst().GetSval() != nil || n.GetAConst().GetBsval() != nil
 }
 
 // limit accepts a number or parameter, and what a function of the platform checks its

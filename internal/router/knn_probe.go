@@ -24,6 +24,8 @@ type Probe struct {
 	// that parameter; -1 and 0 when it is neither.
 	Limit      int64
 	LimitParam int
+	// Skips says that the answer leaves rows out that are nearer.
+	Skips bool
 }
 
 // Probe returns the probe of a text whose plan is Cached, by the column that names the
@@ -77,7 +79,7 @@ func (r *Router) probe(c *Context, text []byte, key string) (p Probe, tree *pg_q
 	_, p.Operator, _ = qualified(e.Name)
 	vector := e.Rexpr
 	col, ok := t.column(e.Lexpr)
-	if !ok || col.Type < firstNormalOID {
+	if !ok || !t.hasDistance(e.Lexpr, p.Operator) {
 		vector = e.Lexpr
 		if col, ok = t.column(e.Rexpr); !ok {
 			return p, nil, "", false
@@ -96,6 +98,7 @@ func (r *Router) probe(c *Context, text []byte, key string) (p Probe, tree *pg_q
 	default:
 		return p, nil, "", false
 	}
+	p.Skips = sel.LimitOffset != nil
 	p.Limit = -1
 	switch n := sel.LimitCount; {
 	case n.GetParamRef() != nil:
