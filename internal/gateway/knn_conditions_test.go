@@ -44,8 +44,12 @@ func plainTable(name string) string {
 
 const nearer = " (id, ver, v) VALUES (90, 90, '[1,0]')"
 
-// directConditions are changes by whoever does not come through the gateway. The
-// numbers are those of the conditions that the cache must fulfil, in docs/knn.md.
+// directConditions are changes by whoever does not come through the gateway. They are
+// named after what an answer from memory must fulfil: it is of a state that is current
+// while it is asked for (C1), also around the moment in which a commit is seen (C2), in
+// transactions (C5), for each setting (C7), with all tables that are read (C9), after
+// writes within writes (C10), with the rights of now (C12), whole and only whole (C13),
+// beside other gateways (C14) and after what fires no trigger (C15).
 var directConditions = []condition{
 	{name: "C1 an insert", change: "INSERT INTO %t" + nearer},
 	{name: "C1 an update of a member", change: "UPDATE %t SET ver = 77 WHERE id = 1"},
