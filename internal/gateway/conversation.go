@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"encoding/binary"
+
 	"qvpgw/internal/router"
 	"qvpgw/internal/wire"
 )
@@ -37,6 +39,7 @@ type reply struct {
 	ahead    bool // settings sent ahead of a statement
 	quiet    bool // nobody is told should it fail: a simple query of ours
 	restored bool // a RESET, behind which the startup packet's settings were set again
+	plain    bool // see run
 }
 
 // event is what a server message means to the session beyond being passed on.
@@ -110,6 +113,7 @@ func (v *conversation) expect(r reply) {
 		r.pins, v.pins = v.pins, 0
 		r.doubts, v.doubts = v.doubts, 0
 	}
+	r.plain = r.mode == pass && r.plan == nil && (r.of == nil || r.msg != wire.Describe)
 	v.queue.push(r)
 	switch r.msg {
 	case wire.Query, wire.FunctionCall:
@@ -223,6 +227,64 @@ func (v *conversation) fromServer(typ byte) (d verdict, ends bool) {
 	d.event = broken
 	return d, false
 }
+
+// run takes the whole messages at the beginning of b that are passed on and mean
+// nothing to the session, and returns their length. It is what fromServer and pop do
+// for them one by one, up to the first that either the session has to look at or
+// begins no plain reply.
+func (v *conversation) run(b []byte) int {
+	n := 0
+	for h := v.queue.head(); h != nil && h.plain && len(b)-n >= 5; {
+		size := int(binary.BigEndian.Uint32(b[n+1:])) + 1
+		if size < 5 || size > len(b)-n {
+			break
+		}
+		ends := false
+		switch b[n] {
+		case wire.DataRow, wire.ParameterDescription:
+		case wire.RowDescription, wire.NoData:
+			h.began = true
+			ends = h.msg == wire.Describe
+		case wire.CommandComplete, wire.EmptyQueryResponse:
+			h.began = true
+			v.copying = false
+			ends = h.msg == wire.Execute
+		case wire.ParseComplete:
+			ends = h.msg == wire.Parse
+		case wire.BindComplete:
+			ends = h.msg == wire.Bind
+		default:
+			return n
+		}
+		n += size
+		if ends {
+			v.queue.pop()
+			h = v.queue.head()
+		}
+	}
+	return n
+}
+
+// ready takes a ReadyForQuery at the beginning of b that ends a plain reply; the caller
+// then calls pop. It is what fromServer does for it.
+func (v *conversation) ready(b []byte) (tx wire.TxStatus, ok bool) {
+	h := v.queue.head()
+	if h == nil || !h.plain || len(b) < readyLen || b[0] != wire.ReadyForQuery || binary.BigEndian.Uint32(b[1:]) != readyLen-1 {
+		return 0, false
+	}
+	if h.msg != wire.Query && h.msg != wire.Sync && h.msg != wire.FunctionCall {
+		return 0, false
+	}
+	tx, err := wire.ParseReadyForQuery(b[5:readyLen])
+	if err != nil {
+		return 0, false
+	}
+	v.mute, v.copying = false, false
+	return tx, true
+}
+
+// readyLen is the length of a ReadyForQuery in bytes.
+const readyLen = 6
 
 // fail discards what the server will not answer after an error in an extended
 // group: everything up to the Sync that ends it.

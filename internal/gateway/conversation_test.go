@@ -369,3 +369,59 @@ func TestFeedingAConversationByPiecesEqualsFeedingItAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// What run takes in one go is what fromServer takes one by one.
+func TestARunOfRepliesIsWhatItsMessagesAreOneByOne(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	client := []byte{wire.Query, wire.Parse, wire.Bind, wire.Describe, wire.Execute, wire.Close, wire.Sync}
+	server := []byte{
+		wire.DataRow, wire.DataRow, wire.RowDescription, wire.NoData, wire.CommandComplete, wire.EmptyQueryResponse, wire.ParseComplete,
+		wire.BindComplete, wire.ParameterDescription, wire.CloseComplete, wire.ReadyForQuery, wire.NoticeResponse, wire.ErrorResponse,
+	}
+	taken, readied := 0, 0
+	for range 20000 {
+		var one, other conversation
+		for range 1 + r.IntN(3) {
+			x := reply{msg: client[r.IntN(len(client))], mode: mode(r.IntN(8) / 7)}
+			if r.IntN(8) == 0 {
+				x.plan = &router.Plan{Effects: true}
+			}
+			if r.IntN(8) == 0 {
+				x.of = new(statement)
+			}
+			one.expect(x)
+			other.expect(x)
+		}
+		var b []byte
+		for range 1 + r.IntN(6) {
+			b = wire.AppendHeader(b, server[r.IntN(len(server))], 2)
+			b = append(b, 'I', 0)
+		}
+		b = b[:len(b)-r.IntN(3)] // perhaps the last is not whole
+		n := one.run(b)
+		taken += n
+		if _, ok := one.ready(append([]byte{wire.ReadyForQuery, 0, 0, 0, 5}, b[min(n+5, len(b)):]...)); ok {
+			readied++
+			one.queue.pop()
+			b = append(b[:n:n], wire.ReadyForQuery, 0, 0, 0, 5, 'I', 0)
+			n = len(b)
+		}
+		for len(b[:n]) > 0 {
+			head := *other.queue.head()
+			v, ends := other.fromServer(b[0])
+			if v.drop || v.event != nothing && v.event != ready || head.of != nil && head.msg == wire.Describe && b[0] != wire.DataRow {
+				t.Fatalf("a run takes %q, which is %+v, for %+v", b[0], v, head)
+			}
+			if ends {
+				other.queue.pop()
+			}
+			b, n = b[7:], n-7
+		}
+		if got, want := fmt.Sprintf("%+v", one), fmt.Sprintf("%+v", other); got != want {
+			t.Fatalf("a run ends in\n%s\none by one it is\n%s", got, want)
+		}
+	}
+	if taken == 0 || readied == 0 {
+		t.Fatalf("runs of %d bytes and %d ends were taken", taken, readied)
+	}
+}

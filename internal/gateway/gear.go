@@ -239,7 +239,10 @@ func (s *session) clientReady() progress {
 		case hardTurn:
 			return mustBlock
 		case incomplete:
-			err := s.client.Fill()
+			err := netloop.ErrWouldBlock
+			if s.net != s.raw || !s.loop.Silent() { // or it takes a buffer for nothing
+				err = s.client.Fill()
+			}
 			if err == netloop.ErrWouldBlock {
 				s.client.Release()
 				return mustWait
@@ -473,7 +476,7 @@ func (s *session) easyText(sql []byte, group bool) bool {
 	if !s.db.fresh.Load() {
 		return false
 	}
-	p := s.db.router.Known(s.context(), sql)
+	p := s.db.router.KnownLike(&s.hint, s.context(), sql)
 	if p == nil || !s.easyPlan(p, group) {
 		return false
 	}

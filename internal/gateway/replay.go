@@ -52,7 +52,7 @@ func (s *session) runs(p *router.Plan) {
 		return
 	}
 	if a.since.IsZero() {
-		a.since = time.Now()
+		a.since = pool.Now()
 		a.now = a.since
 	}
 	a.pure = p.Action == router.Pass && p.Pins == 0 && !p.Effects && !p.Moving && len(p.Warnings) == 0

@@ -45,6 +45,22 @@ func (s *session) step() error {
 	if s.cv.queue.n == 0 {
 		return nil
 	}
+	if b := st.Whole(); len(b) >= 5 && !s.attempt.reshaped {
+		n := s.cv.run(b)
+		st.ForwardRun(n)
+		if tx, ok := s.cv.ready(b[n:]); ok {
+			if err := s.onReady(tx); err != nil {
+				return err
+			}
+			st.ForwardRun(readyLen)
+			s.cv.queue.pop()
+			n += readyLen
+		}
+		if n > 0 {
+			s.emitFakes()
+			return nil
+		}
+	}
 	h, err := st.Next()
 	if err != nil {
 		return s.serverError(err)
@@ -124,24 +140,32 @@ func (s *session) onEvent(v verdict, body []byte) error {
 		if err != nil {
 			return s.serverGone(err)
 		}
-		s.cv.tx = status
-		if status == wire.Idle {
-			s.channelsReady()
-			s.notified()
-			if b := s.takeMail(); len(b) > 0 {
-				if err := s.conn.Stream.Inject(b); err != nil {
-					return s.serverError(err)
-				}
-			}
+		if err := s.onReady(status); err != nil {
+			return err
 		}
-		s.settingsReady()
-		s.rebased = false
 	}
 	if v.drop {
 		s.conn.Stream.Drop()
 	} else {
 		s.conn.Stream.Forward()
 	}
+	return nil
+}
+
+// onReady is called for a ReadyForQuery before it is passed.
+func (s *session) onReady(status wire.TxStatus) error {
+	s.cv.tx = status
+	if status == wire.Idle {
+		s.channelsReady()
+		s.notified()
+		if b := s.takeMail(); len(b) > 0 {
+			if err := s.conn.Stream.Inject(b); err != nil {
+				return s.serverError(err)
+			}
+		}
+	}
+	s.settingsReady()
+	s.rebased = false
 	return nil
 }
 
@@ -349,7 +373,7 @@ func (s *session) serverGone(err error) error {
 // server connection is free for others unless the client must keep it.
 func (s *session) settle() error {
 	s.srv.m.Turns[1-bit(s.first)].Inc()
-	now := time.Now()
+	now := pool.Now()
 	s.account(now)
 	s.pool.Forgo(&s.waiter)
 	s.decided, s.attempt = false, attempt{}
@@ -389,7 +413,7 @@ func (s *session) settle() error {
 			s.srv.m.Transactions[metrics.Shared].Inc()
 			s.culprit, s.lastly = nil, false
 			s.ended(false, now)
-			s.detach()
+			s.detachAt(now)
 		} else {
 			if err := s.rebase(); err != nil {
 				return err
@@ -438,7 +462,7 @@ func (s *session) account(now time.Time) {
 	}
 	if !s.began.IsZero() && s.cv.idle() {
 		took := now.Sub(s.began)
-		m.Duration[s.route.action()].Observe(took.Seconds())
+		m.Duration[s.route.action()].Observe(took)
 		t.answered(s.route.action(), took)
 		s.began = time.Time{}
 	}

@@ -250,7 +250,7 @@ func (s *session) attach() error {
 // take makes c, which has the session's settings, the connection that it holds.
 func (s *session) take(c *pool.Conn) {
 	if d := s.waiter.Waited(); d > 0 {
-		s.srv.m.PoolWait.Observe(d.Seconds())
+		s.srv.m.PoolWait.Observe(d)
 	}
 	s.conn, s.long = c, nil
 	c.Client.Store(s.pid)
@@ -288,12 +288,14 @@ func (s *session) report() error {
 const switchTimeout = 30 * time.Second
 
 // detach gives the server connection back between two turns.
-func (s *session) detach() {
+func (s *session) detach() { s.detachAt(pool.Now()) }
+
+func (s *session) detachAt(now time.Time) {
 	c := s.conn
 	s.held.Store(nil)
 	s.conn, s.last, s.ahead = nil, c, nil
 	s.client.SetDst(nil)
-	s.pool.Release(c)
+	s.pool.ReleaseAt(c, now)
 }
 
 // lose drops a server connection that cannot be used any more.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"qvpgw/internal/knn"
+	"qvpgw/internal/router"
 	"qvpgw/internal/sqltext"
 	"qvpgw/internal/wire"
 )
@@ -21,6 +22,7 @@ type work struct {
 	attempt attempt
 	quiet   bool // what is injected may fail
 	reads   bool // the turn that easy found has statements that read alone
+	hint    router.Hint
 
 	doubts  []doubt       // texts sent with PinCatalog
 	due     sqltext.State // may have been left behind since the last check

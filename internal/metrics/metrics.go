@@ -31,12 +31,12 @@ type Metrics struct {
 
 	// Statements.
 	Queries      [actions]prometheus.Counter // by Action
-	Duration     [actions]prometheus.Observer
+	Duration     [actions]*Histogram
 	Transactions [txModes]prometheus.Counter // by TxMode
 	Turns        [gears]prometheus.Counter   // by Gear
 	Pins         [Pins]prometheus.Counter    // pins taken, by Pin
 	pinned       *prometheus.CounterVec      // see PinnedBy
-	PoolWait     prometheus.Observer         // seconds in the queue for a server connection
+	PoolWait     *Histogram                  // in the queue for a server connection
 
 	// Rewrites.
 	Rewrites      [rewriteOutcomes]prometheus.Counter // by RewriteOutcome
@@ -89,10 +89,10 @@ func New() *Metrics {
 	m.reloads = [...]prometheus.Counter{vec.WithLabelValues("refused"), vec.WithLabelValues("applied")}
 
 	vec = m.vec("queries_total", "Statements, by what was done with them.", "action")
-	duration := m.histogram("query_duration_seconds", "Time from a statement's arrival to the end of its answer, by what was done with it.", "action")
+	duration := m.histogram("query_duration_seconds", "Time from a statement's arrival to the end of its answer, by what was done with it.", "action", actionNames[:]...)
 	for i := range m.Queries {
 		m.Queries[i] = vec.WithLabelValues(actionNames[i])
-		m.Duration[i] = duration.WithLabelValues(actionNames[i])
+		m.Duration[i] = duration[i]
 	}
 	vec = m.vec("turns_total", "Turns of clients, by the gear in which they ended.", "gear")
 	for i := range m.Turns {
@@ -107,7 +107,7 @@ func New() *Metrics {
 		m.Pins[i] = vec.WithLabelValues(pinNames[i])
 	}
 	m.pinned = m.vec("pinned_transactions_total", "Transactions whose client kept its server connection, by reason and by the kind of the statement that began it.", "reason", "statement")
-	m.PoolWait = m.histogram("pool_wait_seconds", "Time in the queue for a server connection, of those that had to wait.").WithLabelValues()
+	m.PoolWait = m.histogram("pool_wait_seconds", "Time in the queue for a server connection, of those that had to wait.", "")[0]
 	m.reasons = m.vec("query_reasons_total", "Statements, by the reason for what was done with them.", "reason")
 	m.ruleHits = m.vec("rule_hits_total", "Statements that a rule spoke about, by rule and what it did.", "rule", "mode")
 
@@ -257,21 +257,6 @@ func (m *Metrics) counter(name, help string) prometheus.Counter {
 
 func (m *Metrics) vec(name, help string, labels ...string) *prometheus.CounterVec {
 	v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
-	m.registry.MustRegister(v)
-	return v
-}
-
-// buckets, in seconds, run from a statement that the server answers from its
-// buffers (some 50 µs) to one that somebody waits for.
-var buckets = []float64{
-	50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3,
-	0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
-}
-
-func (m *Metrics) histogram(name, help string, labels ...string) *prometheus.HistogramVec {
-	v := prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Namespace: namespace, Name: name, Help: help, Buckets: buckets,
-	}, labels)
 	m.registry.MustRegister(v)
 	return v
 }

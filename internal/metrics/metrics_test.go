@@ -148,7 +148,7 @@ func TestTheDataPathDoesNotAllocate(t *testing.T) {
 	m := New()
 	if n := testing.AllocsPerRun(100, func() {
 		m.Queries[Pass].Inc()
-		m.Duration[Pass].Observe(0.001)
+		m.Duration[Pass].Observe(time.Millisecond)
 		m.Received.Add(8192)
 		m.Transactions[Shared].Inc()
 		m.Error("42601")
@@ -165,7 +165,7 @@ func TestConcurrentCountsAndScrapesAgree(t *testing.T) {
 			for range 1000 {
 				m.Queries[Rewrite].Inc()
 				m.Error("40001")
-				m.PoolWait.Observe(0.1)
+				m.PoolWait.Observe(100 * time.Millisecond)
 			}
 			if _, err := m.Registry().Gather(); err != nil {
 				t.Error(err)
@@ -187,7 +187,7 @@ func BenchmarkAStatementsFigures(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		c.Inc()
-		m.Duration[Pass].Observe(0.0002)
+		m.Duration[Pass].Observe(200 * time.Microsecond)
 		m.Received.Add(100)
 		m.Sent.Add(8192)
 	}

@@ -61,6 +61,10 @@ func (c *Conn) Heard() bool {
 	return !c.drained || c.rd.state.Load() != quiet || c.ended.Load()
 }
 
+// Silent says, without looking at the socket, that a Read in non-blocking mode would
+// find nothing and no deadline either.
+func (c *Conn) Silent() bool { return !c.Heard() && c.rd.deadline.Load() == 0 }
+
 // Await blocks until a Read may find something or the read deadline passes, which
 // the Read will say.
 func (c *Conn) Await() {

@@ -54,6 +54,9 @@ func (*Conn) Woke() {}
 // Heard is true.
 func (*Conn) Heard() bool { return true }
 
+// Silent is false.
+func (*Conn) Silent() bool { return false }
+
 // Await does nothing.
 func (*Conn) Await() {}
 

@@ -44,7 +44,9 @@ func (p *Pool) Granted(w *Waiter, owner uint64) (c *Conn, ok bool) {
 	g := w.got
 	w.got, w.async = grant{}, false
 	w.granted.Store(false)
-	w.waited = time.Since(w.queued)
+	if w.waited = max(0, g.at.Sub(w.queued)); g.at.IsZero() {
+		w.waited = time.Since(w.queued)
+	}
 	p.waited.Add(int64(w.waited))
 	if g.conn != nil && p.usable(g.conn) {
 		return p.grant(g.conn, owner), true

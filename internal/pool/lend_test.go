@@ -37,7 +37,7 @@ func TestControlWorkIsServedBeforeClients(t *testing.T) {
 	queued(1)
 	go wait("control", ControlOwner)
 	queued(2)
-	p.free(&Conn{pool: p, created: time.Now(), where: -1})
+	p.free(&Conn{pool: p, created: time.Now(), where: -1}, time.Now())
 	if name := <-got; name != "control" {
 		t.Errorf("the %s was served first", name)
 	}
@@ -79,7 +79,7 @@ func TestWhatAConnectionHeardIsNotTheNextHolders(t *testing.T) {
 	defer p.Close()
 	c := &Conn{pool: p, created: time.Now(), where: -1, Heard: []byte("a notification")}
 	p.open = 1
-	p.free(c)
+	p.free(c, time.Now())
 	var w Waiter
 	w.Init(nil)
 	got, err := p.Acquire(&w, 2, nil, p.Empty(), time.Second)

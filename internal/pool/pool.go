@@ -315,7 +315,10 @@ func (p *Pool) removeIdleLocked(i int) *Conn {
 // Release gives the connection back between two turns: to the client that has
 // waited longest, or to the idle ones. A dirty one is reset first, one for which
 // a cancel was sent is proven to have swallowed it.
-func (p *Pool) Release(c *Conn) {
+func (p *Pool) Release(c *Conn) { p.ReleaseAt(c, Now()) }
+
+// ReleaseAt is Release for who has looked at the clock.
+func (p *Pool) ReleaseAt(c *Conn, now time.Time) {
 	st := c.state.Load()
 	for !c.state.CompareAndSwap(st, st&0xffff) {
 		st = c.state.Load()
@@ -343,7 +346,7 @@ func (p *Pool) Release(c *Conn) {
 		go p.restore(c)
 		return
 	}
-	p.free(c)
+	p.free(c, now)
 }
 
 // restore resets a connection and waits out the cancels sent for it.
@@ -357,7 +360,7 @@ func (p *Pool) restore(c *Conn) {
 		p.Discard(c)
 		return
 	}
-	p.free(c)
+	p.free(c, Now())
 }
 
 // settle waits until every cancel for c was delivered and swallows what is left
@@ -384,8 +387,7 @@ func (c *Conn) settle() bool {
 }
 
 // free hands c to the oldest waiter or makes it idle.
-func (p *Pool) free(c *Conn) {
-	now := time.Now()
+func (p *Pool) free(c *Conn, now time.Time) {
 	p.mu.Lock()
 	if p.spentLocked(c, now) {
 		p.mu.Unlock()
@@ -395,7 +397,7 @@ func (p *Pool) free(c *Conn) {
 	if w := p.popLocked(); w != nil {
 		p.mu.Unlock()
 		p.handovers.Add(1)
-		w.deliver(grant{conn: c})
+		w.deliver(grant{conn: c, at: now})
 		return
 	}
 	if p.retiring {

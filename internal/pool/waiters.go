@@ -43,6 +43,7 @@ func (w *Waiter) begin() {
 // grant is what a waiter gets: a connection, an error, or neither: then it dials.
 type grant struct {
 	conn *Conn
+	at   time.Time // when conn became free
 	err  error
 	back chan<- bool // the connection is lent: its holder waits to hear whether it can go on with it
 }
@@ -148,7 +149,7 @@ func (p *Pool) queueLocked(w *Waiter, owner uint64) {
 		w.ch = make(chan grant, 1)
 	}
 	if w.queued.IsZero() {
-		w.queued = time.Now()
+		w.queued = Now()
 		q.push(w)
 	} else {
 		q.restore(w)

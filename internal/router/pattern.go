@@ -2,7 +2,9 @@ package router
 
 import (
 	"bytes"
+	"encoding/binary"
 	"hash/maphash"
+	"math/bits"
 	"sync/atomic"
 	"unsafe"
 
@@ -57,10 +59,7 @@ func (x *patterns) slot(c *Context, text []byte) *patternSlot {
 	if len(text) > maxPattern {
 		return nil
 	}
-	first := 0
-	for first < len(text) && !digit(text[first]) && text[first] != '\'' {
-		first++
-	}
+	first := firstLiteral(text)
 	if first == len(text) {
 		return nil
 	}
@@ -72,8 +71,29 @@ func (x *patterns) slot(c *Context, text []byte) *patternSlot {
 	return &x.slots[(h^h>>32)%uint64(len(x.slots))]
 }
 
-// get returns the plan of a text whose pattern is in the slot, which may be nil.
-func (x *patternSlot) get(c *Context, text []byte, epoch uint64) *Plan {
+// firstLiteral is the index of the first digit or quote, len(text) without one.
+func firstLiteral(text []byte) int {
+	const ones = 0x0101010101010101
+	i := 0
+	for ; i+8 <= len(text); i += 8 {
+		// The highest bit of each byte: of low, whether it is at least '0', of high, whether
+		// it is more than '9', of other, whether it is no quote; w's own, that it is not ASCII.
+		w := binary.LittleEndian.Uint64(text[i:])
+		low, high := w&(0x7f*ones)+(0x80-'0')*ones, w&(0x7f*ones)+(0x7f-'9')*ones
+		q := w ^ '\''*ones
+		other := q&(0x7f*ones) + 0x7f*ones | q
+		if found := (low&^high&^w | ^other) & (0x80 * ones); found != 0 {
+			return i + bits.TrailingZeros64(found)/8
+		}
+	}
+	for i < len(text) && !digit(text[i]) && text[i] != '\'' {
+		i++
+	}
+	return i
+}
+
+// get returns the pattern of a text that is in the slot, which may be nil.
+func (x *patternSlot) get(c *Context, text []byte, epoch uint64) *pattern {
 	if x == nil {
 		return nil
 	}
@@ -92,7 +112,19 @@ func (x *patternSlot) get(c *Context, text []byte, epoch uint64) *Plan {
 		x.used.Store(true)
 		x.barren.Store(0)
 	}
-	return t.plan
+	return t
+}
+
+// Hint is where a text was found. Who looks for texts that often are like the last one
+// keeps it, zero at first.
+type Hint struct{ last *pattern }
+
+// plan returns the plan of a text that is like the last one.
+func (h *Hint) plan(c *Context, text []byte, epoch uint64) *Plan {
+	if t := h.last; t != nil && t.c == c && t.epoch == epoch && t.matches(text) {
+		return t.plan
+	}
+	return nil
 }
 
 // put makes a pattern of a text whose shape alone decides its plan, if it has

@@ -23,11 +23,18 @@ func TestTextsThatDifferInIntegersHaveOnePattern(t *testing.T) {
 	if p == nil {
 		t.Fatal("another integer has no pattern")
 	}
-	if p != r.Plan(c, text(99)) {
+	if p.plan != r.Plan(c, text(99)) {
 		t.Error("the pattern has another plan than the text")
 	}
+	var h Hint
+	if r.KnownLike(&h, c, text(98)) != p.plan || h.last != p || h.plan(c, text(97), st.epoch) != p.plan {
+		t.Error("a text that is like the last one is not found by that")
+	}
+	if h.plan(c, text(97), st.epoch+1) != nil || h.plan(c, append(text(97), '1', '.'), st.epoch) != nil {
+		t.Error("the last text holds for another")
+	}
 	other := *c
-	for what, got := range map[string]*Plan{
+	for what, got := range map[string]*pattern{
 		"another context":    slot.get(&other, text(5), st.epoch),
 		"another epoch":      slot.get(c, text(5), st.epoch+1),
 		"a literal's digits": slot.get(c, fmt.Appendf(nil, shape, 7, 9, 1, 10, 1), st.epoch),
@@ -88,17 +95,19 @@ func TestAPatternInUseStays(t *testing.T) {
 		}
 		x.put(c, b, pb, 1)
 	}
-	if x.get(c, a, 1) != pa {
+	if p := x.get(c, a, 1); p == nil || p.plan != pa {
 		t.Error("a pattern in use is gone")
 	}
 	for range patience {
 		x.get(c, b, 1)
 		x.put(c, b, pb, 1)
 	}
-	if x.get(c, b, 1) != pb {
+	if p := x.get(c, b, 1); p == nil || p.plan != pb {
 		t.Error("a pattern that nobody uses stands in the way")
 	}
-	if x.put(c, []byte("SELECT "+strings.Repeat("1, ", 100)+"1"), pa, 2); x.get(c, []byte("SELECT "+strings.Repeat("1, ", 100)+"1"), 2) != pa {
+	many := []byte("SELECT " + strings.Repeat("1, ", 100) + "1")
+	x.put(c, many, pa, 2)
+	if p := x.get(c, many, 2); p == nil || p.plan != pa {
 		t.Error("one with many integers has no pattern")
 	}
 }
@@ -123,5 +132,24 @@ func TestTextsThatDifferInOtherLiteralsLeaveOffPatterns(t *testing.T) {
 	text := []byte("SELECT 2")
 	if x.put(c, text, &Plan{}, 2); x.get(c, text, 2) == nil {
 		t.Error("there is no pattern after a change of the catalog")
+	}
+}
+
+func TestTheFirstLiteralIsFoundAmongAllBytes(t *testing.T) {
+	for at := range 20 {
+		for b := range 256 {
+			text := bytes.Repeat([]byte{0x2f}, 20)
+			for i := range text {
+				text[i] = []byte{'/', ':', '&', '(', 0xb0, 0xa7, 0x80, 0xff}[(i+at)%8]
+			}
+			text[at] = byte(b)
+			want := len(text)
+			if digit(byte(b)) || b == '\'' {
+				want = at
+			}
+			if got := firstLiteral(text); got != want {
+				t.Fatalf("%q: %d, want %d", text, got, want)
+			}
+		}
 	}
 }

@@ -93,16 +93,27 @@ func New(o Options) *Router {
 // context, so a prepared statement is planned anew, from its text, for each
 // execution. A Rewrite or Cached plan holds only on a connection without
 // temporary objects.
-func (r *Router) Plan(c *Context, text []byte) *Plan { return r.find(c, text, true) }
+func (r *Router) Plan(c *Context, text []byte) *Plan { return r.find(c, text, true, nil) }
 
 // Known is Plan without the parser: nil when the text's plan is not at hand.
-func (r *Router) Known(c *Context, text []byte) *Plan { return r.find(c, text, false) }
+func (r *Router) Known(c *Context, text []byte) *Plan { return r.find(c, text, false, nil) }
 
-func (r *Router) find(c *Context, text []byte, parse bool) *Plan {
+// KnownLike is Known for a text that h may help to find; it sets h.
+func (r *Router) KnownLike(h *Hint, c *Context, text []byte) *Plan {
+	if p := h.plan(c, text, r.current().epoch); p != nil {
+		return p
+	}
+	return r.find(c, text, false, h)
+}
+
+func (r *Router) find(c *Context, text []byte, parse bool, h *Hint) *Plan {
 	st := r.current()
 	slot := r.patterns.slot(c, text)
-	if p := slot.get(c, text, st.epoch); p != nil {
-		return p
+	if t := slot.get(c, text, st.epoch); t != nil {
+		if h != nil {
+			h.last = t
+		}
+		return t.plan
 	}
 	if p := r.raw.get(c, text, st, r.opt.Now); p != nil {
 		return p

@@ -89,6 +89,18 @@ func (s *Stream) Buffered() int { return s.w - s.r }
 // be between two messages; valid until the next call of any other method.
 func (s *Stream) Unread() []byte { return s.buf[s.r:s.w] }
 
+// Whole returns what Unread does; nil inside a message.
+func (s *Stream) Whole() []byte {
+	if s.tail > 0 || s.size > 0 {
+		return nil
+	}
+	return s.buf[s.r:s.w]
+}
+
+// ForwardRun adds to the run the next n bytes of those that Whole returned: messages
+// without the rest of one.
+func (s *Stream) ForwardRun(n int) { s.r += n }
+
 // Fill reads once from the source, without a look at what comes. Errors as of Next.
 func (s *Stream) Fill() error { return s.fillFor(s.w - s.r + 1) }
 
