@@ -133,7 +133,7 @@ func (s *session) crashed(r any) *Error {
 
 // shift makes reads and writes block, or not.
 func (s *session) shift(first bool) {
-	s.first, s.foreseen = first, nil
+	s.first, s.foreseen, s.light = first, nil, false
 	if s.loop != nil {
 		s.loop.SetBlocking(!first)
 	}
@@ -244,7 +244,6 @@ func (s *session) clientReady() progress {
 				err = s.client.Fill()
 			}
 			if err == netloop.ErrWouldBlock {
-				s.client.Release()
 				return mustWait
 			}
 			if err != nil {
@@ -311,8 +310,10 @@ func (s *session) acquired(c *pool.Conn, ok bool) progress {
 // sendFirst handles the turn's messages, which are all there.
 func (s *session) sendFirst() progress {
 	s.phase = atClient
-	if s.failed = s.clientHalf(); s.failed != nil {
-		return mustBlock
+	if s.light = s.sendPlain(); !s.light {
+		if s.failed = s.clientHalf(); s.failed != nil {
+			return mustBlock
+		}
 	}
 	s.foreseen = nil
 	s.phase = atServer
@@ -352,7 +353,7 @@ func (s *session) serverReady() progress {
 		return mustBlock
 	}
 	s.up.unread = 0
-	if s.loop.Pending() > 0 || s.cv.copying || !s.settlesAtOnce() {
+	if s.loop.Pending() > 0 || s.cv.copying || !s.settlesLight() && !s.settlesAtOnce() {
 		return mustBlock
 	}
 	if s.failed = s.settle(); s.failed != nil {

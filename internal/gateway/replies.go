@@ -45,7 +45,13 @@ func (s *session) step() error {
 	if s.cv.queue.n == 0 {
 		return nil
 	}
-	if b := st.Whole(); len(b) >= 5 && !s.attempt.reshaped {
+	if b, ok := st.Whole(); ok && !s.attempt.reshaped {
+		if len(b) == 0 {
+			if err := st.Fill(); err != nil {
+				return s.serverError(err)
+			}
+			b, _ = st.Whole()
+		}
 		n := s.cv.run(b)
 		st.ForwardRun(n)
 		if tx, ok := s.cv.ready(b[n:]); ok {
@@ -377,7 +383,10 @@ func (s *session) settle() error {
 	s.account(now)
 	s.pool.Forgo(&s.waiter)
 	s.decided, s.attempt = false, attempt{}
-	if s.conn != nil && s.between() {
+	switch {
+	case s.settlesLight():
+		s.giveBack(now)
+	case s.conn != nil && s.between():
 		s.settleSettings()
 		s.releaseLong()
 		s.portal = nil
@@ -410,10 +419,7 @@ func (s *session) settle() error {
 			return err
 		}
 		if s.pins.Load() == 0 && s.mode != Session {
-			s.srv.m.Transactions[metrics.Shared].Inc()
-			s.culprit, s.lastly = nil, false
-			s.ended(false, now)
-			s.detachAt(now)
+			s.giveBack(now)
 		} else {
 			if err := s.rebase(); err != nil {
 				return err
@@ -442,6 +448,14 @@ func (s *session) settle() error {
 		return errDrain
 	}
 	return nil
+}
+
+// giveBack gives back the server connection of a transaction that has ended now.
+func (s *session) giveBack(now time.Time) {
+	s.srv.m.Transactions[metrics.Shared].Inc()
+	s.culprit, s.lastly = nil, false
+	s.ended(false, now)
+	s.detachAt(now)
 }
 
 // account adds a turn that ends now to the figures.

@@ -23,6 +23,7 @@ type work struct {
 	quiet   bool // what is injected may fail
 	reads   bool // the turn that easy found has statements that read alone
 	hint    router.Hint
+	light   bool // the turn is one that sendPlain sent, and nothing happened in it but its answer
 
 	doubts  []doubt       // texts sent with PinCatalog
 	due     sqltext.State // may have been left behind since the last check
@@ -47,7 +48,11 @@ type work struct {
 	scratch2   []byte // a statement that is being decided on
 }
 
-var works = sync.Pool{New: func() any { return new(work) }}
+var works = sync.Pool{New: func() any {
+	w := new(work)
+	w.client.Rest()
+	return w
+}}
 
 // takeUp gives the session what it works with.
 func (s *session) takeUp() {
@@ -57,7 +62,7 @@ func (s *session) takeUp() {
 	s.work = works.Get().(*work)
 	s.up.s = s
 	s.cv.tx = wire.Idle
-	s.client.Reset(clientReader{s}, nil)
+	s.client.SetSrc(clientReader{s})
 	s.sentBefore, s.readBefore = 0, 0
 }
 
@@ -66,9 +71,12 @@ func (s *session) layDown() {
 	w := s.work
 	if s.conn != nil || !w.client.Clean() || !w.cv.idle() || len(w.doubts) > 0 || w.due != 0 || len(w.pending) > 0 ||
 		w.unnamed.id != 0 || len(w.portals) > 0 || len(w.gathered) > 0 || len(w.out) > 0 || w.interrupted != nil {
+		if s.phase == atClient {
+			w.client.Release()
+		}
 		return
 	}
-	w.client.Reset(nil, nil)
+	w.client.Rest()
 	w.up.s, w.portal, w.long = nil, nil, nil
 	w.unnamed.plan, w.unnamed.bucket, w.unnamed.skeleton = nil, nil, nil
 	w.unnamed.now.Store(nil)

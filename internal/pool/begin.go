@@ -55,7 +55,8 @@ func (p *Pool) Granted(w *Waiter, owner uint64) (c *Conn, ok bool) {
 	case g.conn != nil:
 		w.resumed = true // that one was dead: Acquire goes on waiting
 	case !w.resumed:
-		w.kept = &g
+		kept := g // g itself stays on the stack
+		w.kept = &kept
 	}
 	return nil, false
 }

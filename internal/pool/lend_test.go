@@ -90,3 +90,27 @@ func TestWhatAConnectionHeardIsNotTheNextHolders(t *testing.T) {
 		t.Errorf("the next holder hears %q", got.Heard)
 	}
 }
+
+func TestAGrantThatWasWaitedForAllocatesNothing(t *testing.T) {
+	p := New(Options{Size: 1})
+	defer p.Close()
+	c := &Conn{pool: p, created: time.Now(), where: -1, Bucket: p.Empty()}
+	p.open = 1
+	var w Waiter
+	w.Init(ignored{})
+	if n := testing.AllocsPerRun(100, func() {
+		if got, ok := p.Begin(&w, 7, nil, p.Empty()); got != nil || !ok {
+			t.Fatal("it did not have to wait")
+		}
+		p.Release(c)
+		if got, ok := p.Granted(&w, 7); got != c || !ok {
+			t.Fatal("it was granted nothing")
+		}
+	}); n > 0 {
+		t.Errorf("it allocates %v times", n)
+	}
+}
+
+type ignored struct{}
+
+func (ignored) Ready() {}

@@ -53,6 +53,25 @@ type Plan struct {
 	// and Router.Bound plans when they are known.
 	AtBind bool
 	Local  *LocalAnswer
+	// Plain: it is one statement that passes, and neither what it does nor what it names
+	// is anything to the session.
+	Plain bool
+}
+
+// plain says whether the plan is Plain.
+func (p *Plan) plain() bool {
+	if p.Action != Pass || len(p.Statements) != 1 || p.Pins != 0 || p.Effects || p.Moving || p.Loads || len(p.Warnings) > 0 || p.Local != nil {
+		return false
+	}
+	n := &p.Names
+	if n.Channel != nil || n.Prepares != "" || len(n.Executes)+len(n.Uses) > 0 || n.Notifies || n.Listening || n.Prepared {
+		return false
+	}
+	switch p.Statements[0].Kind {
+	case sqltext.Select, sqltext.With, sqltext.Insert, sqltext.Update, sqltext.Delete:
+		return true
+	}
+	return false
 }
 
 // Statement is what one statement does to the state of its connection.

@@ -112,6 +112,7 @@ func (r *Router) plan(c *Context, st *state, text []byte, info sqltext.Info) mad
 	if m.template != nil {
 		m.template.plan.mentioned = m.template.plan.mentions(tree.Stmts, st.view, hidden)
 	}
+	m.plan.Plain = m.plan.plain()
 	return m
 }
 

@@ -89,12 +89,12 @@ func (s *Stream) Buffered() int { return s.w - s.r }
 // be between two messages; valid until the next call of any other method.
 func (s *Stream) Unread() []byte { return s.buf[s.r:s.w] }
 
-// Whole returns what Unread does; nil inside a message.
-func (s *Stream) Whole() []byte {
+// Whole returns what Unread does; false inside a message.
+func (s *Stream) Whole() (b []byte, ok bool) {
 	if s.tail > 0 || s.size > 0 {
-		return nil
+		return nil, false
 	}
-	return s.buf[s.r:s.w]
+	return s.buf[s.r:s.w], true
 }
 
 // ForwardRun adds to the run the next n bytes of those that Whole returned: messages
@@ -150,6 +150,21 @@ func (s *Stream) Rewind() bool {
 	s.r, s.run, s.size, s.tail, s.drop = s.mark, s.mark, 0, 0, false
 	return true
 }
+
+// Rest forgets all but a run buffer, for a clean stream that is used again soon.
+func (s *Stream) Rest() {
+	b, pooled := s.buf, s.pooled
+	if len(b) == runBuffer {
+		s.pooled = nil
+	}
+	s.Reset(nil, nil)
+	if len(b) == runBuffer {
+		s.buf, s.pooled = b, pooled
+	}
+}
+
+// SetSrc changes the source of a clean stream.
+func (s *Stream) SetSrc(src io.Reader) { s.src = src }
 
 func (s *Stream) putBuffer() {
 	switch {
