@@ -81,6 +81,7 @@ func (s *session) layDown() {
 	w.unnamed.plan, w.unnamed.bucket, w.unnamed.skeleton = nil, nil, nil
 	w.unnamed.now.Store(nil)
 	s.foreseen, s.foreseenFor = nil, nil
+	w.light = false
 	s.work = nil
 	works.Put(w)
 }

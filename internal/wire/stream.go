@@ -161,6 +161,9 @@ func (s *Stream) Rest() {
 	if len(b) == runBuffer {
 		s.buf, s.pooled = b, pooled
 	}
+	if cap(s.out) > runBuffer {
+		s.out = nil
+	}
 }
 
 // SetSrc changes the source of a clean stream.
