@@ -1,9 +1,12 @@
 package gateway_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -136,4 +139,39 @@ func TestAClientThatWasAnsweredFromMemoryCanStillCancel(t *testing.T) {
 	if got := rowsOf(p.reply(1)); got != "57014" {
 		t.Errorf("got %q", got)
 	}
+}
+
+// TestT16RoundsAndQueriesTakeTurnsOnOneConnection has clients that hold the only one.
+func TestT16RoundsAndQueriesTakeTurnsOnOneConnection(t *testing.T) {
+	dsn := nativeDatabase(t, vectorSchema+changeLog(t))
+	_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 1}, Gear: gateway.GearMixed})
+	var working sync.WaitGroup
+	for n := range 4 {
+		p := dial(t, addr, dsn)
+		working.Go(func() {
+			for i := range 30 {
+				if n == 0 {
+					p.must("BEGIN; INSERT INTO elsewhere VALUES (1)")
+					p.must("COMMIT")
+				}
+				p.want(strings.Replace(nearest, "1.2", strconv.Itoa(2+i%3)+".2", 1), fmt.Sprintf("%[1]d|p%[1]d;%[2]d|p%[2]d", 2+i%3, 3+i%3))
+			}
+		})
+	}
+	working.Wait()
+	if p := dial(t, addr, dsn); !strings.HasPrefix(func() string { p.query(nearest); p.query(nearest); return p.route() }(), "cached hit") {
+		t.Error("nothing was answered from memory")
+	}
+}
+
+func TestAnEnumsLabelThatIsRenamedEndsTheAnswersThatHaveIt(t *testing.T) {
+	dsn := nativeDatabase(t, vectorSchema+"; CREATE TYPE mood AS ENUM ('glad'); ALTER TABLE points ADD mood mood DEFAULT 'glad'"+changeLog(t))
+	_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 2}})
+	p := dial(t, addr, dsn)
+	const text = "SELECT id, mood FROM points ORDER BY v <-> '[1,0,0]' LIMIT 1"
+	for range 2 {
+		p.want(text, "1|glad")
+	}
+	direct(t, dsn).must("ALTER TYPE mood RENAME VALUE 'glad' TO 'merry'")
+	p.want(text, "1|merry")
 }

@@ -30,7 +30,9 @@ func (s *session) remembered(g *group) (bool, error) {
 				return true, s.hit(g, e, metrics.HitSame)
 			}
 			miss = missOf[v]
-			s.srv.opt.Cache.Remove(s.keptKey, e)
+			if v != knn.Unreadable {
+				s.srv.opt.Cache.Remove(s.keptKey, e)
+			}
 		}
 		worth := m.worthwhile()
 		if worth && near == nil {
@@ -111,7 +113,8 @@ func (s *session) marked(tables []uint32) (knn.Mark, router.Reason) {
 	if ok {
 		return mark, ""
 	}
-	if !m.log.Register(tables) || !m.roundsOn(s.srv, s.pool).Wait(&s.round) {
+	m.log.Register(tables)
+	if !m.roundsOn(s.srv, s.pool).Wait(&s.round) {
 		return mark, router.ReasonKNNNoRound
 	}
 	if mark, ok = m.log.Mark(tables); !ok {

@@ -26,10 +26,18 @@ type roundLink struct {
 	taken    time.Time
 	deadline time.Time
 	buf      []byte
+	told     bool // the server reported a setting
 }
 
-// roundStatement is the name of the round's statement.
-const roundStatement = injected + "_round"
+// roundStatement is the name of the round's statement, glanceStatement that of the one
+// ahead of it, which mostly is enough.
+const (
+	roundStatement  = injected + "_round"
+	glanceStatement = injected + "_glance"
+)
+
+// glance are the messages that run glanceStatement.
+var glance = wire.AppendSync(wire.AppendExecute(wire.AppendBind(nil, "", glanceStatement, nil, nil, nil), "", 0))
 
 // Bounds of a round: how long a connection is waited for, how long the server may take,
 // and how long a connection is held before whoever waits gets it.
@@ -47,7 +55,7 @@ const roundPins = "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_t
 	"pg_catalog.set_config('jit', 'off', false)"
 
 // roundLeave undoes them.
-const roundLeave = "RESET plan_cache_mode; RESET jit; DEALLOCATE " + roundStatement
+const roundLeave = "RESET plan_cache_mode; RESET jit; DEALLOCATE " + roundStatement + "; DEALLOCATE " + glanceStatement
 
 func (l *roundLink) Read(q knn.Question) (*knn.Reading, error) {
 	if l.conn != nil {
@@ -66,11 +74,15 @@ func (l *roundLink) Read(q knn.Question) (*knn.Reading, error) {
 		l.deadline = sent.Add(2 * roundLimit)
 		_ = c.Net.SetDeadline(l.deadline)
 	}
-	p := q.Params()
-	b := wire.AppendBind(l.buf[:0], "", roundStatement, nil, [][]byte{[]byte(p[0]), []byte(p[1]), []byte(p[2])}, roundFormats)
-	b = wire.AppendExecute(b, "", 0)
-	l.buf = wire.AppendSync(b)
-	rows, err := l.ask(l.buf)
+	l.told = false
+	rows, err := l.ask(glance)
+	if err == nil && !q.Quiet(rows) {
+		p := q.Params()
+		b := wire.AppendBind(l.buf[:0], "", roundStatement, nil, [][]byte{[]byte(p[0]), []byte(p[1]), []byte(p[2])}, roundFormats)
+		b = wire.AppendExecute(b, "", 0)
+		l.buf = wire.AppendSync(b)
+		rows, err = l.ask(l.buf)
+	}
 	if err != nil {
 		l.drop(err)
 		return nil, err
@@ -78,8 +90,10 @@ func (l *roundLink) Read(q knn.Question) (*knn.Reading, error) {
 	r, err := q.Reading(sent, rows)
 	if err != nil {
 		l.drop(err)
+		return nil, err
 	}
-	return r, err
+	r.Settings = l.told
+	return r, nil
 }
 
 var roundFormats = wire.NewFormats(wire.TextFormat, wire.TextFormat, wire.TextFormat, wire.TextFormat, wire.TextFormat, wire.BinaryFormat)
@@ -104,6 +118,7 @@ func (l *roundLink) take() error {
 		b = wire.AppendBind(b, "", "", nil, nil, nil)
 		b = wire.AppendExecute(b, "", 0)
 		b = wire.AppendParse(b, roundStatement, knn.Statement(log), nil)
+		b = wire.AppendParse(b, glanceStatement, knn.Glance, nil)
 		_, err = l.ask(wire.AppendSync(b))
 		var se *pool.ServerError
 		if err == nil {
@@ -151,6 +166,7 @@ func (l *roundLink) ask(b []byte) ([][][]byte, error) {
 				}
 				failed = &pool.ServerError{Fields: f}
 			case wire.ParameterStatus:
+				l.told = true
 				if err := c.NoteParam(body); err != nil {
 					return nil, err
 				}

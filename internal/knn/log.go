@@ -61,6 +61,7 @@ type Reading struct {
 	Tables   []Table
 	Changes  []Change
 	Cut      bool // there were more
+	Settings bool // the server's settings changed, and with them how values are written
 }
 
 // Log is what is known of the changes of one database.
@@ -97,19 +98,20 @@ func NewLog(budget int64, coarse bool) *Log {
 // maxTables bounds the tables that rounds look at.
 const maxTables = 256
 
-// Register has rounds look at tables from now on; false: there are too many.
-func (l *Log) Register(oids []uint32) bool {
+// Register has rounds look at tables from now on. Where there are too many, some of them
+// gone perhaps, it begins anew.
+func (l *Log) Register(oids []uint32) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, oid := range oids {
 		if l.tables[oid] == nil {
 			if len(l.tables) >= maxTables {
-				return false
+				l.breakLocked()
+				clear(l.tables)
 			}
 			l.tables[oid] = &table{}
 		}
 	}
-	return true
 }
 
 // Ask returns the next round's question.
@@ -132,7 +134,7 @@ func (l *Log) Ask() Question {
 func (l *Log) Apply(q Question, r *Reading) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if r.Recovery || l.ready && r.Start != l.start {
+	if r.Recovery || r.Settings || l.ready && r.Start != l.start {
 		l.breakLocked()
 		if r.Recovery {
 			return
@@ -179,13 +181,7 @@ func (l *Log) Apply(q Question, r *Reading) {
 	}
 }
 
-// Break says that no round can be had: what is kept cannot be judged any more.
-func (l *Log) Break() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.breakLocked()
-}
-
+// breakLocked has nothing from before be judged any more.
 func (l *Log) breakLocked() {
 	l.epoch++
 	l.ready = false

@@ -48,9 +48,7 @@ type world struct {
 
 func newWorld(t *testing.T, budget int64, coarse bool) *world {
 	w := &world{t: t, Log: NewLog(budget, coarse)}
-	if !w.Register([]uint32{1, 2}) {
-		t.Fatal("two tables are too many")
-	}
+	w.Register([]uint32{1, 2})
 	w.next = Reading{Start: "run", Tables: []Table{{1, "a", Facts{Logged: true}}, {2, "b", Facts{}}}}
 	w.round("10:10:")
 	return w
@@ -195,10 +193,15 @@ func TestAnotherServerEndsEverything(t *testing.T) {
 		change func(w *world)
 		want   Verdict
 	}{
-		"restarted":          {func(w *world) { w.next.Start = "another run"; w.round("12:12:") }, Restarted},
-		"become a standby":   {func(w *world) { w.next.Recovery = true; w.round("10:10:") }, Unreadable},
-		"out of reach":       {func(w *world) { w.Break() }, Unreadable},
-		"and there it is":    {func(w *world) { w.Break(); w.round("10:10:") }, Restarted},
+		"restarted":        {func(w *world) { w.next.Start = "another run"; w.round("12:12:") }, Restarted},
+		"become a standby": {func(w *world) { w.next.Recovery = true; w.round("10:10:") }, Unreadable},
+		"set otherwise":    {func(w *world) { w.next.Settings = true; w.round("10:10:") }, Restarted},
+		"asked of too much": {func(w *world) {
+			for oid := range uint32(2 * maxTables) {
+				w.Register([]uint32{oid})
+			}
+			w.round("10:10:")
+		}, Restarted},
 		"and as it was once": {func(w *world) { w.next.Start = "x"; w.round("9:9:"); w.next.Start = "run"; w.round("10:10:") }, Restarted},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -31,6 +31,7 @@ WITH common (print) AS MATERIALIZED (
     (SELECT string_agg(concat(oid, ':', xmin), ',' ORDER BY oid) FROM pg_operator WHERE oid >= 16384),
     (SELECT string_agg(concat(oid, ':', xmin), ',' ORDER BY oid) FROM pg_proc WHERE proname IN (` + names + `) OR pronamespace = to_regnamespace('qvp')),
     (SELECT string_agg(concat(oid, ':', xmin), ',' ORDER BY oid) FROM pg_type WHERE typname IN ('vector', 'halfvec', 'sparsevec', 'bit')),
+    (SELECT string_agg(concat(oid, ':', xmin), ',' ORDER BY oid) FROM pg_enum),
     (SELECT string_agg(concat(oid, ':', xmin), ',' ORDER BY oid) FROM pg_cast WHERE oid >= 16384),
     (SELECT string_agg(concat(oid, ':', xmin), ',' ORDER BY oid) FROM pg_extension),
     (SELECT string_agg(concat(roleid, ':', member, ':', xmin), ',' ORDER BY roleid, member, grantor) FROM pg_auth_members),
@@ -41,6 +42,8 @@ UNION ALL
 SELECT 't', r.oid::text, md5(concat_ws('|', c.print,
     (SELECT string_agg(concat(o.oid, ':', o.xmin), ',' ORDER BY o.oid) FROM pg_class o WHERE o.relname = k.relname AND o.relpersistence <> 't'),
     (SELECT string_agg(concat(a.attnum, ':', a.xmin), ',' ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = r.oid),
+    (SELECT string_agg(concat(a.attnum, ':', y.xmin, ':', z.xmin), ',' ORDER BY a.attnum, z.attnum) FROM pg_attribute a JOIN pg_type y ON y.oid = a.atttypid
+     LEFT JOIN pg_attribute z ON z.attrelid = y.typrelid AND y.typrelid <> 0 WHERE a.attrelid = r.oid AND a.atttypid >= 16384),
     (SELECT string_agg(concat(t.oid, ':', t.xmin), ',' ORDER BY t.oid) FROM pg_trigger t WHERE t.tgrelid = r.oid),
     (SELECT string_agg(concat(i.indexrelid, ':', i.xmin), ',' ORDER BY i.indexrelid) FROM pg_index i WHERE i.indrelid = r.oid),
     (SELECT string_agg(concat(i.inhrelid, ':', i.inhparent), ',') FROM pg_inherits i WHERE i.inhparent = r.oid OR i.inhrelid = r.oid))),
@@ -73,6 +76,16 @@ UNION ALL
 (SELECT 'c', xid::text, relation::oid::text, 'x', NULL, NULL FROM qvpgw.changes
  WHERE xid >= pg_snapshot_xmin($1::pg_snapshot) AND NOT pg_visible_in_snapshot(xid, $1::pg_snapshot)
    AND relation = ANY ($2::oid[]) AND kind <> 'c' AND has_table_privilege(relation, 'SELECT') IS NOT TRUE LIMIT {most})`
+
+// Glance is the text of a statement that says whether anything has happened at all: what
+// it gives are the first columns of a round's.
+const Glance = "SELECT 's', pg_current_snapshot()::text, pg_is_in_recovery()::text, extract(epoch FROM pg_postmaster_start_time())::text, '0', NULL::real[]"
+
+// Quiet says whether the rows of Glance are the whole answer: the snapshot is that of the
+// round before, and nothing else is asked.
+func (q *Question) Quiet(rows [][][]byte) bool {
+	return !q.All && q.Since != "" && len(rows) == 1 && len(rows[0]) == 6 && string(rows[0][1]) == q.Since
+}
 
 // Statement is the text of a round's statement for a database with, or without, the
 // gateway's own schema. The last of its columns is to be asked for in binary.

@@ -135,7 +135,7 @@ const (
 var cacheMissNames = [CacheMisses]string{"absent", "changed", "entered", "touched", "unknown", "defined", "forgotten", "restarted", "unproven", "bypass"}
 
 // Evicts says whether an answer was dropped for it.
-func (m CacheMiss) Evicts() bool { return m >= MissChanged && m <= MissUnproven }
+func (m CacheMiss) Evicts() bool { return m >= MissChanged && m < MissUnproven }
 
 // CacheHit is how an answer came from memory.
 type CacheHit uint8

@@ -78,7 +78,7 @@ var knnReasons = map[Reason]string{
 	ReasonKNNFilter:     "A condition of the k-NN query is not known to be immutable.",
 	ReasonKNNSecurity:   "The table of the k-NN query has row level security.",
 	ReasonKNNInRecovery: "The server is a standby, where an equal snapshot does not prove equal rows.",
-	ReasonKNNNoRound:    "The server could not be asked what has changed, or answers from too many tables are kept.",
+	ReasonKNNNoRound:    "The server could not be asked what has changed.",
 }
 
 var ruleReasons = map[Reason]string{
