@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
+	"syscall"
 
 	"qvpgw/internal/admin"
 	"qvpgw/internal/gateway"
@@ -28,6 +30,8 @@ func (p *program) do(ctx context.Context, c admin.Command) error {
 			return g.Reconnect(c.Name)
 		case "WAIT_CLOSE":
 			return g.WaitClose(ctx, c.Name)
+		case "SHUTDOWN":
+			return p.shutdown(c.Name)
 		case "KILL_CLIENT":
 			id, err := strconv.ParseUint(c.Name, 10, 32)
 			if err != nil {
@@ -46,4 +50,23 @@ func (p *program) do(ctx context.Context, c admin.Command) error {
 		return &admin.Error{Code: e.Code, Message: e.Message, Hint: e.Hint}
 	}
 	return err
+}
+
+// shutdown has the program end: at once with "", and with WAIT_FOR_SERVERS when the
+// transactions under way have ended, limits.shutdown_timeout at most.
+func (p *program) shutdown(how string) error {
+	times := 2 // as two signals do
+	switch {
+	case strings.EqualFold(how, "WAIT_FOR_SERVERS"):
+		times = 1
+	case how != "":
+		return &gateway.Error{Code: "0A000", Message: "the console cannot SHUTDOWN " + strings.ToUpper(how), Hint: "SHUTDOWN ends at once, SHUTDOWN WAIT_FOR_SERVERS when the transactions under way have ended."}
+	}
+	for range times {
+		select {
+		case p.asked <- syscall.SIGTERM:
+		default: // it has been asked already
+		}
+	}
+	return nil
 }

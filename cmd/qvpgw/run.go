@@ -73,6 +73,7 @@ type program struct {
 	gateway     *gateway.Server
 	console     *admin.Console
 	process     *handoff.Process
+	asked       chan os.Signal // what the console's SHUTDOWN stands for
 }
 
 func logger(cfg *config.Config, w io.Writer) *slog.Logger {
@@ -88,7 +89,7 @@ func (p *program) cfg() *config.Config { return p.config.Load() }
 
 // build makes the parts; nothing listens and nothing is dialled yet.
 func build(cfg *config.Config, log *slog.Logger, login fixed, process *handoff.Process) (*program, error) {
-	p := &program{log: log, started: time.Now(), metrics: metrics.New(), cache: cache.New(int64(cfg.Cache.Bytes)), process: process}
+	p := &program{log: log, started: time.Now(), metrics: metrics.New(), cache: cache.New(int64(cfg.Cache.Bytes)), process: process, asked: make(chan os.Signal, 2)}
 	p.config.Store(cfg)
 	p.metrics.Build(versionText())
 	p.metrics.Generation(process.Generation())

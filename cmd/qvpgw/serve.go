@@ -118,6 +118,8 @@ func (e *ending) run(ctx context.Context, served <-chan error) error {
 			successor = e.process.Served()
 		case s := <-e.signals:
 			e.signal(s)
+		case s := <-e.asked:
+			e.signal(s)
 		case err := <-e.drained:
 			if successor == nil || e.stopping {
 				err = errors.Join(failed, err, e.process.Wait())

@@ -46,6 +46,8 @@ func (p *program) watch() {
 				s.Timeouts += x.Timeouts
 				s.Resets += x.Resets
 				s.Dead += x.Dead
+				s.ReserveUsed += x.ReserveUsed
+				s.ReserveOpened += x.ReserveOpened
 			}
 			return s
 		},

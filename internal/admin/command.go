@@ -23,6 +23,7 @@ var verbs = []struct{ name, takes, does string }{
 	{"RECONNECT", "[database]", "replaces each server connection as it becomes free"},
 	{"RELOAD", "", "reads the configuration again; what is wrong with it changes nothing"},
 	{"RESUME", "[database]", "ends PAUSE and KILL"},
+	{"SHUTDOWN", "[WAIT_FOR_SERVERS]", "ends the gateway: at once, or as SIGTERM does when the transactions under way have ended"},
 	{"WAIT_CLOSE", "[database]", "returns when RECONNECT and RELOAD have no connection left to close"},
 }
 
@@ -53,7 +54,7 @@ var topics = []struct{ name, answers string }{
 
 // elsewhere are commands of PgBouncer's console that this one has not.
 var elsewhere = []string{
-	"SHUTDOWN", "SUSPEND", "SET",
+	"SUSPEND", "SET",
 }
 
 // ParseCommand reads one statement of the console, whose words are in any case and

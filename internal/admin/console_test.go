@@ -178,7 +178,7 @@ func TestCommandsAreReadInAnyCaseAndOthersRefused(t *testing.T) {
 			t.Errorf("%q: %#v", text, err)
 		}
 	}
-	bad("SHUTDOWN", "0A000", "SHUTDOWN is not supported by this console")
+	bad("SUSPEND", "0A000", "SUSPEND is not supported by this console")
 	bad("SHOW MEM", "0A000", `the console cannot "SHOW MEM"`)
 	bad("SHOW", "0A000", `the console cannot "SHOW"`)
 	bad("SHOW POOLS CLIENTS", "0A000", `the console cannot "SHOW POOLS CLIENTS"`)

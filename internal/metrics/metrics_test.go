@@ -16,8 +16,10 @@ func full() *Metrics {
 	m.Rules([]string{"delete_without_where"})
 	m.Watch(Sources{
 		Clients: func() ClientStat { return ClientStat{Idle: 3, Pinned: [Pins]int{PinListen: 2}} },
-		Servers: func() ServerStat { return ServerStat{Active: 4, OldestWait: 1500 * time.Millisecond, Handovers: 9} },
-		Cache:   func() CacheStat { return CacheStat{Entries: 5, Bytes: 1000} },
+		Servers: func() ServerStat {
+			return ServerStat{Active: 4, OldestWait: 1500 * time.Millisecond, Handovers: 9, ReserveUsed: 6, ReserveOpened: 7}
+		},
+		Cache: func() CacheStat { return CacheStat{Entries: 5, Bytes: 1000} },
 	})
 	return m
 }

@@ -29,6 +29,8 @@ type ServerStat struct {
 	Checkouts, Handovers  int64         // connections given out; those handed from one client to another waiting
 	Timeouts              int64         // clients that waited too long
 	Resets, Dead          int64         // connections reset; found dead
+	ReserveUsed           int           // connections open beyond size and overflow
+	ReserveOpened         int64         // how many of them were opened
 }
 
 // CacheStat are the cache's figures.
@@ -66,6 +68,8 @@ var (
 	handoversDesc  = desc("pool_handovers_total", "Server connections handed from one client directly to a waiting one.")
 	timeoutsDesc   = desc("pool_wait_timeouts_total", "Clients that waited too long for a server connection.")
 	resetsDesc     = desc("server_resets_total", "Server connections reset or checked before another client had them.")
+	reserveDesc    = desc("pool_reserve_connections", "Server connections open beyond size and overflow, from the reserve.")
+	reservedDesc   = desc("pool_reserve_opened_total", "Server connections opened from the reserve.")
 	deadDesc       = desc("server_dead_total", "Server connections found dead.")
 	entriesDesc    = desc("cache_entries", "Answers in the k-NN cache.")
 	bytesDesc      = desc("cache_bytes", "Memory of the k-NN cache, overhead included.")
@@ -80,7 +84,7 @@ var (
 func (w *watcher) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		clientsDesc, pinnedDesc, serversDesc, waitingDesc, oldestDesc, connectsDesc, failuresDesc, checkoutsDesc,
-		handoversDesc, timeoutsDesc, resetsDesc, deadDesc, entriesDesc, bytesDesc, budgetDesc, evictionsDesc, rejectionsDesc,
+		handoversDesc, timeoutsDesc, resetsDesc, reserveDesc, reservedDesc, deadDesc, entriesDesc, bytesDesc, budgetDesc, evictionsDesc, rejectionsDesc,
 		roundsDesc, servedDesc,
 	} {
 		ch <- d
@@ -119,6 +123,8 @@ func (w *watcher) Collect(ch chan<- prometheus.Metric) {
 		count(timeoutsDesc, s.Timeouts)
 		count(resetsDesc, s.Resets)
 		count(deadDesc, s.Dead)
+		gauge(reserveDesc, float64(s.ReserveUsed))
+		count(reservedDesc, s.ReserveOpened)
 	}
 	if w.s.Cache != nil {
 		s := w.s.Cache()
