@@ -31,7 +31,7 @@ type fuzzWorld struct {
 	specials   bool // NaN and infinities
 	compressed bool
 	// trusting: as with route.mode watermark, nothing is watched or settled, and no
-	// MERGE is written, which TimescaleDB's logs lack.
+	// MERGE is written, nor are chunks of aggregates dropped: TimescaleDB's logs lack both.
 	trusting bool
 	watched  bool
 	aggs     []fuzzAggregate
