@@ -59,6 +59,17 @@ func (vt *vectorType) numbers(r *rand.Rand) []string {
 	return list
 }
 
+// beside moves numbers by a thousandth, or not at all.
+func (vt *vectorType) beside(r *rand.Rand, numbers []string) []string {
+	moved := slices.Clone(numbers)
+	for i, s := range numbers {
+		if x, err := strconv.ParseFloat(s, 32); err == nil && vt.name != "bit" && r.IntN(3) > 0 {
+			moved[i] = strconv.FormatFloat(x*(1+1e-3*r.NormFloat64()), 'g', 6, 32)
+		}
+	}
+	return moved
+}
+
 // text writes numbers as a value of the type; style varies what does not matter.
 func (vt *vectorType) text(numbers []string, style int) string {
 	switch vt.name {
@@ -127,8 +138,15 @@ type differential struct {
 	queries map[string][][]string // of a table: the vectors asked for
 	binary  map[string][]byte     // of a type's text: its binary form
 	oids    map[string]uint32     // of a type
-	recent  []*knnAsk             // asked again by any client, under its settings
+	recent  []recentAsk           // asked again by any client, under its settings
+	near    int                   // answers that followed from others
 	server  *peer
+}
+
+// recentAsk is a statement and what it was drawn from.
+type recentAsk struct {
+	ask  *knnAsk
+	seed uint64
 }
 
 func newDifferential(r *rand.Rand, server *peer) *differential {
@@ -175,14 +193,18 @@ func (a *knnAsk) param(oid uint32, format int16, value []byte) string {
 	return "$" + strconv.Itoa(len(a.values))
 }
 
-// draw makes a statement of a k-NN query: about one in thirty fails.
-func (d *differential) draw() *knnAsk {
-	r := d.r
+// draw makes a statement of a k-NN query from a seed: about one in thirty fails. Varied,
+// it is the one of the seed but for a vector close to it and another limit.
+func (d *differential) draw(seed uint64, varied bool) *knnAsk {
+	r := rand.New(rand.NewPCG(seed, 5))
 	vt := pick(r, vectorTypes...)
 	a := &knnAsk{extended: r.IntN(2) == 0}
 	numbers := pick(r, d.queries[vt.table]...)
 	if r.IntN(12) == 0 {
 		numbers = vt.numbers(r)
+	}
+	if varied {
+		numbers = vt.beside(d.r, numbers)
 	}
 	text := vt.text(numbers, r.IntN(3))
 	op := pick(r, vt.ops...)
@@ -225,6 +247,9 @@ func (d *differential) draw() *knnAsk {
 	}
 	a.sql += " ORDER BY " + distance + pick(r, "", "", "", ", id", " ASC, n, id", " DESC")
 	limit := strconv.Itoa(pick(r, 1, 3, 5, 10, 10, 25, 200))
+	if varied {
+		limit = strconv.Itoa(1 + d.r.IntN(10))
+	}
 	if a.extended && r.IntN(3) == 0 {
 		limit = a.param(0, 0, []byte(limit))
 	}
@@ -300,12 +325,16 @@ func (d *differential) step(c *twins) (compared, hits, unequal int, why string) 
 		return 0, 0, 0, ""
 	}
 	var a *knnAsk
-	if len(d.recent) > 0 && r.IntN(5) > 1 {
-		a = pick(r, d.recent...)
-	} else {
-		a = d.draw()
-		d.recent = append(d.recent, a)
+	switch n := r.IntN(6); {
+	case n < 2 || len(d.recent) == 0:
+		seed := r.Uint64()
+		a = d.draw(seed, false)
+		d.recent = append(d.recent, recentAsk{a, seed})
 		d.recent = d.recent[max(0, len(d.recent)-12):]
+	case n < 4:
+		a = pick(r, d.recent...).ask
+	default:
+		a = d.draw(pick(r, d.recent...).seed, true)
 	}
 	name, parse := "", true
 	if a.named {
@@ -327,6 +356,9 @@ func (d *differential) step(c *twins) (compared, hits, unequal int, why string) 
 		compared++
 		if strings.HasPrefix(route, "cached hit") {
 			hits++
+		}
+		if strings.HasPrefix(route, "cached hit_near") {
+			d.near++
 		}
 		if !slices.Equal(got, want) {
 			unequal++
@@ -360,9 +392,9 @@ func (d *differential) change(c *twins) {
 	}
 }
 
-// differ runs cases statements and returns how many answers came from memory and how
-// many differed.
-func differ(t *testing.T, dsn string, seed uint64, cases int, broken bool) (compared, hits, unequal int, why string) {
+// differ runs cases statements and returns how many answers were compared, came from
+// memory, followed from near ones, and differed.
+func differ(t *testing.T, dsn string, seed uint64, cases int, broken bool) (compared, hits, near, unequal int, why string) {
 	t.Helper()
 	g, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 4}})
 	if broken {
@@ -383,7 +415,7 @@ func differ(t *testing.T, dsn string, seed uint64, cases int, broken bool) (comp
 			why = fmt.Sprintf("case %d of seed %d: %s", i, seed, w)
 		}
 	}
-	return compared, hits, unequal, why
+	return compared, hits, d.near, unequal, why
 }
 
 func TestKNNDifferential(t *testing.T) {
@@ -396,7 +428,7 @@ func TestKNNDifferential(t *testing.T) {
 		cases = n
 	}
 	dsn := nativeDatabase(t, differentialSchema(rand.New(rand.NewPCG(seed, 1))))
-	compared, hits, unequal, why := differ(t, dsn, seed, cases, false)
+	compared, hits, near, unequal, why := differ(t, dsn, seed, cases, false)
 	figure.Print(t, "knn.differential.cases", float64(cases))
 	figure.Print(t, "knn.differential.unequal", float64(unequal))
 	if unequal > 0 {
@@ -405,8 +437,11 @@ func TestKNNDifferential(t *testing.T) {
 	if hits < compared/4 {
 		t.Errorf("only %d of %d answers came from memory", hits, compared)
 	}
-	if _, _, unequal, _ := differ(t, dsn, seed, min(cases, 1000), true); unequal == 0 {
+	if _, _, _, unequal, _ := differ(t, dsn, seed, min(cases, 1000), true); unequal == 0 {
 		t.Error("with a key that leaves the settings out no answer differs: the test shows nothing")
 	}
-	t.Logf("%d answers compared, %d from memory", compared, hits)
+	if near == 0 && cases >= 5000 { // few of a short run
+		t.Error("no answer followed from one to a near question")
+	}
+	t.Logf("%d answers compared, %d from memory, %d of them from near ones", compared, hits, near)
 }
