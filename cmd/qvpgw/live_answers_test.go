@@ -42,7 +42,7 @@ type liveRun struct {
 }
 
 const (
-	liveAnswers = 400 // without QVPGW_BENCH_AGGREGATES=full
+	liveAnswers = 240 // without QVPGW_BENCH_AGGREGATES=full
 	livePolls   = 10  // of all panels, for each time that bars arrive
 )
 
@@ -92,7 +92,7 @@ backend: {host: %s, port: %s, database: %s, user: %s, password: "%s", sslmode: d
 pool: {size: 1, overflow: 0}
 auth: {method: trust, query: false}
 schema: {migrate: false, settle: %t}
-route: {mode: %s}
+route: {mode: %s, choice: always}
 `, u.Hostname(), u.Port(), strings.TrimPrefix(u.Path, "/"), u.User.Username(), password, settle, mode)
 	}
 	t.Run("the answers of the rows", func(t *testing.T) {

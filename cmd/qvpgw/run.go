@@ -111,6 +111,7 @@ func build(cfg *config.Config, log *slog.Logger, login fixed, process *handoff.P
 	opt.LoginDatabase, opt.LoginUser = login.database, login.user
 	opt.MaxText = int(cfg.Limits.MaxStatement)
 	opt.NoRoute = !cfg.Route.Enabled || cfg.Schema.TimescaleDB == config.Off
+	opt.NoRouteDatabases, opt.NoRouteTables = off(cfg.Route.Databases), off(cfg.Route.Tables)
 	opt.TrustLogs = cfg.Route.Mode == config.RouteWatermark
 	opt.ExactFloats = cfg.Route.Float == config.FloatExact
 	opt.AlwaysRoute = cfg.Route.Choice == config.ChoiceAlways
@@ -248,4 +249,15 @@ func (p *program) whole(ctx context.Context, m *schema.Migrator) error {
 		return fmt.Errorf("cannot serve: %w: %s", schema.ErrHalf, s.Advice)
 	}
 	return nil
+}
+
+// off are the names that are switched off.
+func off(list map[string]config.Toggle) map[string]bool {
+	names := map[string]bool{}
+	for name, t := range list {
+		if t == config.Off {
+			names[name] = true
+		}
+	}
+	return names
 }

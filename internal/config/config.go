@@ -138,6 +138,9 @@ type Route struct {
 	Mode    RouteMode   `yaml:"mode"`
 	Float   FloatMode   `yaml:"float"`
 	Choice  RouteChoice `yaml:"choice"`
+	// Auto and On: as Enabled says.
+	Databases map[string]Toggle `yaml:"databases"`
+	Tables    map[string]Toggle `yaml:"tables"` // by name, or schema.name
 }
 
 // Cache answers repeated k-NN queries from memory.
@@ -224,7 +227,7 @@ func Default() *Config {
 		},
 		Auth:    Auth{Method: AuthSCRAM, Query: true, QueryText: DefaultAuthQuery},
 		TLS:     TLS{Mode: TLSDisable, MinVersion: TLS12},
-		Route:   Route{Enabled: true, Mode: RouteStrict, Float: FloatReassociate, Choice: ChoiceCost},
+		Route:   Route{Enabled: true, Mode: RouteStrict, Float: FloatReassociate, Choice: ChoiceCost, Databases: map[string]Toggle{}, Tables: map[string]Toggle{}},
 		Cache:   Cache{Enabled: true, Mode: CacheStrict, MaxAge: 100 * time.Millisecond, Tables: map[string]CacheMode{}, Geometry: true, Bytes: 64 << 20, MaxEntry: 1 << 20, Changes: 8 << 20},
 		Rules:   map[string]RuleMode{},
 		Catalog: Catalog{Refresh: 5 * time.Second},

@@ -75,7 +75,7 @@ func TestWritersThatAreHeldAreNotMissed(t *testing.T) {
 			b := bed.copy(t)
 			gateways := map[bool]*peer{}
 			begin := func(trust bool, every time.Duration) {
-				_, addr := serve(t, b.dsn, gateway.Options{Pool: pool.Options{Size: 2}, NewLoader: b.loader, CatalogEvery: every, TrustLogs: trust})
+				_, addr := serve(t, b.dsn, gateway.Options{Pool: pool.Options{Size: 2}, NewLoader: b.loader, AlwaysRoute: true, CatalogEvery: every, TrustLogs: trust})
 				gateways[trust] = dial(t, addr, b.dsn)
 			}
 			begin(false, 50*time.Millisecond)

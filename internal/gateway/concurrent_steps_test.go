@@ -234,7 +234,7 @@ func TestAnswersAreTheServersBetweenEachTwoStepsOfWritersAndRefreshes(t *testing
 			}
 			for seed := 0; seed < n && (!c.trust || r.unequal == 0); seed++ {
 				b := first.copy(t)
-				_, addr := serve(t, b.dsn, gateway.Options{Pool: pool.Options{Size: 4}, NewLoader: b.loader, CatalogEvery: 300 * time.Millisecond, TrustLogs: c.trust})
+				_, addr := serve(t, b.dsn, gateway.Options{Pool: pool.Options{Size: 4}, NewLoader: b.loader, AlwaysRoute: true, CatalogEvery: 300 * time.Millisecond, TrustLogs: c.trust})
 				r.schedule(t, b, addr, seed, !c.trust)
 			}
 			t.Logf("%d steps, %d answers, %d of an aggregate, %d not the server's; held by a standby %d times; %v", r.steps, r.answers, r.routed, r.unequal, r.held, r.passed)

@@ -382,7 +382,7 @@ func newInterruptions(t *testing.T, b *concurrentBed) *interruptions {
 	t.Helper()
 	_, host, _ := strings.Cut(b.dsn[:strings.LastIndex(b.dsn, "/")], "@")
 	tp, at := newTap(t, host)
-	g, addr := serve(t, strings.Replace(b.dsn, host, at, 1), gateway.Options{Pool: pool.Options{Size: 2}, NewLoader: b.loader, CatalogEvery: time.Hour})
+	g, addr := serve(t, strings.Replace(b.dsn, host, at, 1), gateway.Options{Pool: pool.Options{Size: 2}, NewLoader: b.loader, AlwaysRoute: true, CatalogEvery: time.Hour})
 	i := &interruptions{T: t, bed: b, tap: tp, gateway: g, on: dial(t, addr, b.dsn), off: direct(t, b.dsn), other: doing(b.connect(t))}
 	if err := each(i.other, "SET lock_timeout = '50ms'"); err != nil {
 		t.Fatal(err)

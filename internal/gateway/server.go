@@ -53,10 +53,13 @@ type Options struct {
 	Gear          Gear          // how clients are driven
 	Loops         int           // event loops; 0: DefaultLoops, below: none, so the second gear alone
 	NoRoute       bool          // aggregates are never rewritten
-	NoCache       bool          // k-NN answers are never kept
-	TrustLogs     bool          // TimescaleDB's logs alone prove an aggregate fresh
-	ExactFloats   bool          // nothing that adds floats in another order is rewritten
-	AlwaysRoute   bool          // an aggregate answers even where reading the raw rows is cheaper
+	// Nor are they in these databases, as the server names them, and over these tables,
+	// by name or schema.name.
+	NoRouteDatabases, NoRouteTables map[string]bool
+	NoCache                         bool // k-NN answers are never kept
+	TrustLogs                       bool // TimescaleDB's logs alone prove an aggregate fresh
+	ExactFloats                     bool // nothing that adds floats in another order is rewritten
+	AlwaysRoute                     bool // an aggregate answers even where reading the raw rows is cheaper
 
 	Rules *rules.Set
 	// NewLoader returns a reader of one database's catalog. It is given the last

@@ -371,8 +371,8 @@ func (s *session) learn() error {
 				x.by[known][route][keep] = &router.Context{
 					Database: s.database, User: v[3], SearchPath: path, TimeZone: v[1],
 					ConformingStrings: v[2] == "on", SettingsKnown: known == 1 && plain,
-					Route: route == 1 && !s.srv.opt.NoRoute, Cache: keep == 1 && !s.srv.opt.NoCache,
-					TrustLogs: s.srv.opt.TrustLogs,
+					Route: route == 1 && !s.srv.opt.NoRoute && !s.srv.opt.NoRouteDatabases[s.database], Cache: keep == 1 && !s.srv.opt.NoCache,
+					TrustLogs: s.srv.opt.TrustLogs, NoTables: s.srv.opt.NoRouteTables,
 				}
 			}
 		}

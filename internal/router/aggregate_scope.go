@@ -88,6 +88,9 @@ func fromTable(from *pg_query.Node, c *Context, snap *catalog.Snapshot) (*scope,
 	if hyper == nil {
 		return nil, ReasonAggNotHypertable
 	}
+	if n := relation.Name; c.NoTables[n.Name] || c.NoTables[n.Schema+"."+n.Name] {
+		return nil, ReasonRouteOff
+	}
 	for _, a := range snap.Aggregates {
 		if a.ID == hyper.ID {
 			return nil, ReasonAggHierarchical

@@ -21,7 +21,8 @@ type Context struct {
 	// TrustLogs: TimescaleDB's logs are taken to name every change, so that settled
 	// points and the change log are not asked for (traps T1 and T2).
 	TrustLogs bool
-	Cache     bool // qvpgw.cache = auto
+	NoTables  map[string]bool // hypertables that no aggregate answers for, by name or schema.name
+	Cache     bool            // qvpgw.cache = auto
 }
 
 // Catalog gives the planner the newest snapshot, nil when there is none.

@@ -61,7 +61,7 @@ var generalReasons = map[Reason]string{
 	ReasonUnclean:       "It may run code that is not known: a user's function, operator, type, trigger or policy.",
 	ReasonMovingLiteral: "A literal may mean a moment relative to now ('now', 'today', …): it is never shared, rewritten or cached.",
 	ReasonSettings:      "The session may hold settings that were not followed.",
-	ReasonRouteOff:      "qvpgw.route is off.",
+	ReasonRouteOff:      "qvpgw.route is off, or the configuration has routes off for the database or the table.",
 	ReasonLocal:         "The gateway answers it itself.",
 
 	ReasonAggregate: "Answered from a continuous aggregate.",
