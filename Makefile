@@ -126,7 +126,7 @@ bench: ## direct, PgBouncer and qvpgw side by side, 11 minutes; QVPGW_BENCH_ONLY
 bench-aggregates: ## a year of bars and the golden statements, routed, unrouted and direct, two minutes; BARS=/path/bars.csv.gz for yours
 	@$(FIGURES)
 	export QVPGW_BENCH_AGGREGATES=full QVPGW_BARS=$(abspath $(BARS))
-	$(GO) test -count=1 -timeout 60m -json -run TestBenchAggregates ./cmd/qvpgw | $(TESTSUM) -v
+	$(GO) test -count=1 -timeout 60m -json -run 'TestBenchAggregates|TestLiveAnswers' ./cmd/qvpgw | $(TESTSUM) -v
 
 bench-triggers: ## what the change log's triggers cost INSERT, COPY and UPDATE, two minutes
 	@$(FIGURES)

@@ -33,8 +33,10 @@ func TestRoutesAreSwitchedOffForAClientADatabaseOrATable(t *testing.T) {
 			opt := gateway.Options{
 				Pool: pool.Options{Size: 1}, CatalogEvery: time.Hour, AlwaysRoute: true, NoRouteDatabases: map[string]bool{}, NoRouteTables: map[string]bool{},
 				Backend: func(string, string) (*pgconn.Config, error) { return pgconn.ParseConfig(dsn) },
-				NewLoader: func() func(gateway.QueryFunc, *catalog.Snapshot) (*catalog.Snapshot, error) {
-					return func(gateway.QueryFunc, *catalog.Snapshot) (*catalog.Snapshot, error) { return rewriteSnapshot(), nil }
+				NewLoader: func() gateway.LoadFunc {
+					return func(gateway.QueryFunc, *catalog.Snapshot, *catalog.Touched) (*catalog.Snapshot, error) {
+						return rewriteSnapshot(), nil
+					}
 				},
 			}
 			for _, name := range c.databases {
