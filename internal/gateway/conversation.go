@@ -39,7 +39,6 @@ type reply struct {
 	ahead    bool // settings sent ahead of a statement
 	quiet    bool // nobody is told should it fail: a simple query of ours
 	restored bool // a RESET, behind which the startup packet's settings were set again
-	plain    bool // see run
 }
 
 // event is what a server message means to the session beyond being passed on.
@@ -113,7 +112,6 @@ func (v *conversation) expect(r reply) {
 		r.pins, v.pins = v.pins, 0
 		r.doubts, v.doubts = v.doubts, 0
 	}
-	r.plain = r.mode == pass && r.plan == nil && (r.of == nil || r.msg != wire.Describe)
 	v.queue.push(r)
 	switch r.msg {
 	case wire.Query, wire.FunctionCall:
@@ -228,13 +226,20 @@ func (v *conversation) fromServer(typ byte) (d verdict, ends bool) {
 	return d, false
 }
 
+// plain says that the reply to r is passed on and means nothing to the session until it
+// ends. A long text's plan, and a reply that is dropped after all, are known only after
+// expect.
+func (r *reply) plain() bool {
+	return r.mode == pass && r.plan == nil && (r.of == nil || r.msg != wire.Describe)
+}
+
 // run takes the whole messages at the beginning of b that are passed on and mean
 // nothing to the session, and returns their length. It is what fromServer and pop do
 // for them one by one, up to the first that either the session has to look at or
 // begins no plain reply.
 func (v *conversation) run(b []byte) int {
 	n := 0
-	for h := v.queue.head(); h != nil && h.plain && len(b)-n >= 5; {
+	for h := v.queue.head(); h != nil && h.plain() && len(b)-n >= 5; {
 		size := int(binary.BigEndian.Uint32(b[n+1:])) + 1
 		if size < 5 || size > len(b)-n {
 			break
@@ -269,7 +274,7 @@ func (v *conversation) run(b []byte) int {
 // then calls pop. It is what fromServer does for it.
 func (v *conversation) ready(b []byte) (tx wire.TxStatus, ok bool) {
 	h := v.queue.head()
-	if h == nil || !h.plain || len(b) < readyLen || b[0] != wire.ReadyForQuery || binary.BigEndian.Uint32(b[1:]) != readyLen-1 {
+	if h == nil || !h.plain() || len(b) < readyLen || b[0] != wire.ReadyForQuery || binary.BigEndian.Uint32(b[1:]) != readyLen-1 {
 		return 0, false
 	}
 	if h.msg != wire.Query && h.msg != wire.Sync && h.msg != wire.FunctionCall {
