@@ -60,7 +60,9 @@ func newLive(t *testing.T) *live {
 	t.Helper()
 	l := newEmpty(t)
 	t.Cleanup(func() {
-		_, _ = l.conn.PgConn().Exec(context.Background(), "DROP MATERIALIZED VIEW IF EXISTS ticks_1h; DROP MATERIALIZED VIEW IF EXISTS readings_1h; DROP TABLE IF EXISTS ticks, readings, plain; DROP FUNCTION IF EXISTS readings_now()").ReadAll()
+		if _, err := l.conn.PgConn().Exec(context.Background(), "DROP MATERIALIZED VIEW IF EXISTS ticks_1h; DROP MATERIALIZED VIEW IF EXISTS readings_1h; DROP TABLE IF EXISTS ticks; DROP TABLE IF EXISTS readings; DROP TABLE IF EXISTS plain; DROP FUNCTION IF EXISTS readings_now()").ReadAll(); err != nil {
+			t.Error(err)
+		}
 	})
 	l.exec(t, `
 INSERT INTO market_data (timestamp, symbol, open, high, low, close, volume)

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"slices"
 	"testing"
 
 	pg_query "github.com/pganalyze/pg_query_go/v6"
@@ -25,6 +26,14 @@ func TestDivisionOfIntegersIsFollowedFromZeroOn(t *testing.T) {
 		hyper.Chunks = append([]catalog.Chunk{{ID: 1300, Name: first.Name, Start: -604800, End: 0}}, hyper.Chunks...)
 		held := *snap.Hypertables[14]
 		held.Chunks = append([]catalog.Chunk{{ID: 1301, Name: first.Name, Start: -6048000, End: 0}}, held.Chunks...)
+		below.Aggregates = slices.Clone(snap.Aggregates)
+		for i, a := range snap.Aggregates {
+			if a.ID == 14 {
+				settled := *a
+				settled.Settled.Chunks = append(slices.Clone(a.Settled.Chunks), 1301)
+				below.Aggregates[i] = &settled
+			}
+		}
 		below.Hypertables = map[int32]*catalog.Hypertable{12: &hyper, 14: &held}
 		if _, reason := planText(t, text, goldenContext(), &below, goldenNow); reason != want {
 			t.Errorf("%s: with negative times passed with %q, want %q", text, reason, want)
