@@ -71,7 +71,7 @@ func assumed(column int) func(string, [][]string) [][]string {
 func withUnsettled(owned, timeType, force string) func(string, [][]string) [][]string {
 	return func(sql string, rows [][]string) [][]string {
 		if strings.Contains(sql, "tree (id, raw, root, depth)") {
-			rows = append(rows, []string{"99", "98", "0", "4711", owned, timeType, "7200000000", "604800000000", "1704103200000000", "", "", "", "", "98", "{1,2}", "1704067200000000", force})
+			rows = append(rows, []string{"99", "98", "0", "4711", owned, timeType, "7200000000", "604800000000", "1704103200000000", "", "", "", "", "98", "{1,2}", "1704067200000000", force, "", ""})
 		}
 		return withAggregate(sql, rows)
 	}

@@ -219,7 +219,7 @@ func (e *exam) unsettled(a *catalog.Aggregate, reason string) error {
 	case UnsettledVersion:
 		say("TimescaleDB "+e.s.Timescale+" cannot refresh by force", "ALTER EXTENSION timescaledb UPDATE;").Advice = "with 2.18 or newer installed, as the first statement of a session"
 	case UnsettledTime:
-		say("its time is neither timestamptz nor timestamp nor date").Advice = "a hypertable with a time of one of these types can be; or route.mode: watermark"
+		say("its time is neither timestamptz nor timestamp nor date nor an integer").Advice = "a hypertable with a time of one of these types can be; or route.mode: watermark"
 	}
 	return nil
 }
