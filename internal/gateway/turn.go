@@ -398,7 +398,7 @@ func reads(plan *router.Plan) bool {
 
 // noteEffects notes what a plan does to the catalog.
 func (s *session) noteEffects(plan *router.Plan, certain bool) {
-	runs := false
+	runs, unnamed := false, false
 	for i := range plan.Statements {
 		st := &plan.Statements[i]
 		if st.DDL && runsCode[st.Kind] && !st.Logins {
@@ -407,13 +407,14 @@ func (s *session) noteEffects(plan *router.Plan, certain bool) {
 			// What is dropped although the catalog has not got it is temporary, or new.
 			s.ddl = s.ddl || st.DDL || !certain && st.Kind == sqltext.DDL && len(plan.Change.Names) > 0
 			runs = runs || st.DDL
+			unnamed = unnamed || st.DDL && st.Kind != sqltext.DDL // code that it runs does it
 			s.logins = s.logins || st.Logins
 		}
 	}
 	if s.ddl {
 		s.change.Add(plan.Change)
 		// Code of a user that it runs, and is not known yet, may change anything.
-		s.change.Any = s.change.Any || runs && !certain || len(s.change.Names) > maxChanged
+		s.change.Any = s.change.Any || unnamed || runs && !certain || len(s.change.Names) > maxChanged
 	}
 }
 
