@@ -187,7 +187,11 @@ func (r *reader) reads() error {
 		return err
 	}
 	for range 2 {
-		if err := r.read(own); err != nil {
+		err := r.read(own)
+		if err != nil && strings.Contains(err.Error(), "SQLSTATE 40P01") { // with a TRUNCATE of both tables
+			return r.do("ROLLBACK")
+		}
+		if err != nil {
 			return err
 		}
 	}
