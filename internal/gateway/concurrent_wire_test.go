@@ -28,9 +28,8 @@ type tap struct {
 
 	// mu protects what follows; it is not held while something comes between.
 	mu       sync.Mutex
-	before   func(message string)  // comes before each of BEGIN, LOCK, guard, query, COMMIT, SAVEPOINT, query within, RELEASE
-	snapshot func(id, text string) // is told the snapshot that guard and query read, between the two
-	unlocked bool                  // LOCK does not reach the server
+	before   func(message string) // comes before each of BEGIN, LOCK, guard, query, COMMIT, SAVEPOINT, query within, RELEASE
+	unlocked bool                 // LOCK does not reach the server
 }
 
 // packet is one message: its type and its bytes, with the type.
@@ -194,21 +193,12 @@ func (w *tapped) rewritten(text string) error {
 			return err
 		}
 		w.between("guard")
-		if last, err = w.relay(); err != nil {
+		if _, err = w.relay(); err != nil {
 			return err
 		}
 	}
 	if err := w.read(); err != nil {
 		return err
-	}
-	proven := false
-	for _, p := range last {
-		proven = proven || p.kind == 'D' && p.bytes[len(p.bytes)-1] == 't'
-	}
-	if proven {
-		if err := w.export(); err != nil {
-			return err
-		}
 	}
 	w.between("query")
 	if _, err := w.relay(); err != nil {
@@ -220,33 +210,6 @@ func (w *tapped) rewritten(text string) error {
 	w.between("COMMIT")
 	_, err := w.relay()
 	return err
-}
-
-// export asks for the snapshot of the transaction that is open.
-func (w *tapped) export() error {
-	w.mu.Lock()
-	tell := w.snapshot
-	w.mu.Unlock()
-	if tell == nil {
-		return nil
-	}
-	b, err := (&pgproto3.Query{String: "SELECT pg_export_snapshot()"}).Encode(nil)
-	if err != nil {
-		return err
-	}
-	if _, err := w.server.Write(b); err != nil {
-		return err
-	}
-	list, err := w.answer(false)
-	if err != nil {
-		return err
-	}
-	for _, p := range list {
-		if p.kind == 'D' {
-			tell(string(p.bytes[11:]), w.unit[0].text())
-		}
-	}
-	return nil
 }
 
 // unlock keeps LOCK from the server.
