@@ -39,6 +39,7 @@ type client struct {
 	own       map[string]string // what current_setting says of the custom settings; "": not known
 	sequence  map[string]string // newest value of each sequence, as this client got it
 	listening bool              // to its own channel
+	listened  bool              // some time on this connection
 	heard     string            // payload of the newest notification
 
 	answered   int64        // groups whose ReadyForQuery was read, on this connection
@@ -167,6 +168,7 @@ func (c *client) connect() error {
 // fresh makes the client know its session for a new one.
 func (c *client) fresh() {
 	c.named, c.own, c.sequence, c.listening = map[string]*shared{}, map[string]string{}, map[string]string{}, false
+	c.listened = false
 	c.settings = map[string]string{"application_name": "", "statement_timeout": "0", "DateStyle": "ISO, MDY"}
 	c.pending = nil
 	if c.n%2 == 0 {
@@ -218,8 +220,24 @@ func (c *client) gone(err error) error {
 		}
 		return errLost
 	}
-	c.r.lost.Add(1)
+	c.lose("%v", err)
 	return errLost
+}
+
+// deafen counts a connection that was lost because the one on which the gateway
+// listens for all clients was: one kill ends all that listen, and nobody else.
+func (c *client) deafen() {
+	c.r.deaf.Add(1)
+	c.r.losses.add("client %d listened", c.n)
+	if !c.listened {
+		c.r.foreigner("client %d is told that nobody listens for it, and never listened", c.n)
+	}
+}
+
+// lose counts a connection that this client lost.
+func (c *client) lose(format string, args ...any) {
+	c.r.lost.Add(1)
+	c.r.losses.add("client %d, %s: %s", c.n, c.conn.LocalAddr(), fmt.Sprintf(format, args...))
 }
 
 // next returns the next message that answers something; what comes beside it is
@@ -261,7 +279,11 @@ func (c *client) next() (pgproto3.BackendMessage, error) {
 			if m.Severity != "FATAL" {
 				return m, nil
 			}
-			c.r.lost.Add(1)
+			if m.Message == "terminating connection because the server connection that listens was lost" {
+				c.deafen()
+				return nil, errLost
+			}
+			c.lose("%s %s", m.Code, m.Message)
 			if m.Code != "57P01" && m.Code != "08006" {
 				c.r.foreigner("client %d: FATAL %s %s", c.n, m.Code, m.Message)
 			}

@@ -141,7 +141,7 @@ func (c *client) endHeld() (bool, error) {
 func (c *client) channel() string { return fmt.Sprintf("torture_%d", c.n) }
 
 func (c *client) makeListen() (bool, error) {
-	c.listening = true // notifications may come from the statement on
+	c.listening, c.listened = true, true // notifications may come from the statement on
 	return c.steps(step{"LISTEN " + c.channel(), command()})
 }
 

@@ -109,6 +109,8 @@ type torture struct {
 	leakedSettings                     atomic.Int64 // state of a session that is not the client's own, or not as it left it
 	foreignCancels                     atomic.Int64 // 57014 in a client that had sent no cancel
 	lost                               atomic.Int64 // connections that ended without the client's doing
+	deaf                               atomic.Int64 // those that ended because nobody listened for them any more, not in lost
+	losses                             notes        // of both, and of kills: when and how
 	stuck                              atomic.Int64 // answers that did not come in time
 	missing                            atomic.Int64 // acknowledged rows that are not there, and refused ones that are
 	owners                             sync.Map     // value of the sequence -> client that got it
@@ -148,8 +150,8 @@ func TestTorture(t *testing.T) {
 
 // judge fails the test for what a run found.
 func (r result) judge(t *testing.T) {
-	t.Logf("%d statements, %d cancels, %d hang-ups, %d kills, %d connections lost by them, in %v",
-		r.done, r.cancelled.Load(), r.hungUp.Load(), r.killed.Load(), r.lost.Load(), time.Since(r.begun).Round(time.Millisecond))
+	t.Logf("%d statements, %d cancels, %d hang-ups, %d kills, %d connections lost by them and %d that listened, in %v",
+		r.done, r.cancelled.Load(), r.hungUp.Load(), r.killed.Load(), r.lost.Load(), r.deaf.Load(), time.Since(r.begun).Round(time.Millisecond))
 	if r.foreign.Load() > 0 || r.leakedSettings.Load() > 0 || r.foreignCancels.Load() > 0 {
 		t.Errorf("%d rows, errors or notices were foreign, %d settings leaked, %d cancels were foreign",
 			r.foreign.Load(), r.leakedSettings.Load(), r.foreignCancels.Load())
@@ -157,8 +159,9 @@ func (r result) judge(t *testing.T) {
 	if r.stuck.Load() > 0 || r.missing.Load() > 0 || r.leaked > 0 {
 		t.Errorf("%d answers did not come, %d inserts were lost or undead, %d connections leaked", r.stuck.Load(), r.missing.Load(), r.leaked)
 	}
-	if lost, killed := r.lost.Load(), r.killed.Load(); lost > killed {
-		t.Errorf("%d clients lost their connection, but %d server connections were killed", lost, killed)
+	// A kill ends one client, or all that listen.
+	if lost, deaf, killed := r.lost.Load(), r.deaf.Load(), r.killed.Load(); lost+min(deaf, 1) > killed {
+		t.Errorf("%d clients lost their connection and %d that listened, but %d server connections were killed:\n%s", lost, deaf, killed, r.losses.String())
 	}
 	if r.unpinned < 0.7 || r.handovers < r.done/10 || r.unknown > 0.01 {
 		t.Errorf("a share of %.3f of the transactions left their server connection free, with %d hand-overs; of the pins %.3f are of unknown cause: is everything pinned?",
@@ -327,7 +330,7 @@ func (r *torture) kill(stop chan struct{}) {
 		return
 	}
 	defer conn.Close(context.Background())
-	const victim = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()
+	const victim = `SELECT pg_terminate_backend(pid), pid, state, query FROM pg_stat_activity WHERE datname = current_database()
 		AND backend_type = 'client backend' AND pid <> pg_backend_pid() ORDER BY random() LIMIT 1`
 	for {
 		select {
@@ -345,8 +348,27 @@ func (r *torture) kill(stop chan struct{}) {
 		}
 		if len(res) == 1 && len(res[0].Rows) == 1 && string(res[0].Rows[0][0]) == "t" {
 			r.killed.Add(1)
+			r.losses.add("killed %s, %s in %.60q", res[0].Rows[0][1], res[0].Rows[0][2], res[0].Rows[0][3])
 		}
 	}
+}
+
+// notes are lines, each with its time.
+type notes struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (n *notes) add(format string, args ...any) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.lines = append(n.lines, time.Now().Format("05.000 ")+fmt.Sprintf(format, args...))
+}
+
+func (n *notes) String() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return strings.Join(n.lines, "\n")
 }
 
 // leaks counts what is still held once all clients are gone.
