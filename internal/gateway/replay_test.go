@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -117,8 +118,11 @@ func TestAReadOfTheFirstGearWhoseServerConnectionDiesIsRunAgain(t *testing.T) {
 			p := dial(t, addr, "postgres://postgres@h/x")
 			p.must("SELECT 1") // its plan is known from here on
 			p.must("SELECT 1")
-			if n := gearOf(t, m, "first"); n != 1 {
-				t.Fatalf("%v turns ended in the first gear, want 1", n)
+			// The client has its answer before the turn is counted.
+			for deadline := time.Now().Add(5 * time.Second); gearOf(t, m, "first") != 1; time.Sleep(time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatalf("%v turns ended in the first gear, want 1", gearOf(t, m, "first"))
+				}
 			}
 			got := p.query("SELECT 1")
 			if !slices.ContainsFunc(got, func(l string) bool { return len(l) >= len(c.want) && l[:len(c.want)] == c.want }) {
