@@ -158,6 +158,7 @@ func (c *client) connect() error {
 			return fmt.Errorf("login refused: %s %s", m.Code, m.Message)
 		case *pgproto3.ReadyForQuery:
 			c.answered = 0 // the login's does not count
+			c.listened = false
 			return nil
 		default:
 			return fmt.Errorf("unexpected %T at login", m)
@@ -168,7 +169,6 @@ func (c *client) connect() error {
 // fresh makes the client know its session for a new one.
 func (c *client) fresh() {
 	c.named, c.own, c.sequence, c.listening = map[string]*shared{}, map[string]string{}, map[string]string{}, false
-	c.listened = false
 	c.settings = map[string]string{"application_name": "", "statement_timeout": "0", "DateStyle": "ISO, MDY"}
 	c.pending = nil
 	if c.n%2 == 0 {
