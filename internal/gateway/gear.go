@@ -224,7 +224,8 @@ func (s *session) parkable() bool {
 
 // clientReady reads the client and begins its turn.
 func (s *session) clientReady() progress {
-	if s.conn != nil && s.conn.Loop.Heard() {
+	// What came behind a ReadyForQuery may have been read with it.
+	if s.conn != nil && (s.conn.Loop.Heard() || s.conn.Stream.Buffered() > 0) {
 		if s.failed = s.passAsync(); s.failed != nil || s.loop.Pending() > 0 {
 			return mustBlock
 		}
