@@ -42,7 +42,7 @@ func (b *aggregateBed) load() {
 	b.rename = strings.NewReplacer("'SPY'", "'"+most[0]+"'", "'SPX'", "'"+most[1]+"'", "{SPX,SPY}", "{"+most[1]+","+most[0]+"}")
 	sqls := refreshes
 	if b.golden {
-		sqls = slices.Concat(goldenTables, refreshes, []string{"CALL refresh_continuous_aggregate('ticks_1h', NULL, NULL)", "ANALYZE ticks", "ANALYZE plain"})
+		sqls = slices.Concat(goldenTables, refreshes, []string{"CALL refresh_continuous_aggregate('ticks_1h', NULL, NULL)", "CALL refresh_continuous_aggregate('readings_1h', NULL, NULL)", "ANALYZE ticks", "ANALYZE readings", "ANALYZE plain"})
 	}
 	for _, sql := range append(sqls, "ANALYZE market_data") {
 		if _, err := c.Exec(b.Context(), b.rename.Replace(sql)).ReadAll(); err != nil {
@@ -81,6 +81,16 @@ SELECT time_bucket('1 hour', at) AS bucket, symbol, level, count(*) AS n, sum(pr
   sum(size) AS size, count(size) AS sizes, sum(ratio) AS ratio, min(fee) AS fee
 FROM ticks GROUP BY 1, 2, 3 WITH NO DATA`,
 	`SELECT qvpgw.watch('ticks')`,
+	`CREATE TABLE readings (at bigint NOT NULL, sensor text, value float8, n int)`,
+	`SELECT create_hypertable('readings', by_range('at', 604800))`,
+	`CREATE FUNCTION readings_now() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT 1711000000::bigint'`,
+	`SELECT set_integer_now_func('readings', 'readings_now')`,
+	`INSERT INTO readings SELECT t, (ARRAY['a', 'b', NULL])[1 + i % 3], i * 5 % 211, CASE WHEN i % 4 > 0 THEN i END
+FROM (SELECT t, row_number() OVER (ORDER BY t)::int AS i FROM generate_series(1704326407::bigint, 1709326407, 60) t) x`,
+	`CREATE MATERIALIZED VIEW readings_1h WITH (timescaledb.continuous) AS
+SELECT time_bucket(3600::bigint, at) AS bucket, sensor, count(*) AS count, sum(n) AS n, max(value) AS high, first(value, at) AS open, min(at) AS first_at, max(at) AS last_at
+FROM readings GROUP BY 1, 2 WITH NO DATA`,
+	`SELECT qvpgw.watch('readings')`,
 	`CREATE TABLE plain AS SELECT * FROM (SELECT * FROM market_data WHERE symbol IN ('SPY', 'SPX') ORDER BY timestamp LIMIT 12) x`,
 	`UPDATE plain SET id = n FROM (SELECT ctid AS at, row_number() OVER (ORDER BY timestamp, symbol) AS n FROM plain) x WHERE at = plain.ctid`,
 	`ALTER TABLE plain ALTER symbol SET NOT NULL`,
