@@ -97,31 +97,7 @@ func (g *group) number(literal int64, param int) (int64, bool) {
 
 // appendFamily is appendKey without the vector, the limit and the offset.
 func (s *session) appendFamily(b []byte, g *group, p *router.Near) []byte {
-	b = strconv.AppendUint(append(b, "near "...), s.pool.ID, 10)
-	b = strconv.AppendUint(append(b, ' '), uint64(s.era), 10)
-	if !s.srv.unsettled.Load() {
-		b = appendField(b, s.bucket.Key())
-	}
-	b = appendField(b, p.Family)
-	b = appendField(b, g.oids)
-	formats := g.formats
-	if formats.Len() == 1 && formats.Of(0) == wire.TextFormat {
-		formats = nil
-	}
-	b = appendField(b, formats)
-	for i, v := range g.bound.Params {
-		switch i + 1 {
-		case p.Param, p.LimitParam, p.OffsetParam:
-			continue
-		}
-		b = append(b, 'p', '0'+byte(g.bound.ParamFormats.Of(i)&1))
-		if v == nil {
-			b = append(b, 'n')
-			continue
-		}
-		b = appendField(b, v)
-	}
-	return b
+	return s.appendFacts(appendField(append(b, "near"...), p.Family), g, [3]int{p.Param, p.LimitParam, p.OffsetParam})
 }
 
 // nearArea is a list with its rows: the Area of its Proof.

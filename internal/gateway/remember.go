@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -150,13 +151,18 @@ const maxScratch = 64 << 10
 // and what the rounds look at, each with its length. How the messages are grouped is
 // not among them: kept answers are put together for each.
 func (s *session) appendKey(b []byte, g *group) []byte {
-	b = strconv.AppendUint(b, s.pool.ID, 10) // database and login
+	return s.appendFacts(appendField(b, g.sql), g, [3]int{})
+}
+
+// appendFacts appends what a key has behind the text, without some of the parameters,
+// which count from 1.
+func (s *session) appendFacts(b []byte, g *group, without [3]int) []byte {
+	b = strconv.AppendUint(append(b, ' '), s.pool.ID, 10) // database and login
 	b = append(b, ' ')
 	b = strconv.AppendUint(b, uint64(s.era), 10) // settings of role and database
 	if !s.srv.unsettled.Load() {
 		b = appendField(b, s.bucket.Key())
 	}
-	b = appendField(b, g.sql)
 	b = appendField(b, g.oids)
 	formats := g.formats
 	if formats.Len() == 1 && formats.Of(0) == wire.TextFormat {
@@ -164,6 +170,9 @@ func (s *session) appendKey(b []byte, g *group) []byte {
 	}
 	b = appendField(b, formats)
 	for i, v := range g.bound.Params {
+		if slices.Contains(without[:], i+1) {
+			continue
+		}
 		b = append(b, 'p', '0'+byte(g.bound.ParamFormats.Of(i)&1))
 		if v == nil {
 			b = append(b, 'n')
