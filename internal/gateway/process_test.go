@@ -14,12 +14,12 @@ import (
 
 func TestALoginTriggerRunsOnceForEachClientAndIsHeard(t *testing.T) {
 	dsn := pgtest.Database(t)
-	run(t, dsn, "CREATE TABLE logins (n int)")
+	run(t, dsn, "CREATE TABLE logins (pid int)")
 	_, addr := startGateway(t, dsn, gateway.Options{Pool: pool.Options{Size: 3}})
 	first := mustDial(t, addr, dsn)
 	for _, sql := range []string{
 		`CREATE FUNCTION count_login() RETURNS event_trigger LANGUAGE plpgsql AS
-			$$ BEGIN INSERT INTO logins VALUES (1); RAISE NOTICE 'welcome'; END $$`,
+			$$ BEGIN INSERT INTO logins VALUES (pg_backend_pid()); RAISE NOTICE 'welcome'; END $$`,
 		"CREATE EVENT TRIGGER counts ON login EXECUTE FUNCTION count_login()",
 	} {
 		if err := exec(first, sql); err != nil {
@@ -40,8 +40,9 @@ func TestALoginTriggerRunsOnceForEachClientAndIsHeard(t *testing.T) {
 		if heard != "welcome" {
 			t.Errorf("login %d heard %q", i+1, heard)
 		}
-		if got := answer(t, c, "SELECT count(*) FROM logins"); got != string(rune('1'+i)) {
-			t.Errorf("after login %d there were %s", i+1, got)
+		// The gateway's own connections log in as well: each login is told by its process.
+		if got := answer(t, c, "SELECT count(*) FROM logins WHERE pid = pg_backend_pid()"); got != "1" {
+			t.Errorf("login %d ran the trigger %s times", i+1, got)
 		}
 		if got := answer(t, c, "SHOW qvpgw.pins"); got != "process" {
 			t.Errorf("the pins are %q", got)
