@@ -245,7 +245,14 @@ func (d *differential) draw(seed uint64, varied bool) *knnAsk {
 	if len(where) > 0 {
 		a.sql += " WHERE " + strings.Join(where, " AND ")
 	}
-	a.sql += " ORDER BY " + distance + pick(r, "", "", "", ", id", " ASC, n, id", " DESC")
+	by := distance
+	switch {
+	case list == distance+" AS distance, label":
+		by = pick(r, distance, "distance", "distance", "1")
+	case list == "id, "+distance:
+		by = pick(r, distance, "2")
+	}
+	a.sql += " ORDER BY " + by + pick(r, "", "", "", ", id", " ASC, n, id", " DESC", ", label, 1")
 	limit := strconv.Itoa(pick(r, 1, 3, 5, 10, 10, 25, 200))
 	if varied {
 		limit = strconv.Itoa(1 + d.r.IntN(10))

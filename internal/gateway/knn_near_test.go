@@ -108,6 +108,13 @@ func TestNearQueriesFollowFromAnExactAnswerAndAreWhatAScanGives(t *testing.T) {
 		k++
 		return "SELECT id FROM near ORDER BY v <-> $1 LIMIT $2", []string{same, strconv.Itoa(41 - k)}
 	})
+	for _, sql := range []string{"SELECT id, v <-> $1 AS d FROM near ORDER BY d LIMIT $2", "SELECT v <-> $1, label FROM near ORDER BY 1 LIMIT $2", "SELECT id, v <-> $1 AS d FROM near ORDER BY v <-> $1 LIMIT $2"} {
+		same, k = c.vector(1, 1e-5), 0
+		compare("hit_near", 0.4, func() (string, []string) {
+			k++
+			return sql, []string{same, strconv.Itoa(41 - k)}
+		})
+	}
 	compare("hit_near", 0.8, func() (string, []string) {
 		return "SELECT id FROM few ORDER BY v <-> $1 LIMIT 10", []string{c.vector(0, 1e-3)}
 	})
@@ -118,6 +125,7 @@ func TestNearQueriesFollowFromAnExactAnswerAndAreWhatAScanGives(t *testing.T) {
 	}
 	none("SELECT id FROM indexed ORDER BY v <-> $1 LIMIT 5")
 	none("SELECT id, v <-> $1 FROM near ORDER BY v <-> $1 LIMIT 5")
+	none("SELECT id, v <-> $1 AS d FROM near ORDER BY d LIMIT 5")
 	none("SELECT id FROM near WHERE v <-> $1 < 10 ORDER BY v <-> $1 LIMIT 5")
 	none("SELECT id FROM near ORDER BY v <-> $1 DESC LIMIT 5")
 }

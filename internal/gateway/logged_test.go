@@ -69,6 +69,37 @@ func TestAnswersFromALoggedTableOutliveChangesThatCannotReachThem(t *testing.T) 
 	}
 }
 
+// keptForms are k-NN queries that mean the same in other words, of the table points.
+var keptForms = []string{
+	"SELECT id, v <-> '[1.1,0,0]' AS d FROM points ORDER BY d LIMIT 2",
+	"SELECT v <-> '[1.1,0,0]', id FROM points ORDER BY 1 LIMIT 2",
+	"SELECT id, v <-> '[1.1,0,0]' AS label FROM points ORDER BY label, 1 LIMIT 2",
+}
+
+func TestEveryFormOutlivesWhatCannotReachItsAnswer(t *testing.T) {
+	dsn := nativeDatabase(t, vectorSchema+changeLog(t))
+	_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 2}})
+	p, writer := dial(t, addr, dsn), direct(t, dsn)
+	for i, sql := range keptForms {
+		for _, c := range []struct{ sql, route string }{
+			{"", "miss"},
+			{"", "hit"},
+			{fmt.Sprintf("INSERT INTO points VALUES (%d, '[300,0,0]', 'far')", 300+i), "hit"},
+			{fmt.Sprintf("DELETE FROM points WHERE id = %d", 300+i), "hit"},
+			{fmt.Sprintf("INSERT INTO points VALUES (%d, '[1.2,0,0]', 'near')", 500+i), "miss"},
+			{fmt.Sprintf("DELETE FROM points WHERE id = %d", 500+i), "miss"},
+		} {
+			if c.sql != "" {
+				writer.must(c.sql)
+			}
+			p.want(sql, writer.rows(sql))
+			if got := p.route(); got != "cached "+c.route+" public.points" {
+				t.Errorf("%s after %q: %q, want a %s", sql, c.sql, got, c.route)
+			}
+		}
+	}
+}
+
 func TestARightThatIsTakenAwayEndsTheAnswersGivenByIt(t *testing.T) {
 	dsn := nativeDatabase(t, vectorSchema+changeLog(t))
 	_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 2}})

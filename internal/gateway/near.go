@@ -95,9 +95,14 @@ func (g *group) number(literal int64, param int) (int64, bool) {
 	return 0, false
 }
 
-// appendFamily is appendKey without the vector, the limit and the offset.
+// appendFamily is appendKey without the limit, the offset and, where the answer does not
+// tell it, the vector.
 func (s *session) appendFamily(b []byte, g *group, p *router.Near) []byte {
-	return s.appendFacts(appendField(append(b, "near"...), p.Family), g, [3]int{p.Param, p.LimitParam, p.OffsetParam})
+	without := [3]int{p.Param, p.LimitParam, p.OffsetParam}
+	if p.Same {
+		without[0] = 0
+	}
+	return s.appendFacts(appendField(append(b, "near"...), p.Family), g, without)
 }
 
 // nearArea is a list with its rows: the Area of its Proof.

@@ -1,6 +1,8 @@
 package router
 
 import (
+	"slices"
+
 	pg_query "github.com/pganalyze/pg_query_go/v6"
 
 	"qvpgw/internal/catalog"
@@ -15,13 +17,55 @@ import (
 // distances are the operators that order by distance, with the distance's type.
 var distances = words("<-> <#> <=> <+> <~> <%>")
 
-// nearest returns the first sort expression of a SELECT when it is a distance,
-// nil otherwise.
-func nearest(n *pg_query.SelectStmt) *pg_query.A_Expr {
+// nearest returns what a SELECT sorts by first when it is a distance, nil otherwise.
+func nearest(n *pg_query.SelectStmt) *pg_query.A_Expr { return distance(sortedBy(n)) }
+
+// sortedBy returns the expression that a SELECT sorts by first: one that stands in ORDER
+// BY, or the output column that is named or counted there; nil: there is none, or it
+// cannot be told.
+func sortedBy(n *pg_query.SelectStmt) *pg_query.Node {
 	if n == nil || len(n.SortClause) == 0 {
 		return nil
 	}
-	return distance(n.SortClause[0].GetSortBy().GetNode())
+	by := n.SortClause[0].GetSortBy().GetNode()
+	if i := by.GetAConst().GetIval(); i != nil {
+		for at, t := range n.TargetList {
+			f := t.GetResTarget().GetVal().GetColumnRef().GetFields()
+			switch {
+			case len(f) > 0 && f[len(f)-1].GetAStar() != nil:
+				return nil // nobody counts its columns here
+			case at+1 == int(i.Ival):
+				return t.GetResTarget().GetVal()
+			}
+		}
+		return nil
+	}
+	if t := outputNamed(n, by); t != nil {
+		return t.Val
+	}
+	return by
+}
+
+// outputNamed returns the output column that a name in ORDER BY means before it means a column
+// of the table; where several have that name and are not equal the server refuses.
+func outputNamed(n *pg_query.SelectStmt, by *pg_query.Node) *pg_query.ResTarget {
+	f := by.GetColumnRef().GetFields()
+	if len(f) != 1 || f[0].GetString_() == nil {
+		return nil
+	}
+	for _, t := range n.TargetList {
+		if r := t.GetResTarget(); r.GetName() == f[0].GetString_().Sval {
+			return r
+		}
+	}
+	return nil
+}
+
+// counts reports whether a SELECT with a distance among its output columns sorts by the
+// number of one, so that literals have a say in what it sorts by.
+func counts(n *pg_query.SelectStmt) bool {
+	return slices.ContainsFunc(n.SortClause, func(s *pg_query.Node) bool { return s.GetSortBy().GetNode().GetAConst() != nil }) &&
+		slices.ContainsFunc(n.TargetList, func(t *pg_query.Node) bool { return distance(t.GetResTarget().GetVal()) != nil })
 }
 
 // distance returns a node that applies a distance operator, nil otherwise.
@@ -72,7 +116,7 @@ func knn(n *pg_query.SelectStmt, c *Context, v *view) (*KNN, Reason) {
 		if len(by.UseOp) > 0 {
 			return nil, ReasonKNNOrder
 		}
-		if i == 0 && !t.isDistance(by.Node) || i > 0 && !t.isColumn(by.Node) {
+		if i == 0 && !t.isDistance(sortedBy(n)) || i > 0 && !t.isColumn(by.Node) && by.Node.GetAConst().GetIval() == nil && outputNamed(n, by.Node) == nil {
 			return nil, ReasonKNNOrder
 		}
 	}

@@ -19,6 +19,8 @@ type Near struct {
 	// value of that parameter.
 	Offset      int64
 	OffsetParam int
+	// Same says that the vector is in the family: the answer has its distances.
+	Same bool
 
 	tree *pg_query.ParseResult
 	name string // what the table is called in the text
@@ -26,8 +28,8 @@ type Near struct {
 }
 
 // Near returns the family of a text whose plan is Cached; false: the vector, the limit or
-// the offset is neither a literal nor a parameter that stands nowhere else, or the order
-// is not from the nearest on. key is a column whose value Rows adds, "" for none.
+// the offset is neither a literal nor a parameter, or the latter two stand elsewhere too,
+// or the order is not from the nearest on. key is a column whose value Rows adds, "" for none.
 func (r *Router) Near(c *Context, text []byte, key string) (*Near, bool) {
 	p, tree, name, ok := r.probe(c, text, key)
 	if !ok || p.Limit < 0 && p.LimitParam == 0 {
@@ -48,20 +50,22 @@ func (r *Router) Near(c *Context, text []byte, key string) (*Near, bool) {
 	of := family.Stmts[0].Stmt.GetSelectStmt()
 	of.LimitCount, of.LimitOffset = nil, nil
 	of.LimitOption = pg_query.LimitOption_LIMIT_OPTION_DEFAULT
-	e := nearest(of)
-	vector := vectorOf(e.Rexpr)
-	if vector == nil {
-		vector = vectorOf(e.Lexpr)
+	if e := distance(of.SortClause[0].GetSortBy().Node); e != nil {
+		vector := vectorOf(e.Rexpr)
+		if vector == nil {
+			vector = vectorOf(e.Lexpr)
+		}
+		if vector == nil {
+			return nil, false
+		}
+		vector.Node = pg_query.MakeColumnRefNode([]*pg_query.Node{pg_query.MakeStrNode("qvpgw vector")}, -1).Node
 	}
-	if vector == nil {
-		return nil, false
-	}
-	vector.Node = pg_query.MakeColumnRefNode([]*pg_query.Node{pg_query.MakeStrNode("qvpgw vector")}, -1).Node
 	var err error
 	if n.Family, err = pg_query.Deparse(family); err != nil {
 		return nil, false
 	}
-	for _, param := range []int{n.Param, n.LimitParam, n.OffsetParam} {
+	n.Same = n.Param > 0 && takesParam(n.Family, n.Param)
+	for _, param := range []int{n.LimitParam, n.OffsetParam} {
 		if param > 0 && takesParam(n.Family, param) {
 			return nil, false
 		}
@@ -123,7 +127,7 @@ func (n *Near) Rows(rows int, key string) (string, error) {
 	sel.LimitCount, sel.LimitOffset = model.Stmts[0].Stmt.GetSelectStmt().LimitCount, nil
 	sel.LimitOption = pg_query.LimitOption_LIMIT_OPTION_COUNT
 	sel.TargetList = append(sel.TargetList,
-		target("", proto.Clone(sel.SortClause[0].GetSortBy().Node).(*pg_query.Node)), n.column(n.Column))
+		target(hiddenName, proto.Clone(sortedBy(sel)).(*pg_query.Node)), n.column(n.Column))
 	if key != "" {
 		sel.TargetList = append(sel.TargetList, n.column(key))
 	}
@@ -135,7 +139,7 @@ func (n *Near) Rows(rows int, key string) (string, error) {
 }
 
 func (n *Near) column(name string) *pg_query.Node {
-	return target("", pg_query.MakeColumnRefNode([]*pg_query.Node{pg_query.MakeStrNode(n.name), pg_query.MakeStrNode(name)}, -1))
+	return target(hiddenName, pg_query.MakeColumnRefNode([]*pg_query.Node{pg_query.MakeStrNode(n.name), pg_query.MakeStrNode(name)}, -1))
 }
 
 // Squares is a query for the least and the largest inner product of a vector of the

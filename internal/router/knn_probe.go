@@ -28,6 +28,10 @@ type Probe struct {
 	Skips bool
 }
 
+// hiddenName is what columns behind the client's are called: ORDER BY must not find in
+// them what it means in the client's.
+const hiddenName = "qvpgw hidden"
+
 // Probe returns the probe of a text whose plan is Cached, by the column that names the
 // table's rows; false: it has none, or the order is not from the nearest on.
 func (r *Router) Probe(c *Context, text []byte, key string) (Probe, bool) {
@@ -38,8 +42,8 @@ func (r *Router) Probe(c *Context, text []byte, key string) (Probe, bool) {
 	sel := tree.Stmts[0].Stmt.GetSelectStmt()
 	sel.TargetList = append(
 		sel.TargetList,
-		target("", proto.Clone(sel.SortClause[0].GetSortBy().Node).(*pg_query.Node)),
-		target("", pg_query.MakeColumnRefNode([]*pg_query.Node{pg_query.MakeStrNode(name), pg_query.MakeStrNode(key)}, -1)),
+		target(hiddenName, proto.Clone(sortedBy(sel)).(*pg_query.Node)),
+		target(hiddenName, pg_query.MakeColumnRefNode([]*pg_query.Node{pg_query.MakeStrNode(name), pg_query.MakeStrNode(key)}, -1)),
 	)
 	var err error
 	if p.SQL, err = pg_query.Deparse(tree); err != nil {

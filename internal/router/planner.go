@@ -239,6 +239,7 @@ func (r *Router) route(m *made, c *Context, st *state, s *survey, n *pg_query.No
 		sel = copied(n)
 	} else {
 		neighbours = nearest(sel) != nil
+		m.literal = m.literal || counts(sel)
 	}
 	aggregates := !neighbours && s.mayAggregate(sel)
 	switch {

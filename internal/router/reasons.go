@@ -73,7 +73,7 @@ var knnReasons = map[Reason]string{
 	ReasonKNNForm:       "A k-NN order in a query with a join, a sub-query, grouping, locking or the like.",
 	ReasonKNNTable:      "The k-NN query reads something other than one permanent table.",
 	ReasonKNNLimit:      "The k-NN query has no plain LIMIT, or an OFFSET.",
-	ReasonKNNOrder:      "The k-NN order is not column <operator> vector, then plain columns.",
+	ReasonKNNOrder:      "The k-NN order is not column <operator> vector, or an output column that is it, then plain columns.",
 	ReasonKNNOutput:     "An output column of the k-NN query is not known to depend on the row and the vector alone.",
 	ReasonKNNFilter:     "A condition of the k-NN query is not known to be immutable.",
 	ReasonKNNSecurity:   "The table of the k-NN query has row level security.",
