@@ -1,17 +1,15 @@
 package main
 
 import (
-	"compress/gzip"
 	"fmt"
-	"io"
 	"math"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"qvpgw/internal/pgtest"
 	"qvpgw/internal/schema"
 )
 
@@ -102,25 +100,14 @@ var refreshes = []string{
 	`CALL refresh_continuous_aggregate('market_data_1w', NULL, NULL)`,
 }
 
-// bars are the lines of the file that QVPGW_BARS names, in a full run, or made ones:
+// bars are those of pgtest.Bars, in a full run, or made ones:
 // of each symbol about as many as a year of trading has, in no even distances.
 func (b *aggregateBed) bars() []string {
 	b.Helper()
-	if path := os.Getenv("QVPGW_BARS"); b.full && path != "" {
-		f, err := os.Open(path)
-		if err != nil {
-			b.Fatal(err)
+	if b.full {
+		if lines := pgtest.Bars(b.T); lines != nil {
+			return lines
 		}
-		defer f.Close()
-		r, err := gzip.NewReader(f)
-		if err != nil {
-			b.Fatal(err)
-		}
-		text, err := io.ReadAll(r)
-		if err != nil {
-			b.Fatal(err)
-		}
-		return strings.SplitAfter(strings.TrimSuffix(string(text), "\n"), "\n")[1:]
 	}
 	var lines []string
 	for s := range b.symbols {

@@ -1,12 +1,11 @@
 package router
 
 import (
-	"compress/gzip"
 	"context"
 	"encoding/csv"
-	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -57,22 +56,13 @@ func realBars(t *testing.T) [][]any {
 	t.Helper()
 	from, to := time.Date(2024, 1, 4, 0, 0, 0, 0, time.UTC), time.Date(2024, 3, 15, 0, 0, 0, 0, time.UTC)
 	var rows [][]any
-	if path := os.Getenv("QVPGW_BARS"); path != "" {
-		f, err := os.Open(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		r, err := gzip.NewReader(f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		lines, err := csv.NewReader(r).ReadAll()
+	if bars := pgtest.Bars(t); bars != nil {
+		lines, err := csv.NewReader(strings.NewReader(strings.Join(bars, ""))).ReadAll()
 		if err != nil {
 			t.Fatal(err)
 		}
 		names := map[string]string{}
-		for _, line := range lines[1:] { // timestamp, symbol, open, high, low, close, volume
+		for _, line := range lines { // timestamp, symbol, open, high, low, close, volume
 			at, err := time.Parse(time.RFC3339, line[0])
 			if err != nil {
 				t.Fatal(err)

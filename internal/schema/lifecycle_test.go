@@ -1,13 +1,9 @@
 package schema
 
 import (
-	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/csv"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -22,10 +18,6 @@ import (
 	"qvpgw/internal/figure"
 	"qvpgw/internal/pgtest"
 )
-
-// barsEnv names a gzipped CSV file of bars (timestamp, symbol, open, high, low,
-// close, volume) for a big run, without the ticks and portfolio values of the demo.
-const barsEnv = "QVPGW_BARS"
 
 // lifecycle is a database whose bars grow old.
 type lifecycle struct {
@@ -67,6 +59,8 @@ func (l *lifecycle) run(object string, kind PolicyKind) {
 	}
 }
 
+const barColumns = "timestamp, symbol, open, high, low, close, volume"
+
 func (l *lifecycle) copy(table, columns, text string) {
 	l.Helper()
 	if _, err := l.conn.PgConn().CopyFrom(context.Background(), strings.NewReader(text), "COPY "+table+" ("+columns+") FROM STDIN (FORMAT csv)"); err != nil {
@@ -77,21 +71,7 @@ func (l *lifecycle) copy(table, columns, text string) {
 // load brings bars, ticks and portfolio values.
 func (l *lifecycle) load() {
 	l.Helper()
-	const barColumns = "timestamp, symbol, open, high, low, close, volume"
-	if path := os.Getenv(barsEnv); path != "" {
-		packed, err := os.ReadFile(path)
-		if err != nil {
-			l.Fatal(err)
-		}
-		r, err := gzip.NewReader(bytes.NewReader(packed))
-		if err != nil {
-			l.Fatal(err)
-		}
-		text, err := io.ReadAll(r)
-		if err != nil {
-			l.Fatal(err)
-		}
-		lines := strings.SplitAfter(string(text), "\n")[1:]
+	if lines := pgtest.Bars(l.T); lines != nil {
 		for piece := range slices.Chunk(lines, 20_000) {
 			l.copy("market_data", barColumns, strings.Join(piece, ""))
 		}
@@ -161,7 +141,7 @@ func TestPoliciesDoWhatTheySay(t *testing.T) {
 	}
 	l.conn = connect(t, l.dsn)
 	l.load()
-	small := os.Getenv(barsEnv) == ""
+	small := pgtest.Bars(t) == nil
 
 	var ends []time.Time // of the chunks of bars, in order
 	for _, s := range strings.Split(l.ask("SELECT extract(epoch FROM range_end)::bigint FROM timescaledb_information.chunks WHERE hypertable_name = 'market_data' ORDER BY range_end"), "\n") {
