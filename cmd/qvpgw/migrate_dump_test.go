@@ -57,7 +57,7 @@ func TestADumpThroughTheGatewayIsRestoredThroughIt(t *testing.T) {
 			}
 		}
 	}
-	if ran != 10 {
+	if ran != 6 {
 		t.Errorf("%d lines were run", ran)
 	}
 	if got := c.Psql(t, "postgres://"+pgtest.Superuser+"@"+addr+"/"+to+"?sslmode=disable", "-c", "SHOW timescaledb.restoring"); strings.TrimSpace(got) != "off" {
