@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"runtime/debug"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -28,16 +30,49 @@ func (p *program) listen() (l listening, err error) {
 	if l.clients, err = p.process.Listen(handoff.RoleClients, p.cfg().Listen); err != nil {
 		return l, fmt.Errorf("cannot listen for PostgreSQL clients: %w", listenHint(err, "listen"))
 	}
+	defer func() {
+		if err != nil {
+			for _, c := range l.clients {
+				_ = c.Close()
+			}
+		}
+	}()
+	if p.cfg().ListenUnix != "" {
+		local, err := p.listenUnix(l.clients[0].Addr())
+		if err != nil {
+			return l, fmt.Errorf("cannot listen for PostgreSQL clients: %w", listenHint(err, "listen_unix"))
+		}
+		l.clients = append(l.clients, local)
+	}
 	if p.cfg().HTTP == "" {
 		return l, nil
 	}
 	if l.http, err = p.process.Listen(handoff.RoleHTTP, p.cfg().HTTP); err != nil {
-		for _, c := range l.clients {
-			_ = c.Close()
-		}
 		return l, fmt.Errorf("cannot listen for HTTP: %w", listenHint(err, "http"))
 	}
 	return l, nil
+}
+
+// listenUnix opens the Unix socket, which has the name that libpq looks for at the
+// port of tcp. Who may come in is for the rules to say, as in PostgreSQL.
+func (p *program) listenUnix(tcp net.Addr) (net.Listener, error) {
+	_, port, err := net.SplitHostPort(p.cfg().Listen)
+	if err != nil {
+		return nil, err
+	}
+	if a, ok := tcp.(*net.TCPAddr); ok {
+		port = strconv.Itoa(a.Port) // it may have been any
+	}
+	path := filepath.Join(p.cfg().ListenUnix, ".s.PGSQL."+port)
+	l, err := p.process.Listen(handoff.RoleUnix, path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o777); err != nil {
+		_ = l[0].Close()
+		return nil, fmt.Errorf("cannot let all users connect: %w", err)
+	}
+	return l[0], nil
 }
 
 // listenHint says what to do when a port is taken.

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// Maps says which names of certificates may log in as which users, by the map's
-// name.
+// Maps says which names of certificates, and of the operating system's users, may log
+// in as which users, by the map's name.
 type Maps map[string][]mapping
 
 type mapping struct {
@@ -19,7 +19,7 @@ type mapping struct {
 	all     bool
 }
 
-// ParseMaps reads lines of pg_ident.conf: MAP, name in the certificate, user. A
+// ParseMaps reads lines of pg_ident.conf: MAP, name there, user. A
 // failure is a *LineError for each bad line.
 func ParseMaps(lines []string) (Maps, error) {
 	m := Maps{}
@@ -31,7 +31,7 @@ func ParseMaps(lines []string) (Maps, error) {
 			failed = append(failed, &LineError{i, err})
 		case len(fields) == 0:
 		case len(fields) != 3:
-			failed = append(failed, &LineError{i, fmt.Errorf("%q is not MAP CERTIFICATE-NAME USER", line)})
+			failed = append(failed, &LineError{i, fmt.Errorf("%q is not MAP NAME USER", line)})
 		default:
 			x := mapping{system: fields[1].text(), user: fields[2].text()}
 			x.all = x.user == "all" && !fields[2][0].quoted
@@ -51,8 +51,7 @@ func ParseMaps(lines []string) (Maps, error) {
 	return m, errors.Join(failed...)
 }
 
-// Permit says whether a certificate of that name may log in as user by the named
-// map; without a map the two must be the same.
+// Permit says whether who has that name elsewhere may log in as user by the named map; without a map the two must be the same.
 func (m Maps) Permit(mapName, system, user string) bool {
 	if system == "" {
 		return false

@@ -14,8 +14,9 @@ const (
 	MD5       Method = "md5"                // SCRAM for a user whose secret is a verifier
 	Password  Method = "password"           // the password as it is
 	Cert      Method = "cert"               // a client certificate
+	OSUser    Method = "peer"               // the operating system says whose the client's process is
 )
 
-var methods = []Method{Trust, Reject, Scram, ScramPlus, MD5, Password, Cert}
+var methods = []Method{Trust, Reject, Scram, ScramPlus, MD5, Password, Cert, OSUser}
 
 func (m Method) known() bool { return slices.Contains(methods, m) }

@@ -305,8 +305,10 @@ func (r *Rule) check() error {
 		return errors.New("a client certificate can be asked for over TLS alone; write hostssl")
 	case r.kind != "hostssl" && r.Method == ScramPlus:
 		return errors.New("channel binding is for TLS alone; write hostssl")
-	case r.Map != "" && r.Method != Cert && r.ClientCert != "verify-full":
-		return errors.New("a map is for the method cert and for clientcert=verify-full")
+	case r.kind != "local" && r.Method == OSUser:
+		return errors.New("the operating system knows who is at a Unix socket alone; write local")
+	case r.Map != "" && r.Method != Cert && r.Method != OSUser && r.ClientCert != "verify-full":
+		return errors.New("a map is for the methods cert and peer and for clientcert=verify-full")
 	case r.DN && r.Method != Cert && r.ClientCert != "verify-full":
 		return errors.New("clientname is for the method cert and for clientcert=verify-full")
 	case r.Cleartext && r.Method != Password:

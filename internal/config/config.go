@@ -4,8 +4,10 @@ import "time"
 
 // Config is the whole configuration. Its nesting and its tags are config.yaml's.
 type Config struct {
-	Listen  string  `yaml:"listen"` // host:port for PostgreSQL clients; no host: every address
-	HTTP    string  `yaml:"http"`   // host:port for metrics, health and the page; "" serves none
+	Listen     string `yaml:"listen"`      // host:port for PostgreSQL clients; no host: every address
+	ListenUnix string `yaml:"listen_unix"` // folder of a Unix socket for them; "": there is none
+	HTTP       string `yaml:"http"`        // host:port for metrics, health and the page; "" serves none
+
 	Log     Log     `yaml:"log"`
 	Engine  Engine  `yaml:"engine"`
 	Backend Backend `yaml:"backend"`

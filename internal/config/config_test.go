@@ -212,6 +212,7 @@ func TestAProblemSaysWhatWouldBeRight(t *testing.T) {
 	f("tls:\n  mode: require", `config.yaml:2: tls.mode is require but tls.cert and tls.key are not set; name the PEM files`)
 	f("backend:\n  sslrootcert: nowhere.pem", `config.yaml:2: backend.sslrootcert: cannot read nowhere.pem: no such file or directory`)
 	f("backend:\n  sslmode: verify-full\n  host: /run/postgresql", `config.yaml:2: backend.sslmode: verify-full cannot hold over the Unix socket /run/postgresql; write disable`)
+	f("listen_unix: run", `config.yaml:1: listen_unix: "run" is not the path of a folder from /, of at most 92 bytes; write as /run/qvpgw`)
 	f("http: 127.0.0.1:6432\nlisten: 127.0.0.1:6432", `config.yaml:1: http and listen are both "127.0.0.1:6432"; give them different ports`)
 	f("catalog: {refresh: 0s}", `config.yaml:1: catalog.refresh is 0s; it must be at least 100ms`)
 	f("rules:\n  a rule: off", `config.yaml:2: "a rule" cannot be a rule's name; they are of a-z, 0-9, _ and -`)

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -66,6 +67,9 @@ func (c *Config) problems() Problems {
 
 func (v *validator) addresses() {
 	c := v.c
+	if p := c.ListenUnix; p != "" && (!filepath.IsAbs(p) || len(p) > maxSocketFolder) {
+		v.add("listen_unix", "listen_unix: %q is not the path of a folder from /, of at most %d bytes; write as /run/qvpgw", p, maxSocketFolder)
+	}
 	if c.address("listen", c.Listen, v) == "0" {
 		return // a free port is chosen: nothing can collide
 	}
@@ -76,6 +80,10 @@ func (v *validator) addresses() {
 		v.add("http", "http and listen are both %q; give them different ports", c.HTTP)
 	}
 }
+
+// maxSocketFolder is the longest folder for a Unix socket, in bytes: with the socket's
+// name it fits into sockaddr_un.
+const maxSocketFolder = 107 - len("/.s.PGSQL.65535")
 
 // address checks a host:port and returns the port, "0" when it is wrong.
 func (c *Config) address(key, value string, v *validator) string {

@@ -43,6 +43,15 @@ func (s *session) authenticate() error {
 		return nil
 	case auth.Cert:
 		return nil
+	case auth.OSUser:
+		name, err := peerUser(s.raw)
+		if err != nil {
+			s.srv.log.Warn("cannot say whose process a client is", "error", err)
+		}
+		if err != nil || !g.Maps.Permit(rule.Map, name, s.user) {
+			return fatal("28000", fmt.Sprintf("peer authentication failed for user %q", s.user), "")
+		}
+		return nil
 	case auth.Reject:
 		return fatal("28000", fmt.Sprintf("a rule rejects user %q from %s to database %q with %s", s.user, s.host(), s.database, encryption(secure)), "")
 	case auth.Password:

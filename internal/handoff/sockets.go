@@ -55,9 +55,10 @@ func (s *sockets) fromSystemd() error {
 	return nil
 }
 
-// The roles of sockets.
+// The roles of sockets. Systemd gives none of RoleUnix.
 const (
 	RoleClients = "listen" // PostgreSQL clients
+	RoleUnix    = "unix"   // those on this machine
 	RoleHTTP    = "http"
 )
 
@@ -71,7 +72,7 @@ func (s *sockets) listen(role, address string) ([]net.Listener, error) {
 	var found []net.Listener
 	var rest []socket
 	for _, x := range s.inherited {
-		if x.Role != role || x.Address != address && !s.activated {
+		if x.Role != role || x.Address != address && (!s.activated || role == RoleUnix) {
 			rest = append(rest, x)
 			continue
 		}
@@ -184,7 +185,7 @@ func (s *sockets) drop() {
 // remove removes the files of Unix sockets, when the last process ends.
 func (s *sockets) remove() {
 	for _, x := range s.used {
-		if strings.HasPrefix(x.Address, "/") && !s.activated {
+		if strings.HasPrefix(x.Address, "/") && (!s.activated || x.Role == RoleUnix) {
 			_ = os.Remove(x.Address) // it may be gone
 		}
 	}
