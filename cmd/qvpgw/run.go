@@ -149,6 +149,11 @@ func (p *program) options(cfg *config.Config) (gateway.Options, error) {
 	if err != nil {
 		return gateway.Options{}, err
 	}
+	// Its files are read here, before anything of a reload holds.
+	b := cfg.Backend
+	if _, err := backendConfig(b, b.Database, b.User, string(b.Password)); err != nil {
+		return gateway.Options{}, err
+	}
 	return gateway.Options{
 		Guard: guard,
 		Backend: func(database, user string) (*pgconn.Config, error) {
@@ -186,7 +191,12 @@ func backend(cfg *config.Config, database, user string) (*pgconn.Config, error) 
 			}
 		}
 	}
-	c, err := pgconn.ParseConfig(connString(to.Backend, to.Database, user, password))
+	return backendConfig(to.Backend, to.Database, user, password)
+}
+
+// backendConfig reads the files that the backend's settings name.
+func backendConfig(b config.Backend, database, user, password string) (*pgconn.Config, error) {
+	c, err := pgconn.ParseConfig(connString(b, database, user, password))
 	if err != nil {
 		return nil, fmt.Errorf("cannot use the backend's settings: %w", err)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"qvpgw/internal/config"
 	"qvpgw/internal/pgtest"
@@ -265,5 +268,65 @@ func TestClientTLSModes(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestTheServersAuthorityIsReadAgainOnAReload has the gateway trust another authority
+// than the server's, then the right one, then a file that is none.
+func TestTheServersAuthorityIsReadAgainOnAReload(t *testing.T) {
+	f := newTLSFiles(t, pgtest.Tools(t))
+	cluster := f.cluster(t)
+	authority := filepath.Join(t.TempDir(), "authority.crt")
+	trust := func(content []byte) {
+		t.Helper()
+		if err := os.WriteFile(authority, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	trust(f.files["foreign.crt"])
+	_, addr := startGateway(t, fmt.Sprintf(`
+listen: "%%s"
+http: ""
+backend: {host: 127.0.0.1, port: %d, database: postgres, user: %s, sslmode: verify-full, sslrootcert: %s}
+schema: {migrate: false}
+auth: {method: trust}
+`, cluster.Port, pgtest.Superuser, authority))
+	dial := func(database string) (*pgconn.PgConn, error) {
+		return pgconn.Connect(t.Context(), "postgres://"+pgtest.Superuser+"@"+addr+"/"+database+"?sslmode=disable")
+	}
+	console, err := dial("qvpgw")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer console.Close(context.Background())
+	reload := func() error {
+		_, err := console.Exec(t.Context(), "RELOAD").ReadAll()
+		return err
+	}
+	works := func() bool {
+		t.Helper()
+		c, err := dial("postgres")
+		if err != nil {
+			return false
+		}
+		defer c.Close(context.Background())
+		return first(t, c, "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()") == "t"
+	}
+	if works() {
+		t.Error("a server of another authority was trusted")
+	}
+	trust(f.files["ca.crt"])
+	if err := reload(); err != nil {
+		t.Fatal(err)
+	}
+	if !works() {
+		t.Error("the right authority was not read")
+	}
+	trust([]byte("no certificate"))
+	if err := reload(); err == nil || errorCode(err) != "F0000" {
+		t.Errorf("a reload with a broken file: %v", err)
+	}
+	if !works() {
+		t.Error("a reload that failed changed something")
 	}
 }
