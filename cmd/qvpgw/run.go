@@ -89,10 +89,14 @@ func (p *program) cfg() *config.Config { return p.config.Load() }
 
 // build makes the parts; nothing listens and nothing is dialled yet.
 func build(cfg *config.Config, log *slog.Logger, login fixed, process *handoff.Process) (*program, error) {
-	p := &program{log: log, started: time.Now(), metrics: metrics.New(), cache: cache.New(int64(cfg.Cache.Bytes)), process: process, asked: make(chan os.Signal, 2)}
+	p := &program{log: log, started: time.Now(), metrics: metrics.New(), process: process, asked: make(chan os.Signal, 2)}
 	p.config.Store(cfg)
 	p.metrics.Build(versionText())
 	p.metrics.Generation(process.Generation())
+	var err error
+	if p.cache, err = cache.New(int64(cfg.Cache.Bytes)); err != nil {
+		return nil, err
+	}
 	opt, err := p.options(cfg)
 	if err != nil {
 		return nil, err

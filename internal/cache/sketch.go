@@ -35,6 +35,9 @@ func newSketch(bytes int64) sketch {
 	return s
 }
 
+// bytes is the memory of the counters.
+func (s *sketch) bytes() int64 { return int64(depth * len(s.rows[0])) }
+
 // add counts a question.
 func (s *sketch) add(hash uint64) {
 	for i := range s.rows {

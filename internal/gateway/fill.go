@@ -229,17 +229,34 @@ func (s *session) readFill(f *filling) (started, whole bool, err error) {
 
 // appendHead appends what comes before the rows in an answer to g.
 func (g *group) appendHead(b, head []byte) []byte {
+	b = g.appendComplete(b)
+	if g.described() {
+		b = append(b, head...)
+	}
+	return b
+}
+
+// appendKeptHead is appendHead of an entry.
+func (g *group) appendKeptHead(b []byte, e *cache.Entry) []byte {
+	b = g.appendComplete(b)
+	if g.described() {
+		b = e.AppendHead(b)
+	}
+	return b
+}
+
+func (g *group) appendComplete(b []byte) []byte {
 	if g.parse {
 		b = wire.AppendParseComplete(b)
 	}
 	if g.extended {
 		b = wire.AppendBindComplete(b)
 	}
-	if g.describe || !g.extended {
-		b = append(b, head...)
-	}
 	return b
 }
+
+// described says whether the columns are told ahead of the rows.
+func (g *group) described() bool { return g.describe || !g.extended }
 
 // columns takes the description of the client's columns.
 func (f *filling) columns(m, body []byte) error {
@@ -310,7 +327,7 @@ func (f *filling) note(distance, key []byte) {
 		return
 	}
 	f.last = max(f.last, d)
-	f.proof.Keys = append(f.proof.Keys, k)
+	f.proof.Keys.Add(k)
 }
 
 func number(b []byte, binaryForm bool) (float64, bool) {
@@ -359,7 +376,7 @@ func (f *filling) take(b []byte, most int) {
 func (f *filling) keep(s *session) {
 	p, weight := f.proof, int64(0)
 	if f.probe == nil || f.unsure {
-		p.Keys = nil
+		p.Keys.Forget()
 	} else {
 		p.All = !f.probe.Skips // of the rows that were left out no keys are known
 		if a := f.area(); a != nil {
@@ -368,7 +385,7 @@ func (f *filling) keep(s *session) {
 	}
 	p.Finish()
 	weight += p.Size()
-	s.srv.opt.Cache.Put(s.keptKey, &cache.Entry{
-		Head: f.head, Reply: append(make([]byte, 0, len(f.body)), f.body...), Rows: f.rows, Proof: p, Weight: weight, Tally: &s.db.memory.of(f.g.plan.KNN.Table).Tally,
+	s.srv.opt.Cache.Put(s.keptKey, &cache.Answer{
+		Head: f.head, Reply: f.body, Rows: f.rows, Proof: p, Weight: weight, Tally: &s.db.memory.of(f.g.plan.KNN.Table).Tally,
 	})
 }

@@ -109,7 +109,7 @@ func (s *session) appendFamily(b []byte, g *group, p *router.Near) []byte {
 type nearArea struct {
 	list *vector.List
 	kind vector.Kind
-	ends []int32 // where each row ends in the entry's Reply
+	ends []int32 // where each row ends in the entry's reply
 }
 
 func (a *nearArea) MayEnter(v []float32) bool {
@@ -121,13 +121,13 @@ func (a *nearArea) MayEnter(v []float32) bool {
 }
 
 // rows appends the rows with the given numbers.
-func (a *nearArea) rows(b, reply []byte, numbers []int) []byte {
+func (a *nearArea) rows(b []byte, e *cache.Entry, numbers []int) []byte {
 	for _, i := range numbers {
 		from := int32(0)
 		if i > 0 {
 			from = a.ends[i-1]
 		}
-		b = append(b, reply[from:a.ends[i]]...)
+		b = e.AppendPart(b, int(from), int(a.ends[i]))
 	}
 	return b
 }
@@ -145,33 +145,37 @@ func (s *session) answerNear(g *group, n *nearQuery, fresh Freshness) (bool, err
 		n.promising = true
 		return false, nil
 	}
-	area := e.Proof.(*knn.Proof).Area.(*nearArea)
-	var ranked vector.Ranked
-	if !area.list.Near(&n.query, n.limit+n.offset, &ranked) {
-		// Another list only where this one is too short, not where distances are equal.
-		n.promising = !area.list.Whole() && area.list.Len() < rowsOfList*(n.limit+n.offset)
+	if !s.nearRows(g, n, at, e, fresh) {
 		return false, nil
 	}
-	if s.prove(e, fresh) != knn.Valid {
-		s.srv.opt.Cache.Remove(at, e)
-		s.db.memory.near.gone(n, at)
-		n.promising = true
-		return false, nil
-	}
-	rows := ranked.Rows[min(n.offset, len(ranked.Rows)):]
 	how := metrics.HitNear
 	if string(at) == string(n.listKey()) {
 		how = metrics.HitLarger
 	}
 	s.found(g, how, router.ReasonHitNear)
-	b := area.rows(g.appendHead(s.out, e.Head), e.Reply, rows)
-	b = wire.AppendCommandComplete(b, "SELECT "+strconv.Itoa(len(rows)))
-	s.out = append(b, readyIdle...)
-	err := s.flushOwn()
-	if cap(s.out) > maxScratch {
-		s.out = nil
+	return true, s.sendKept()
+}
+
+// nearRows puts the answer to n into s.out, if the list e proves it.
+func (s *session) nearRows(g *group, n *nearQuery, at []byte, e *cache.Entry, fresh Freshness) bool {
+	defer e.Release()
+	area := e.Proof.(*knn.Proof).Area.(*nearArea)
+	var ranked vector.Ranked
+	if !area.list.Near(&n.query, n.limit+n.offset, &ranked) {
+		// Another list only where this one is too short, not where distances are equal.
+		n.promising = !area.list.Whole() && area.list.Len() < rowsOfList*(n.limit+n.offset)
+		return false
 	}
-	return true, err
+	if s.prove(e, fresh) != knn.Valid {
+		s.srv.opt.Cache.Remove(e)
+		s.db.memory.near.gone(n, at)
+		n.promising = true
+		return false
+	}
+	rows := ranked.Rows[min(n.offset, len(ranked.Rows)):]
+	b := area.rows(g.appendKeptHead(s.out, e), e, rows)
+	s.out = wire.AppendCommandComplete(b, "SELECT "+strconv.Itoa(len(rows)))
+	return true
 }
 
 // nearby knows which vectors were asked for in each family, and which of them have
@@ -297,10 +301,9 @@ func (s *session) keepNear(table string, n *nearQuery, p *knn.Proof, a *nearArea
 	p.Area = a
 	p.Finish()
 	key := n.listKey()
-	e := &cache.Entry{
-		Head: head, Reply: append(make([]byte, 0, len(reply)), reply...), Rows: len(a.ends),
+	s.srv.opt.Cache.Put(key, &cache.Answer{
+		Head: head, Reply: reply, Rows: len(a.ends),
 		Proof: p, Weight: p.Size() + int64(a.list.Bytes()+4*cap(a.ends)+64), Tally: &s.db.memory.of(table).Tally,
-	}
-	s.srv.opt.Cache.Put(key, e)
+	})
 	s.db.memory.near.add(n, key)
 }

@@ -219,7 +219,7 @@ func (f *nearFilling) row(body []byte) {
 			f.failed = true
 			return
 		}
-		f.proof.Keys = append(f.proof.Keys, k)
+		f.proof.Keys.Add(k)
 	}
 	f.last = max(f.last, d)
 	f.members = append(f.members, v)

@@ -43,7 +43,10 @@ func serve(t testing.TB, dsn string, opt gateway.Options) (g *gateway.Server, ad
 		opt.NewLoader = wholeLoader
 	}
 	if opt.Cache == nil {
-		opt.Cache = cache.New(16 << 20)
+		var err error
+		if opt.Cache, err = cache.New(16 << 20); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if opt.MaxEntry == 0 {
 		opt.MaxEntry = 1 << 20

@@ -24,16 +24,10 @@ func (s *session) remembered(g *group) (bool, error) {
 	s.keptKey = s.appendKey(s.keptKey[:0], g)
 	var near *nearQuery
 	for waited := false; ; waited = true {
-		miss := metrics.MissAbsent
-		if e, ok := s.srv.opt.Cache.Get(s.keptKey); ok {
-			v := s.prove(e, fresh)
-			if v == knn.Valid {
-				return true, s.hit(g, e, metrics.HitSame)
-			}
-			miss = missOf[v]
-			if v != knn.Unreadable {
-				s.srv.opt.Cache.Remove(s.keptKey, e)
-			}
+		hit, miss := s.same(g, fresh)
+		if hit {
+			s.found(g, metrics.HitSame, router.ReasonHit)
+			return true, s.sendKept()
 		}
 		worth := m.worthwhile()
 		if worth && near == nil {
@@ -68,6 +62,24 @@ func (s *session) remembered(g *group) (bool, error) {
 		}
 		return done, err
 	}
+}
+
+// same puts into s.out what is kept of the very question; miss says why nothing is.
+func (s *session) same(g *group, fresh Freshness) (hit bool, miss metrics.CacheMiss) {
+	e, ok := s.srv.opt.Cache.Get(s.keptKey)
+	if !ok {
+		return false, metrics.MissAbsent
+	}
+	defer e.Release()
+	v := s.prove(e, fresh)
+	if v == knn.Valid {
+		s.out = e.AppendReply(g.appendKeptHead(s.out, e))
+		return true, 0
+	}
+	if v != knn.Unreadable {
+		s.srv.opt.Cache.Remove(e)
+	}
+	return false, missOf[v]
 }
 
 // unkept has a k-NN query answered by the server alone.
@@ -124,11 +136,9 @@ func (s *session) marked(tables []uint32) (knn.Mark, router.Reason) {
 	return mark, ""
 }
 
-// hit sends a kept answer.
-func (s *session) hit(g *group, e *cache.Entry, how metrics.CacheHit) error {
-	s.found(g, how, router.ReasonHit)
-	b := append(g.appendHead(s.out, e.Head), e.Reply...)
-	s.out = append(b, readyIdle...)
+// sendKept sends the answer that s.out has from memory.
+func (s *session) sendKept() error {
+	s.out = append(s.out, readyIdle...)
 	err := s.flushOwn()
 	if cap(s.out) > maxScratch {
 		s.out = nil

@@ -69,7 +69,9 @@ func (w *world) keep(text string, tables ...uint32) *Proof {
 	if !ok {
 		w.t.Fatal("no mark")
 	}
-	p := &Proof{Snapshot: snapshot(w.t, text), Nearest: tables[0], Area: near(5), Keys: []string{"b", "a"}, All: true}
+	p := &Proof{Snapshot: snapshot(w.t, text), Nearest: tables[0], Area: near(5), All: true}
+	p.Keys.Add("b")
+	p.Keys.Add("a")
 	if !p.Prove(m, "run") {
 		w.t.Fatal("another server")
 	}

@@ -1,7 +1,6 @@
 package knn
 
 import (
-	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -46,7 +45,7 @@ type Proof struct {
 	Area    Area
 	// Keys are the answer's rows of Nearest; All: these are all of them, so
 	// that changes of others leave the answer alone.
-	Keys []string
+	Keys Keys
 	All  bool
 
 	mark Mark
@@ -83,15 +82,12 @@ func (p *Proof) Prove(m Mark, start string) bool {
 }
 
 // Finish makes p ready to be judged: its Keys are there.
-func (p *Proof) Finish() { slices.Sort(p.Keys) }
+func (p *Proof) Finish() { p.Keys.finish() }
 
 // Size is what the proof takes, in bytes, without Area.
 func (p *Proof) Size() int64 {
 	n := int64(len(p.Snapshot.Text)) + 8*int64(len(p.Snapshot.open)) + 56*int64(len(p.mark.tables)) + 224
-	for _, k := range p.Keys {
-		n += 16 + int64(len(k))
-	}
-	return n
+	return n + p.Keys.size()
 }
 
 // harms says what a change of a table does to the answer.
@@ -110,7 +106,7 @@ func (p *Proof) harms(table uint32, c *Change) Verdict {
 		return Valid
 	case Removed:
 		if p.All {
-			if _, found := slices.BinarySearch(p.Keys, c.Key); !found {
+			if !p.Keys.mayHave(c.Key) {
 				return Valid
 			}
 		}
