@@ -20,8 +20,8 @@ import (
 )
 
 // tap stands between the gateway and a server and passes on what each says. The
-// messages around a rewritten statement go one by one, several statements of one
-// message too, so that something can come between any two.
+// statements of a rewritten one's pipeline go one by one, each with a Flush, so that
+// something can come between any two.
 type tap struct {
 	*testing.T
 	address string // of the server
@@ -111,7 +111,7 @@ func (w *tapped) pass() error {
 		_, err := io.Copy(w.client, w.server) // a cancel
 		return err
 	}
-	if _, err := w.answer(true); err != nil {
+	if _, err := w.answer("Z"); err != nil {
 		return err
 	}
 	for {
@@ -119,8 +119,8 @@ func (w *tapped) pass() error {
 			return err
 		}
 		switch text := w.unit[0].text(); {
-		case strings.HasPrefix(text, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"):
-			if err := w.rewritten(text); err != nil {
+		case strings.HasPrefix(text, "\x00BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"):
+			if err := w.rewritten(); err != nil {
 				return err
 			}
 			continue
@@ -132,83 +132,53 @@ func (w *tapped) pass() error {
 					}
 				}
 				w.between(message)
-				if _, err := w.relay(); err != nil {
+				if err := w.relay(); err != nil {
 					return err
 				}
 			}
 			continue
 		}
-		if _, err := w.relay(); err != nil {
+		if err := w.relay(); err != nil {
 			return err
 		}
 	}
 }
 
-// rewritten passes on BEGIN, LOCK, guard, query and COMMIT.
-func (w *tapped) rewritten(text string) error {
+// rewritten passes on BEGIN, LOCK, guard, query and COMMIT, each up to its Execute, and
+// Sync.
+func (w *tapped) rewritten() error {
 	w.mu.Lock()
 	unlocked := w.unlocked
 	w.mu.Unlock()
-	var replies []byte
-	var last []packet
-	list := strings.SplitN(text, ";", 3)
-	for i, sql := range list {
-		if sql == "" {
-			continue
-		}
-		message := []string{"BEGIN", "LOCK", "guard"}[i]
-		if message == "LOCK" && !strings.HasPrefix(sql, "LOCK") {
-			sql, message = strings.Join(list[1:], ";"), "guard"
-		}
+	rest, failed := w.unit, false
+	for _, message := range []string{"BEGIN", "LOCK", "guard", "query", "COMMIT"} {
+		end := 1 + slices.IndexFunc(rest, func(p packet) bool { return p.kind == 'E' })
+		part := rest[:end]
+		rest = rest[end:]
 		w.between(message)
-		if message == "LOCK" && unlocked {
-			sql = "SET LOCAL qvpgw.nothing = 1"
+		if failed {
+			continue // the server would pass over it
 		}
-		b, err := (&pgproto3.Query{String: sql}).Encode(nil)
+		if message == "LOCK" && unlocked {
+			b, err := (&pgproto3.Parse{Query: "SET LOCAL qvpgw.nothing = 1"}).Encode(nil)
+			if err != nil {
+				return err
+			}
+			part[0].bytes = b
+		}
+		if err := w.send(append(slices.Clone(part), packet{'H', []byte{'H', 0, 0, 0, 4}})); err != nil {
+			return err
+		}
+		last, err := w.answer("CE")
 		if err != nil {
 			return err
 		}
-		if _, err := w.server.Write(b); err != nil {
-			return err
-		}
-		if last, err = w.answer(false); err != nil {
-			return err
-		}
-		for _, p := range last {
-			if p.kind != 'Z' {
-				replies = append(replies, p.bytes...)
-			}
-		}
-		if last[0].kind == 'E' || message == "guard" {
-			break
-		}
+		failed = last == 'E'
 	}
-	if _, err := w.client.Write(append(replies, last[len(last)-1].bytes...)); err != nil {
+	if err := w.send(rest); err != nil {
 		return err
 	}
-	guarded := strings.Contains(text, "SELECT ")
-	if !guarded {
-		var err error
-		if err = w.read(); err != nil {
-			return err
-		}
-		w.between("guard")
-		if _, err = w.relay(); err != nil {
-			return err
-		}
-	}
-	if err := w.read(); err != nil {
-		return err
-	}
-	w.between("query")
-	if _, err := w.relay(); err != nil {
-		return err
-	}
-	if err := w.read(); err != nil {
-		return err
-	}
-	w.between("COMMIT")
-	_, err := w.relay()
+	_, err := w.answer("Z")
 	return err
 }
 
@@ -262,32 +232,35 @@ func (w *tapped) read() error {
 }
 
 // relay passes on a turn of the gateway's and the answer.
-func (w *tapped) relay() ([]packet, error) {
-	var b []byte
-	for _, p := range w.unit {
-		b = append(b, p.bytes...)
+func (w *tapped) relay() error {
+	if err := w.send(w.unit); err != nil {
+		return err
 	}
-	if _, err := w.server.Write(b); err != nil {
-		return nil, err
-	}
-	return w.answer(true)
+	_, err := w.answer("Z")
+	return err
 }
 
-// answer reads up to ReadyForQuery.
-func (w *tapped) answer(forward bool) (list []packet, err error) {
+func (w *tapped) send(list []packet) error {
+	var b []byte
+	for _, p := range list {
+		b = append(b, p.bytes...)
+	}
+	_, err := w.server.Write(b)
+	return err
+}
+
+// answer passes on the server's messages up to one of the kinds, which it returns.
+func (w *tapped) answer(kinds string) (byte, error) {
 	for {
 		p, err := readPacket(w.back, true)
 		if err != nil {
-			return nil, err
+			return 0, err
 		}
-		list = append(list, p)
-		if forward {
-			if _, err := w.client.Write(p.bytes); err != nil {
-				return nil, err
-			}
+		if _, err := w.client.Write(p.bytes); err != nil {
+			return 0, err
 		}
-		if p.kind == 'Z' {
-			return list, nil
+		if strings.IndexByte(kinds, p.kind) >= 0 {
+			return p.kind, nil
 		}
 	}
 }

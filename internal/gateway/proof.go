@@ -64,15 +64,14 @@ func (s *session) prepareProof(rw *router.AggregateRewrite) (uint64, error) {
 // statementName is the name of a prepared statement on the server.
 func statementName(id uint64) string { return serverPrefix + strconv.FormatUint(id, 10) }
 
-// appendProof appends the messages that ask a prepared proof.
+// appendProof appends the messages that ask a prepared proof, but no Sync.
 func appendProof(b []byte, id uint64, args []string) []byte {
 	values := make([][]byte, len(args))
 	for i, a := range args {
 		values[i] = []byte(a)
 	}
 	b = wire.AppendBind(b, "", statementName(id), nil, values, nil)
-	b = wire.AppendExecute(b, "", 0)
-	return wire.AppendSync(b)
+	return wire.AppendExecute(b, "", 0)
 }
 
 type guardAnswer uint8
@@ -83,13 +82,13 @@ const (
 	guardYes
 )
 
-// readGuard reads the replies to BEGIN and LOCK, and to the proof of that id.
+// readGuard reads the replies to BEGIN, LOCK and the proof of that id. After guardError
+// the whole reply was read, up to ReadyForQuery.
 func (s *session) readGuard(id uint64) (guardAnswer, error) {
-	answer := guardYes
 	var rows [][]*string
-	for range 2 {
+	for range 3 {
 		var err error
-		rows, err = s.conn.Collect()
+		rows, err = s.conn.CollectOne()
 		var se *pool.ServerError
 		switch {
 		case errors.As(err, &se):
@@ -97,16 +96,15 @@ func (s *session) readGuard(id uint64) (guardAnswer, error) {
 				s.conn.Forget(id)
 			}
 			s.noteInterrupt(se.Fields)
-			answer = guardError
+			return guardError, nil
 		case err != nil:
 			return guardError, s.serverError(err)
 		}
 	}
-	proven := len(rows) == 1 && len(rows[0]) == 1 && rows[0][0] != nil && *rows[0][0] == "t"
-	if answer == guardYes && !proven && !s.srv.unproven.Load() {
-		answer = guardNo
+	if len(rows) == 1 && len(rows[0]) == 1 && rows[0][0] != nil && *rows[0][0] == "t" || s.srv.unproven.Load() {
+		return guardYes, nil
 	}
-	return answer, nil
+	return guardNo, nil
 }
 
 // noSuchStatement is the SQLSTATE of a prepared statement that is gone, as after a

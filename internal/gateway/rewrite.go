@@ -22,11 +22,11 @@ type description struct {
 
 // beginRewrite opens the one snapshot that guard and query read. The lock comes
 // before the snapshot, so that no chunk can go between guard and query (trap T3).
-const beginRewrite = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
+const beginRewrite = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 // rewrite answers g from a continuous aggregate when the guard proves it equal in
-// the snapshot that reads. Everything is sent in one pipeline, each statement of
-// ours with its own Sync, and nothing of the reply goes out before the guard's
+// the snapshot that reads. Everything is sent in one pipeline with one Sync, so that
+// the server answers at once, and nothing of the reply goes out before the guard's
 // row. When the guard says no, or anything of ours fails before the first row,
 // the original is to run: false.
 func (s *session) rewrite(g *group) (bool, error) {
@@ -89,13 +89,14 @@ func (s *session) rewrite(g *group) (bool, error) {
 		s.routed(metrics.Pass, router.ReasonRewriteFailed, g)
 		return false, nil
 	}
-	b := s.scratch[:0]
-	s.conn.Unnamed = 0
-	b = wire.AppendQuery(b, beginRewrite+rw.Lock)
+	b := appendStatement(s.scratch[:0], beginRewrite)
+	b = appendStatement(b, rw.Lock)
 	b = appendProof(b, proof, rw.ProofArgs)
 	b = g.appendRun(b, rw.SQL, d)
-	b = wire.AppendQuery(b, "COMMIT")
+	b = appendStatement(b, "COMMIT")
+	b = wire.AppendSync(b)
 	s.scratch = b[:0]
+	s.conn.Unnamed = 0
 	if _, err := s.up.Write(b); err != nil {
 		return false, s.clientError(&wire.WriteError{Err: err})
 	}
@@ -103,13 +104,19 @@ func (s *session) rewrite(g *group) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	started, err := s.readRewritten(g, d, sendIf(proven == guardYes))
-	if err != nil {
-		return false, err
+	started, status := false, wire.FailedTx
+	if proven != guardError {
+		if started, status, err = s.readRewritten(g, d, sendIf(proven == guardYes)); err != nil {
+			return false, err
+		}
 	}
-	status, err := s.readStatus()
-	if err != nil {
-		return false, err
+	if status == wire.FailedTx {
+		if _, err := s.up.Write(wire.AppendQuery(nil, "ROLLBACK")); err != nil {
+			return false, s.clientError(&wire.WriteError{Err: err})
+		}
+		if status, err = s.readStatus(); err != nil {
+			return false, err
+		}
 	}
 	if status != wire.Idle {
 		return false, s.serverGone(errors.New("the transaction of a rewritten statement did not end"))
@@ -138,16 +145,25 @@ func (s *session) rewrite(g *group) (bool, error) {
 	return false, nil
 }
 
-// appendRun appends the messages that run a query in the place of g's.
+// appendStatement appends the messages that run a statement of ours, but no Sync.
+func appendStatement(b []byte, sql string) []byte {
+	b = wire.AppendParse(b, "", sql, nil)
+	b = wire.AppendBind(b, "", "", nil, nil, nil)
+	return wire.AppendExecute(b, "", 0)
+}
+
+// appendRun appends the messages that run a query in the place of g's, but no Sync. What
+// came as a simple Query gets the same rows: all values are text.
 func (g *group) appendRun(b []byte, sql string, d *description) []byte {
-	if !g.extended {
-		return wire.AppendQuery(b, sql)
+	if g.extended {
+		b = wire.AppendParse(b, "", sql, d.params)
+		b = append(wire.AppendBindHead(b, "", "", len(g.bind)), g.bind...)
+	} else {
+		b = wire.AppendParse(b, "", sql, nil)
+		b = wire.AppendBind(b, "", "", nil, nil, nil)
 	}
-	b = wire.AppendParse(b, "", sql, d.params)
-	b = append(wire.AppendBindHead(b, "", "", len(g.bind)), g.bind...)
 	b = wire.AppendDescribe(b, 'P', "")
-	b = wire.AppendExecute(b, "", 0)
-	return wire.AppendSync(b)
+	return wire.AppendExecute(b, "", 0)
 }
 
 // params are the values that g's Bind gives to the parameters; false when it gives
@@ -229,22 +245,24 @@ func sendIf(yes bool) sending {
 }
 
 // readRewritten reads the reply to the rewritten query and passes it to the client
-// under the original's description; started says that it did.
-func (s *session) readRewritten(g *group, d *description, send sending) (started bool, err error) {
+// under the original's description; started says that it did. What follows of our own
+// up to ReadyForQuery, whose status it returns, is not the client's.
+func (s *session) readRewritten(g *group, d *description, send sending) (started bool, status wire.TxStatus, err error) {
 	st := &s.conn.Stream
 	failed := false // an error came, or the columns are not the original's
+	done := false   // the query's reply has ended
 	for {
 		h, err := st.Next()
 		if err != nil {
-			return started, s.serverError(err)
+			return started, 0, s.serverError(err)
 		}
 		if h.Type == wire.CopyOutResponse && send == sendAlways && !failed {
 			started = true
 		}
-		if (h.Type == wire.DataRow && send >= sendRows || h.Type == wire.CommandComplete && send == sendAlways) && !failed && !started {
+		if (h.Type == wire.DataRow && send >= sendRows || h.Type == wire.CommandComplete && send == sendAlways) && !failed && !started && !done {
 			started = true
 			if err := st.Inject(s.replyHead(g, d)); err != nil {
-				return started, s.serverError(err)
+				return started, 0, s.serverError(err)
 			}
 		}
 		switch h.Type {
@@ -252,7 +270,7 @@ func (s *session) readRewritten(g *group, d *description, send sending) (started
 			if h.Type == wire.ErrorResponse {
 				body, err := st.Body(wire.MaxMessage)
 				if err != nil {
-					return started, s.serverError(err)
+					return started, 0, s.serverError(err)
 				}
 				if f, err := wire.ParseErrorFields(body); err == nil {
 					s.noteInterrupt(f)
@@ -260,7 +278,9 @@ func (s *session) readRewritten(g *group, d *description, send sending) (started
 				failed = true
 				s.conn.Failed()
 			}
-			if started {
+			forward := started && !done
+			done = done || h.Type == wire.CommandComplete
+			if forward {
 				st.Forward()
 			} else {
 				st.Drop()
@@ -268,7 +288,7 @@ func (s *session) readRewritten(g *group, d *description, send sending) (started
 		case wire.RowDescription:
 			body, err := st.Body(wire.MaxMessage)
 			if err != nil {
-				return started, s.serverError(err)
+				return started, 0, s.serverError(err)
 			}
 			fields, err := wire.ParseRowDescription(body)
 			failed = failed || err != nil || !sameColumns(fields, d.fields)
@@ -279,12 +299,17 @@ func (s *session) readRewritten(g *group, d *description, send sending) (started
 				err = s.conn.NoteParam(body)
 			}
 			if err != nil {
-				return started, s.serverError(err)
+				return started, 0, s.serverError(err)
 			}
 			st.Drop()
 		case wire.ReadyForQuery:
+			body, err := st.Body(1)
+			if err != nil {
+				return started, 0, s.serverError(err)
+			}
+			status, err = wire.ParseReadyForQuery(body)
 			st.Drop()
-			return started, nil
+			return started, status, err
 		default:
 			st.Drop()
 		}

@@ -101,22 +101,21 @@ type actor struct {
 	asked []string
 }
 
-// usual answers, of which a case exchanges some.
+// usual answers, of which a case exchanges some. Those to "lock", "guard", "rewritten" and
+// "commit" are one pipeline, whose ReadyForQuery the actor adds.
 func usual() map[string]replies {
 	columns, done := columnsOf(16500), complete("SELECT 2")
 	return map[string]replies{
 		"settings": {
 			row("public", "UTC", "on", "app", "read committed", "off"), complete("SELECT 1"), ready('I'),
 		},
-		"describe":  {&pgproto3.ParseComplete{}, &pgproto3.ParameterDescription{}, columns, ready('I')},
-		"prepare":   {&pgproto3.ParseComplete{}, ready('I')},
-		"lock":      {complete("BEGIN"), complete("LOCK TABLE"), ready('T')},
-		"guard":     {&pgproto3.BindComplete{}, row("t"), complete("SELECT 1"), ready('T')},
-		"rewritten": {columnsOf(17200), row("a", "1", "2"), row("b", "3", "4"), done, ready('T')},
-		"rewritten, extended": {
-			&pgproto3.ParseComplete{}, &pgproto3.BindComplete{}, columnsOf(17200), row("a", "1", "2"), row("b", "3", "4"), done, ready('T'),
-		},
-		"commit":             {complete("COMMIT"), ready('I')},
+		"describe":           {&pgproto3.ParseComplete{}, &pgproto3.ParameterDescription{}, columns, ready('I')},
+		"prepare":            {&pgproto3.ParseComplete{}, ready('I')},
+		"lock":               {complete("LOCK TABLE")},
+		"guard":              {row("t"), complete("SELECT 1")},
+		"rewritten":          {columnsOf(17200), row("a", "1", "2"), row("b", "3", "4"), done},
+		"commit":             {complete("COMMIT")},
+		"rollback":           {complete("ROLLBACK"), ready('I')},
 		"original":           {columns, row("raw", "1", "2"), complete("SELECT 1"), ready('I')},
 		"original, extended": {&pgproto3.ParseComplete{}, &pgproto3.BindComplete{}, columns, row("raw", "1", "2"), complete("SELECT 1"), ready('I')},
 	}
@@ -162,6 +161,7 @@ func (a *actor) serve(b *pgproto3.Backend) {
 	b.Send(&pgproto3.BackendKeyData{ProcessID: 5, SecretKey: []byte{1, 2, 3, 4}})
 	b.Send(ready('I'))
 	group, text, proof := "", "", ""
+	status, failed := byte('I'), false
 	for b.Flush() == nil {
 		m, err := b.Receive()
 		if err != nil {
@@ -184,25 +184,63 @@ func (a *actor) serve(b *pgproto3.Backend) {
 			group += "D" + string(m.ObjectType)
 		case *pgproto3.Execute:
 			group += "E"
+			switch name := ask(text); {
+			case failed || !pipelined[name]:
+			case name == "begin":
+				status = 'T'
+				b.Send(complete("BEGIN"))
+			default:
+				b.Send(&pgproto3.BindComplete{})
+				r, going := a.answer(b, name)
+				if !going {
+					_ = b.Flush()
+					return
+				}
+				if name == "commit" {
+					status = 'I'
+				}
+				_, failed = r[len(r)-1].(*pgproto3.ErrorResponse)
+				status = statusAfter(r, status)
+			}
 		case *pgproto3.Sync:
-			switch what = ask(text) + ", extended"; {
+			switch name := ask(text); {
 			case group == "PDS":
 				what = "describe"
 			case group == "P":
 				what = "prepare"
-			case text == "guard":
-				what = text
+			case pipelined[name]:
+				if failed && status == 'T' {
+					status = 'E'
+				}
+				b.Send(ready(status))
+			default:
+				what = name + ", extended"
 			}
-			group = ""
+			group, failed = "", false
 		case *pgproto3.Terminate:
 			return
 		}
-		if what != "" && !a.answer(b, what) {
-			_ = b.Flush()
-			return
+		if what != "" {
+			r, going := a.answer(b, what)
+			if !going {
+				_ = b.Flush()
+				return
+			}
+			status = statusAfter(r, status)
 		}
 	}
 }
+
+// statusAfter is the transaction's status that replies end with, else the one before.
+func statusAfter(r replies, before byte) byte {
+	if z, ok := r[len(r)-1].(*pgproto3.ReadyForQuery); ok {
+		return z.TxStatus
+	}
+	return before
+}
+
+// pipelined are the names of what is sent with one Sync.
+var pipelined = map[string]bool{"begin": true, "lock": true, "guard": true, "rewritten": true, "commit": true}
 
 // ask names a text.
 func ask(sql string) string {
@@ -213,8 +251,11 @@ func ask(sql string) string {
 		return "commit"
 	case strings.Contains(sql, "current_schemas"):
 		return "settings"
-	case strings.HasPrefix(sql, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;LOCK TABLE ONLY ") &&
-		strings.HasSuffix(sql, "IN ACCESS SHARE MODE NOWAIT"):
+	case sql == "ROLLBACK":
+		return "rollback"
+	case sql == "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY":
+		return "begin"
+	case strings.HasPrefix(sql, "LOCK TABLE ONLY ") && strings.HasSuffix(sql, "IN ACCESS SHARE MODE NOWAIT"):
 		return "lock"
 	case strings.Contains(sql, "_materialized_2"):
 		return "rewritten"
@@ -222,7 +263,8 @@ func ask(sql string) string {
 	return sql
 }
 
-func (a *actor) answer(b *pgproto3.Backend, what string) bool {
+// answer gives the replies to what was asked; false: the connection is to be closed.
+func (a *actor) answer(b *pgproto3.Backend, what string) (replies, bool) {
 	a.mu.Lock()
 	if what != "settings" {
 		a.asked = append(a.asked, what)
@@ -237,11 +279,13 @@ func (a *actor) answer(b *pgproto3.Backend, what string) bool {
 	}
 	for _, m := range r {
 		if m == nil {
-			return false
+			return r, false
 		}
-		b.Send(m)
+		if _, ends := m.(*pgproto3.ReadyForQuery); !ends || !pipelined[what] {
+			b.Send(m)
+		}
 	}
-	return true
+	return r, true
 }
 
 // gateway serves this server's one database by a gateway.
@@ -267,8 +311,10 @@ var (
 	fromRaw       = []string{"row raw|1|2", "complete SELECT 1", "ready I"}
 	whole         = []string{"describe", "prepare", "lock", "guard", "rewritten", "commit"}
 	fellBack      = append(slices.Clone(whole), "original")
+	failedLock    = []string{"describe", "prepare", "lock", "rollback"}
+	failedGuard   = []string{"describe", "prepare", "lock", "guard", "rollback"}
+	failedQuery   = []string{"describe", "prepare", "lock", "guard", "rewritten", "rollback"}
 	failedTx      = replies{failure("25P02"), ready('E')}
-	rolledBack    = replies{complete("ROLLBACK"), ready('I')}
 )
 
 // rewriteCases hold for both protocols. want is what the client gets behind the
@@ -283,21 +329,21 @@ var rewriteCases = []struct {
 	route   string
 }{
 	{name: "proven", asked: whole, want: fromAggregate, route: "rewrite aggregate market_data_1h"},
-	{name: "no rows", answers: map[string]replies{"rewritten": {columnsOf(1), complete("SELECT 0"), ready('T')}}, asked: whole, want: []string{"complete SELECT 0", "ready I"}, route: "rewrite aggregate market_data_1h"},
+	{name: "no rows", answers: map[string]replies{"rewritten": {columnsOf(1), complete("SELECT 0")}}, asked: whole, want: []string{"complete SELECT 0", "ready I"}, route: "rewrite aggregate market_data_1h"},
 	{name: "the guard says no", answers: map[string]replies{
-		"guard":     {&pgproto3.BindComplete{}, row("f"), complete("SELECT 1"), ready('T')},
-		"rewritten": {columnsOf(1), row("never", "0", "0"), complete("SELECT 1"), ready('T')},
+		"guard":     {row("f"), complete("SELECT 1")},
+		"rewritten": {columnsOf(1), row("never", "0", "0"), complete("SELECT 1")},
 	}, asked: fellBack, want: fromRaw, route: "pass not_fresh market_data_1h"},
 	{name: "the guard says null", answers: map[string]replies{
-		"guard":     {&pgproto3.BindComplete{}, &pgproto3.DataRow{Values: [][]byte{nil}}, complete("SELECT 1"), ready('T')},
-		"rewritten": {columnsOf(1), complete("SELECT 0"), ready('T')},
+		"guard":     {&pgproto3.DataRow{Values: [][]byte{nil}}, complete("SELECT 1")},
+		"rewritten": {columnsOf(1), complete("SELECT 0")},
 	}, asked: fellBack, want: fromRaw, route: "pass not_fresh market_data_1h"},
 	{name: "the lock is not had", answers: map[string]replies{
-		"lock": {complete("BEGIN"), failure("55P03"), ready('E')}, "guard": failedTx, "rewritten": failedTx, "commit": rolledBack,
-	}, asked: fellBack, want: fromRaw, route: "pass lock_refused market_data_1h"},
+		"lock": {failure("55P03")},
+	}, asked: append(slices.Clone(failedLock), "original"), want: fromRaw, route: "pass lock_refused market_data_1h"},
 	{name: "a cancel that meets the lock", answers: map[string]replies{
-		"lock": {complete("BEGIN"), failure("57014"), ready('E')}, "guard": failedTx, "rewritten": failedTx, "commit": rolledBack,
-	}, asked: whole, want: []string{"ERROR 57014 failed", "ready I"}, bare: true},
+		"lock": {failure("57014")},
+	}, asked: failedLock, want: []string{"ERROR 57014 failed", "ready I"}, bare: true},
 	{
 		name: "a proof that is not taken", answers: map[string]replies{"prepare": {failure("42501"), ready('I')}},
 		asked: []string{"describe", "prepare", "original"}, want: fromRaw, route: "pass rewrite_failed market_data_1h",
@@ -307,20 +353,20 @@ var rewriteCases = []struct {
 		asked: []string{"describe", "prepare"}, want: []string{"ERROR 57014 failed", "ready I"}, bare: true,
 	},
 	{name: "an error before the first row", answers: map[string]replies{
-		"rewritten": {columnsOf(1), failure("22012"), ready('E')}, "commit": rolledBack,
-	}, asked: fellBack, want: fromRaw, route: "pass rewrite_failed market_data_1h"},
+		"rewritten": {columnsOf(1), failure("22012")},
+	}, asked: append(slices.Clone(failedQuery), "original"), want: fromRaw, route: "pass rewrite_failed market_data_1h"},
 	{name: "other columns", answers: map[string]replies{
-		"rewritten": {&pgproto3.RowDescription{Fields: columnsOf(1).Fields[:2]}, row("a", "1"), complete("SELECT 1"), ready('T')},
+		"rewritten": {&pgproto3.RowDescription{Fields: columnsOf(1).Fields[:2]}, row("a", "1"), complete("SELECT 1")},
 	}, asked: fellBack, want: fromRaw, route: "pass rewrite_failed market_data_1h"},
 	{name: "an error after the first row", answers: map[string]replies{
-		"rewritten": {columnsOf(1), row("a", "1", "2"), failure("22003"), ready('E')}, "commit": rolledBack,
-	}, asked: whole, want: []string{"row a|1|2", "ERROR 22003 failed", "ready I"}},
+		"rewritten": {columnsOf(1), row("a", "1", "2"), failure("22003")},
+	}, asked: failedQuery, want: []string{"row a|1|2", "ERROR 22003 failed", "ready I"}},
 	{name: "a cancel that meets the guard", answers: map[string]replies{
-		"guard": {failure("57014"), ready('E')}, "rewritten": failedTx, "commit": rolledBack,
-	}, asked: whole, want: []string{"ERROR 57014 failed", "ready I"}, bare: true},
+		"guard": {failure("57014")},
+	}, asked: failedGuard, want: []string{"ERROR 57014 failed", "ready I"}, bare: true},
 	{name: "a cancel that meets the rewritten query", answers: map[string]replies{
-		"rewritten": {columnsOf(1), failure("57014"), ready('E')}, "commit": rolledBack,
-	}, asked: whole, want: []string{"ERROR 57014 failed", "ready I"}, bare: true},
+		"rewritten": {columnsOf(1), failure("57014")},
+	}, asked: failedQuery, want: []string{"ERROR 57014 failed", "ready I"}, bare: true},
 	{
 		name: "a cancel that meets the description", answers: map[string]replies{"describe": {failure("57014"), ready('I')}},
 		asked: []string{"describe"}, want: []string{"ERROR 57014 failed", "ready I"}, bare: true,
@@ -330,9 +376,9 @@ var rewriteCases = []struct {
 		asked: []string{"describe", "original"}, want: []string{"ERROR 42883 failed", "ready I"}, bare: true, route: "pass not_described market_data_1h",
 	},
 	{name: "notices and parameters are not the client's", answers: map[string]replies{
-		"lock":      {complete("BEGIN"), &pgproto3.NoticeResponse{Severity: "WARNING", Code: "01000"}, complete("LOCK TABLE"), ready('T')},
-		"guard":     {&pgproto3.BindComplete{}, &pgproto3.NoticeResponse{Severity: "WARNING", Code: "01000"}, row("t"), complete("SELECT 1"), ready('T')},
-		"rewritten": {&pgproto3.NoticeResponse{Severity: "WARNING", Code: "01000"}, columnsOf(1), row("a", "1", "2"), row("b", "3", "4"), complete("SELECT 2"), ready('T')},
+		"lock":      {&pgproto3.NoticeResponse{Severity: "WARNING", Code: "01000"}, complete("LOCK TABLE")},
+		"guard":     {&pgproto3.NoticeResponse{Severity: "WARNING", Code: "01000"}, row("t"), complete("SELECT 1")},
+		"rewritten": {&pgproto3.NoticeResponse{Severity: "WARNING", Code: "01000"}, columnsOf(1), row("a", "1", "2"), row("b", "3", "4"), complete("SELECT 2")},
 	}, asked: whole, want: fromAggregate},
 	{name: "the server ends before the guard's row", answers: map[string]replies{"guard": hangUp}, asked: whole[:4], want: []string{"FATAL 08006", "end of the connection"}, bare: true, ends: true},
 	{name: "the server ends after the guard's row", answers: map[string]replies{"rewritten": hangUp}, asked: whole[:5], want: []string{"FATAL 08006", "end of the connection"}, bare: true, ends: true},
@@ -351,7 +397,7 @@ func TestARewrittenStatementKeepsItsOrder(t *testing.T) {
 				head, _ := columnsOf(16500).Encode(nil)
 				columns := fmt.Sprintf("columns bucket,high,n %x", head)
 				for what, r := range c.answers {
-					if protocol == "extended" && (what == "rewritten" || what == "original") {
+					if protocol == "extended" && what == "original" {
 						what += ", extended"
 						if len(r) > 0 && r[0] != nil {
 							if _, failed := r[0].(*pgproto3.ErrorResponse); !failed {
@@ -363,7 +409,7 @@ func TestARewrittenStatementKeepsItsOrder(t *testing.T) {
 				}
 				if protocol == "extended" {
 					for i, what := range asked {
-						if what == "rewritten" || what == "original" {
+						if what == "original" {
 							asked[i] += ", extended"
 						}
 					}
@@ -475,8 +521,8 @@ func TestAProofIsPreparedOnce(t *testing.T) {
 		defer a.mu.Unlock()
 		maps.Copy(a.answers, answers)
 	}
-	answer(map[string]replies{"guard": {failure("26000"), ready('E')}, "rewritten": failedTx, "commit": rolledBack})
-	ask(hourly, "lock", "guard", "rewritten", "commit", "original")
+	answer(map[string]replies{"guard": {failure("26000")}})
+	ask(hourly, "lock", "guard", "rollback", "original")
 	answer(usual())
 	ask(hourly, whole[1:]...)
 }

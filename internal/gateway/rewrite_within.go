@@ -29,7 +29,7 @@ func (s *session) within() bool {
 func (s *session) rewriteWithin(g *group, d *description) (bool, error) {
 	rw := g.plan.Aggregates
 	b := wire.AppendQuery(s.scratch[:0], beginWithin)
-	b = g.appendRun(b, rw.Within, d)
+	b = wire.AppendSync(g.appendRun(b, rw.Within, d))
 	b = wire.AppendQuery(b, endWithin)
 	s.scratch = b[:0]
 	s.conn.Unnamed = 0
@@ -39,7 +39,7 @@ func (s *session) rewriteWithin(g *group, d *description) (bool, error) {
 	if status, err := s.readStatus(); err != nil || status != wire.InTx {
 		return false, s.lostWithin(err)
 	}
-	started, err := s.readRewritten(g, d, sendRows)
+	started, _, err := s.readRewritten(g, d, sendRows)
 	if err != nil {
 		return false, err
 	}

@@ -47,19 +47,19 @@ func TestARewrittenStatementInATransactionLeavesItAsItsOwnWould(t *testing.T) {
 			want: []string{columns, "row a|1|2", "row b|3|4", "complete SELECT 2", "ready T"},
 		},
 		{
-			name: "no row says nothing", answers: map[string]replies{"rewritten": {columnsOf(1), complete("SELECT 0"), ready('T')}},
+			name: "no row says nothing", answers: map[string]replies{"rewritten": {columnsOf(1), complete("SELECT 0")}},
 			asked: original, want: append([]string{columns}, fromRaw...), route: "pass not_fresh market_data_1h",
 		},
 		{
-			name: "an error before the first row", answers: map[string]replies{"rewritten": {columnsOf(1), failure("42501"), ready('E')}, endWithin: failedTx},
+			name: "an error before the first row", answers: map[string]replies{"rewritten": {columnsOf(1), failure("42501")}, endWithin: failedTx},
 			asked: undone, want: append([]string{columns}, fromRaw...), route: "pass rewrite_failed market_data_1h",
 		},
 		{
-			name: "an error after the first row", answers: map[string]replies{"rewritten": {columnsOf(1), row("a", "1", "2"), failure("22003"), ready('E')}, endWithin: failedTx},
+			name: "an error after the first row", answers: map[string]replies{"rewritten": {columnsOf(1), row("a", "1", "2"), failure("22003")}, endWithin: failedTx},
 			asked: tried, want: []string{columns, "row a|1|2", "ERROR 22003 failed", "ready E"},
 		},
 		{
-			name: "a cancel", answers: map[string]replies{"rewritten": {columnsOf(1), failure("57014"), ready('E')}, endWithin: failedTx},
+			name: "a cancel", answers: map[string]replies{"rewritten": {columnsOf(1), failure("57014")}, endWithin: failedTx},
 			asked: tried, want: []string{"ERROR 57014 failed", "ready E"},
 		},
 		{

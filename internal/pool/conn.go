@@ -205,24 +205,41 @@ func (c *Conn) Query(sql string, timeout time.Duration) ([][]*string, error) {
 
 // Collect reads the reply of one simple query up to ReadyForQuery.
 func (c *Conn) Collect() ([][]*string, error) {
-	var rows [][]*string
+	rows, _, err := c.collect(false)
+	return rows, err
+}
+
+// CollectOne reads the reply of one statement of a pipeline. After an error, a
+// *ServerError, the server passes over the rest of the pipeline, and the reply is read up
+// to ReadyForQuery.
+func (c *Conn) CollectOne() ([][]*string, error) {
+	rows, ended, err := c.collect(true)
+	if err == nil && ended {
+		err = errors.New("the server is ready before it has answered a whole pipeline")
+	}
+	return rows, err
+}
+
+// collect reads rows up to ReadyForQuery, which ended says; one: or up to the end of one
+// statement that did not fail.
+func (c *Conn) collect(one bool) (rows [][]*string, ended bool, err error) {
 	var failed *ServerError
 	for {
 		h, err := c.Stream.Next()
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		switch h.Type {
 		case wire.DataRow, wire.ErrorResponse, wire.ParameterStatus, wire.NotificationResponse:
 			body, err := c.Stream.Body(wire.MaxMessage)
 			if err != nil {
-				return nil, err
+				return nil, false, err
 			}
 			switch h.Type {
 			case wire.DataRow:
 				row, err := textRow(body)
 				if err != nil {
-					return nil, err
+					return nil, false, err
 				}
 				rows = append(rows, row)
 			case wire.NotificationResponse:
@@ -232,21 +249,24 @@ func (c *Conn) Collect() ([][]*string, error) {
 			case wire.ErrorResponse:
 				f, err := wire.ParseErrorFields(body)
 				if err != nil {
-					return nil, err
+					return nil, false, err
 				}
 				failed = &ServerError{f}
 			case wire.ParameterStatus:
 				if err := c.NoteParam(body); err != nil {
-					return nil, err
+					return nil, false, err
 				}
 			}
 		}
 		c.Stream.Drop()
 		if h.Type == wire.ReadyForQuery {
 			if failed != nil {
-				return nil, failed
+				return nil, true, failed
 			}
-			return rows, nil
+			return rows, true, nil
+		}
+		if one && h.Type == wire.CommandComplete {
+			return rows, false, nil
 		}
 	}
 }
