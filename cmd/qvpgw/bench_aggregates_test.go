@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"math"
 	"net/url"
@@ -99,6 +98,9 @@ catalog: {refresh: 10m}
 		b.goldenStatements()
 	}
 	b.share()
+	if b.full {
+		b.costs()
+	}
 }
 
 // asked is one statement, asked in one way.
@@ -158,21 +160,12 @@ func (b *aggregateBed) ask(c *pgconn.PgConn, q aggregateQuery, gateway bool) ask
 // askDirect asks the server itself, when the gateway has let go of it.
 func (b *aggregateBed) askDirect(list []aggregateQuery) []asked {
 	b.Helper()
-	var c *pgconn.PgConn
-	for end := time.Now().Add(time.Minute); c == nil; {
-		run(b.T, b.console, "RECONNECT")
-		ctx, cancel := context.WithTimeout(b.Context(), time.Second)
-		direct, err := pgconn.Connect(ctx, b.dsn)
-		cancel()
-		if c = direct; err != nil && time.Now().After(end) {
-			b.Fatalf("the gateway keeps the one session: %v", err)
-		}
-	}
-	defer c.Close(context.Background())
 	answers := make([]asked, len(list))
-	for i, q := range list {
-		answers[i] = b.ask(c, q, false)
-	}
+	b.direct(func(c *pgconn.PgConn) {
+		for i, q := range list {
+			answers[i] = b.ask(c, q, false)
+		}
+	})
 	return answers
 }
 

@@ -29,6 +29,7 @@ func TestFewRawRowsAreReadWhereTheyAre(t *testing.T) {
 		week = "timestamp >= '2024-02-01' AND timestamp < '2024-02-08'"
 		year = "timestamp >= '2024-01-10'"
 	)
+	const hours = "SELECT time_bucket('1 hour', timestamp) AS b, symbol, sum(volume) FROM market_data WHERE " + year + " GROUP BY 1, 2"
 	sums := func(where string) string {
 		return "SELECT symbol, sum(volume) FROM market_data WHERE " + where + " GROUP BY symbol"
 	}
@@ -48,6 +49,8 @@ func TestFewRawRowsAreReadWhereTheyAre(t *testing.T) {
 		{"all symbols but one", sums(week + " AND symbol <> 'A'"), 10_000, 100, false},
 		{"nobody knows how many rows", sums(week), 0, 10, false},
 		{"an hour of a week of many rows", sums("timestamp >= '2024-02-01 10:00' AND timestamp < '2024-02-01 11:00'"), 50_000, 10, true},
+		{"hours of which each symbol has a row in each", hours, 16_800, 100, true},
+		{"hours of which each symbol has sixty rows in each", hours, 60 * 16_800, 100, false},
 		{"two sub-queries", "SELECT * FROM (" + sums(week) + ") a JOIN (" + sums(week) + ") b USING (symbol)", 500, 10, true},
 		{"two sub-queries, one over many rows", "SELECT * FROM (" + sums(week) + ") a JOIN (" + sums(year) + ") b USING (symbol)", 3_000, 10, false},
 	} {
