@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"cmp"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -14,8 +16,9 @@ import (
 // channels is what a client listens to by way of its database's listener, and what
 // has arrived for it.
 type channels struct {
-	on      map[string]struct{} // the session's alone, like pending
-	pending []channelStep       // of the open transaction
+	on      map[string]int // with how many it had listened to before; the session's alone, like pending
+	had     int
+	pending []channelStep // of the open transaction
 	// encoding is the listener's, which notifications come in.
 	encoding string
 	moved    map[string]int // notifications that were passed and come there again
@@ -172,7 +175,7 @@ func channelPlan(plan *router.Plan) *router.Plan {
 
 func (s *session) channelStep(c *router.Channel) {
 	if s.chans == nil {
-		s.chans = &channels{on: map[string]struct{}{}}
+		s.chans = &channels{on: map[string]int{}}
 	}
 	s.chans.pending = append(s.chans.pending, channelStep{Channel: *c})
 }
@@ -259,7 +262,8 @@ func (s *session) applyChannels(answered bool) bool {
 				}
 				return false
 			}
-			c.on[x.Name] = struct{}{}
+			c.on[x.Name] = c.had
+			c.had++
 		}
 	}
 	return true
@@ -283,6 +287,11 @@ func (s *session) unlistenAll() {
 	}
 	clear(s.chans.on)
 	s.db.listener.unused()
+}
+
+// inOrder returns the channels in the order of their LISTENs, which is the server's.
+func (c *channels) inOrder() []string {
+	return slices.SortedFunc(maps.Keys(c.on), func(a, b string) int { return cmp.Compare(c.on[a], c.on[b]) })
 }
 
 // listens says whether the client listens by way of the listener.
@@ -318,7 +327,7 @@ func (s *session) showChannels(plan *router.Plan) *Error {
 		}
 	}
 	s.conn.Dirty, s.shown = true, true
-	for name := range s.chans.on {
+	for _, name := range s.chans.inOrder() {
 		if err := s.inject("LISTEN " + quoteName(name)); err != nil {
 			return &Error{Code: "08006", Message: "the server connection was lost", Fatal: true, Err: err}
 		}

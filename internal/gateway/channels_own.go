@@ -3,7 +3,6 @@ package gateway
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -34,7 +33,7 @@ func (s *session) moveChannels() error {
 		return nil
 	}
 	var b strings.Builder
-	for _, name := range slices.Sorted(maps.Keys(c.on)) {
+	for _, name := range c.inOrder() {
 		b.WriteString("LISTEN " + quoteName(name) + ";")
 	}
 	texts := []string{b.String()}

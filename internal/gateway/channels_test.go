@@ -70,6 +70,9 @@ var listening = []struct {
 		"BEGIN", "UNLISTEN a", "<NOTIFY a, '3'", "ROLLBACK", "<NOTIFY a, '4'", "SELECT 2",
 		"BEGIN", "UNLISTEN *", "LISTEN b", "COMMIT", "<NOTIFY a, '5'", "<NOTIFY b, '6'", "SELECT 3", "SELECT pg_listening_channels()",
 	}},
+	{"channels are listed as they came", []string{
+		"LISTEN d", "LISTEN b", "LISTEN e", "LISTEN a", "UNLISTEN b", "LISTEN d", "LISTEN c", "LISTEN b", "SELECT pg_listening_channels()",
+	}},
 	{"ROLLBACK forgets it", []string{
 		"BEGIN", "LISTEN a", "ROLLBACK", "<NOTIFY a, '1'", "SELECT 1", "BEGIN", "LISTEN a", "SELECT 1/0", "LISTEN b", "COMMIT", "<NOTIFY a, '2'", "SELECT 2",
 	}},
