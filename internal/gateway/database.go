@@ -143,20 +143,23 @@ func (d *database) read(p *pool.Pool) {
 	}
 	t := time.NewTicker(every)
 	defer t.Stop()
-	whole, last := true, time.Time{}
+	whole, again := true, time.Time{} // again: when a suspicion may have it read whole
 	for {
-		if d.suspected.Load() && time.Since(last) >= suspectEvery {
+		if d.suspected.Load() && !time.Now().Before(again) {
 			whole = true
 		}
+		began := time.Now()
 		if whole {
 			d.suspected.Store(false)
-			last = time.Now()
 		}
 		d.readOnce(load, query, whole)
+		if whole {
+			again = began.Add(suspectPause(time.Since(began)))
+		}
 		whole = false
 		var due <-chan time.Time
 		if d.suspected.Load() {
-			due = time.After(time.Until(last.Add(suspectEvery)))
+			due = time.After(time.Until(again))
 		}
 		select {
 		case <-d.ctx.Done():
@@ -254,13 +257,18 @@ func (d *database) stale(c router.Change) {
 }
 
 // suspect says that the catalog may have changed: it is read again soon, at most
-// once in suspectEvery for this reason, and nobody waits for it.
+// once in a suspectPause for this reason, and nobody waits for it.
 func (d *database) suspect() {
 	d.suspected.Store(true)
 	d.refresh()
 }
 
-const suspectEvery = time.Second
+// suspectPause is how long after the beginning of a whole reading, which took so long,
+// the next one begins that nobody waits for: those that are waited for, of what DDL has
+// touched, cannot be done meanwhile.
+func suspectPause(took time.Duration) time.Duration {
+	return min(max(time.Second, 10*took), 5*time.Second)
+}
 
 // refresh has the catalog read soon; nobody waits for it.
 func (d *database) refresh() {

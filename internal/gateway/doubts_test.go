@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"testing"
+	"time"
 
 	"qvpgw/internal/catalog"
 	"qvpgw/internal/router"
@@ -81,4 +82,14 @@ func TestAChangeIsInDoubtUntilItIsReadForWhatMentionsIt(t *testing.T) {
 	want("no function mentions it", false, false, false)
 	c.read(snap("told"), 4)
 	want("one does that was read meanwhile", true, true, true)
+}
+
+func TestReadingsThatNobodyWaitsForTakeATenthOfTheTime(t *testing.T) {
+	for took, want := range map[time.Duration]time.Duration{
+		0: time.Second, 20 * time.Millisecond: time.Second, 300 * time.Millisecond: 3 * time.Second, 2 * time.Second: 5 * time.Second,
+	} {
+		if got := suspectPause(took); got != want {
+			t.Errorf("after a reading of %v the next one begins %v after it began, want %v", took, got, want)
+		}
+	}
 }
