@@ -218,7 +218,7 @@ auth:
 		t.Fatal(err)
 	}
 	defer console.Close(context.Background())
-	for _, topic := range []string{"HELP", "CONFIG", "CLIENTS", "SERVERS", "POOLS", "USERS", "DATABASES", "STATS", "LISTS", "PINS", "CACHE", "VERSION"} {
+	for _, topic := range []string{"HELP", "CONFIG", "CLIENTS", "SERVERS", "POOLS", "USERS", "DATABASES", "STATS", "LISTS", "LOGINS", "PINS", "CACHE", "VERSION"} {
 		results, err := console.Exec(t.Context(), "SHOW "+topic).ReadAll()
 		fmt.Fprintln(&out, topic, err)
 		for _, r := range results {

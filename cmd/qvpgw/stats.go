@@ -63,6 +63,7 @@ func (p *program) newConsole() *admin.Console {
 		Clients: p.clientRows,
 		Pins:    p.pinRows,
 		Cache:   p.cacheRows,
+		Logins:  p.loginRows,
 		Servers: p.serverRows,
 		Stats:   p.statRows,
 		Do:      p.do,
@@ -264,6 +265,14 @@ func hostPort(a net.Addr) (string, int) {
 	}
 	n, _ := strconv.Atoi(port)
 	return host, n
+}
+
+// loginRows are the logins that failed.
+func (p *program) loginRows() (rows []admin.LoginRow) {
+	for i, c := range p.metrics.LoginFailures {
+		rows = append(rows, admin.LoginRow{Reason: metrics.LoginFailure(i).String(), Failed: int64(metrics.Value(c))})
+	}
+	return rows
 }
 
 func (p *program) pinRows() (rows []admin.PinRow) {

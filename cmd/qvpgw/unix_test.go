@@ -84,6 +84,14 @@ schema: {migrate: false}
 	if _, err := pgconn.Connect(t.Context(), "postgres://"+pgtest.Superuser+"@"+l.addr+"/postgres?sslmode=disable"); err == nil || errorCode(err) != "28000" {
 		t.Errorf("by TCP: %v", err)
 	}
+	k, err := pgconn.Connect(t.Context(), fmt.Sprintf("host=%s port=%s user=%s dbname=pgbouncer", dir, port, pgtest.Superuser))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := k.Exec(t.Context(), "SHOW LOGINS").ReadAll(); err != nil || string(r[0].Rows[0][0]) != "password" || string(r[0].Rows[0][1]) != "2" {
+		t.Errorf("%+v were not let in (%v), want the two above", r, err)
+	}
+	_ = k.Close(context.Background())
 	if err := syscall.Kill(l.cmd.Process.Pid, syscall.SIGUSR2); err != nil {
 		t.Fatal(err)
 	}

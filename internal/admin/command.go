@@ -44,6 +44,7 @@ var topics = []struct{ name, answers string }{
 	{"DATABASES", "databases that clients have asked for"},
 	{"HELP", "this table"},
 	{"LISTS", "how many of everything there are"},
+	{"LOGINS", "logins that failed since the gateway was started, by reason"},
 	{"PINS", "clients that keep their server connection, a row for each reason"},
 	{"POOLS", "server connections by database and user"},
 	{"SERVERS", "server connections"},

@@ -20,6 +20,7 @@ type Console struct {
 	Config    func() []ConfigRow
 	Pins      func() []PinRow
 	Cache     func() []CacheRow
+	Logins    func() []LoginRow
 	Login     func() int   // clients that are logging in
 	Reload    func() error // reads the configuration again
 	// Do carries out what is neither SHOW nor RELOAD; it returns when it is done or ctx ends. Its
@@ -109,6 +110,8 @@ func (c *Console) show(cmd Command) (Table, error) {
 		return configTable(rowsOf(c.Config)), nil
 	case "CACHE":
 		return cacheTable(rowsOf(c.Cache)), nil
+	case "LOGINS":
+		return loginTable(rowsOf(c.Logins)), nil
 	case "PINS":
 		return pinTable(rowsOf(c.Pins)), nil
 	case "VERSION":

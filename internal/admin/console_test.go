@@ -53,7 +53,8 @@ func filled() *Console {
 		Cache: func() []CacheRow {
 			return []CacheRow{{"m", "", "rounds", "", 12}, {"m", "public.t", "misses", "entered", 2.5}}
 		},
-		Login: func() int { return 5 },
+		Logins: func() []LoginRow { return []LoginRow{{"password", 3}, {"tls", 0}} },
+		Login:  func() int { return 5 },
 	}
 }
 
@@ -115,6 +116,7 @@ func TestEachTableHasItsRowsInOrder(t *testing.T) {
 	f("USERS", "a|5|6||7|3|8|4", "b|||session|0|1|0|2")
 	f("CONFIG", "pool.size|3|20|yes|config.yaml:5", "listen|:1|:6432|no|config.yaml:1")
 	f("CACHE", "m||rounds||12", "m|public.t|misses|entered|2.5")
+	f("LOGINS", "password|3", "tls|0")
 	f("PINS", "7|a|m|listen|LISTEN|99|2026-05-04 03:02:01 UTC", "7|a|m|temp|CREATE TABLE|99|2026-05-04 03:02:01 UTC")
 	f("VERSION", "qvpgw 1.2.3 (console of PgBouncer 1.24)")
 	f("LISTS", "databases|1", "users|2", "peers|0", "pools|2", "peer_pools|0", "free_clients|0", "used_clients|2", "login_clients|5",

@@ -133,6 +133,12 @@ type PinRow struct {
 	Since     time.Time
 }
 
+// LoginRow counts the logins that failed for one reason.
+type LoginRow struct {
+	Reason string // a code of the closed list
+	Failed int64
+}
+
 // CacheRow is one figure of the answers kept of a table, or of a database when Table is "".
 type CacheRow struct {
 	Database, Table string

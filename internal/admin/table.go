@@ -65,6 +65,7 @@ var (
 	listColumns    = columns(`list items:i`)
 	configColumns  = columns(`key value default changeable source`)
 	pinColumns     = columns(`client_id:i user database reason detail server_pid:i since`)
+	loginColumns   = columns(`reason failed:n`)
 	cacheColumns   = columns(`database table figure reason value:n`)
 	versionColumns = columns(`version`)
 	helpColumns    = columns(`command answers`)
@@ -247,6 +248,14 @@ func cacheTable(rows []CacheRow) Table {
 	t := Table{Columns: cacheColumns}
 	for _, r := range rows {
 		t.Rows = append(t.Rows, []string{r.Database, r.Table, r.Figure, r.Reason, strconv.FormatFloat(r.Value, 'f', -1, 64)})
+	}
+	return t
+}
+
+func loginTable(rows []LoginRow) Table {
+	t := Table{Columns: loginColumns}
+	for _, r := range rows {
+		t.Rows = append(t.Rows, []string{r.Reason, num(r.Failed)})
 	}
 	return t
 }
