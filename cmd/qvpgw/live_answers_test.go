@@ -252,34 +252,58 @@ func (l *liveRun) cycle(n int) {
 	next := l.now.Add(20 * time.Minute)
 	l.now = l.now.Add(time.Duration(1+l.rand.IntN(3)) * 20 * time.Minute)
 	l.write(liveBars(next.Format(time.DateTime), l.now.Format(time.DateTime)))
-	at := func(t time.Time) string { return "timestamptz '" + t.Format(time.DateTime) + "+00'" }
 	if n%4 == 1 {
 		from := time.Date(2024, 1, 4, 0, 0, 0, 0, time.UTC).Add(time.Duration(l.rand.IntN(60*24)) * time.Hour)
-		within := fmt.Sprintf("timestamp >= %s AND timestamp < %s", at(from), at(from.Add(5*time.Hour)))
+		within := fmt.Sprintf("timestamp >= %s AND timestamp < %s", literalTime(from), literalTime(from.Add(5*time.Hour)))
 		l.write([]string{
 			"UPDATE market_data SET volume = volume + 1000 WHERE " + within,
 			"DELETE FROM market_data WHERE symbol = 'SPX' AND " + within,
 			"MERGE INTO market_data USING (VALUES (1)) v ON " + within + " WHEN MATCHED THEN UPDATE SET volume = volume + 3000, close = 0.5",
-			fmt.Sprintf("INSERT INTO market_data (timestamp, symbol, open, high, low, close, volume) VALUES (%s, 'SPY', 1, 999, 1, 2, 77)", at(from.Add(17*time.Second))),
+			fmt.Sprintf("INSERT INTO market_data (timestamp, symbol, open, high, low, close, volume) VALUES (%s, 'SPY', 1, 999, 1, 2, 77)", literalTime(from.Add(17*time.Second))),
 			"BEGIN; UPDATE market_data SET close = 1.5 WHERE " + within + "; SAVEPOINT s; DELETE FROM market_data; ROLLBACK TO s; COMMIT",
 		}[n/4%5])
 	}
 	want := l.expected()
 	for i := range livePolls {
-		if i == livePolls/2 && n%3 == 0 {
-			view := []string{"market_data_1h", "market_data_1d", "market_data_1w"}[n/3%3]
-			from, to := "NULL", at(l.now.Add(-time.Hour))
-			switch n / 9 % 3 {
-			case 0:
-				from = at(l.now.AddDate(0, 0, -3).Add(-time.Hour))
-			case 1:
-				from, to = at(l.now.AddDate(0, 0, -40)), at(l.now.AddDate(0, 0, -10))
+		if i == livePolls/2 {
+			for _, r := range l.refreshes(n) {
+				l.write(fmt.Sprintf("CALL refresh_continuous_aggregate('%s', %s, %s)", r.view, r.from, r.to))
 			}
-			if view == "market_data_1w" {
-				from = "NULL"
-			}
-			l.write(fmt.Sprintf("CALL refresh_continuous_aggregate('%s', %s, %s)", view, from, to))
 		}
 		l.poll([]string{"simple", "extended"}[i%2], want)
 	}
 }
+
+// refreshed is a call of refresh_continuous_aggregate.
+type refreshed struct{ view, from, to string }
+
+// refreshes are those of a cycle, which is about 40 minutes of the bars' time: in one of
+// three a part that somebody refreshes by hand, else what the platform's policies do (an
+// hour's buckets every 30 minutes, a day's every hour, a week's every day).
+func (l *liveRun) refreshes(n int) []refreshed {
+	if n%3 == 0 {
+		view := []string{"market_data_1h", "market_data_1d", "market_data_1w"}[n/3%3]
+		from, to := "NULL", literalTime(l.now.Add(-time.Hour))
+		switch {
+		case n/9%3 == 0 && view != "market_data_1w":
+			from = literalTime(l.now.AddDate(0, 0, -3).Add(-time.Hour))
+		case n/9%3 == 1 && view != "market_data_1w":
+			from = literalTime(l.now.AddDate(0, 0, -40))
+		}
+		if n/9%3 == 1 {
+			to = literalTime(l.now.AddDate(0, 0, -10))
+		}
+		return []refreshed{{view, from, to}}
+	}
+	from := literalTime(l.now.AddDate(0, 0, -360))
+	list := []refreshed{{"market_data_1h", from, literalTime(l.now.Add(-time.Hour))}}
+	if n%2 == 0 {
+		list = append(list, refreshed{"market_data_1d", from, literalTime(l.now.AddDate(0, 0, -1))})
+	}
+	if n%36 == 34 {
+		list = append(list, refreshed{"market_data_1w", from, literalTime(l.now.AddDate(0, 0, -7))})
+	}
+	return list
+}
+
+func literalTime(t time.Time) string { return "timestamptz '" + t.Format(time.DateTime) + "+00'" }

@@ -135,7 +135,7 @@ func TestTorture(t *testing.T) {
 		e.hangUps *= 5
 		// Which hang-ups meet a statement is chance, so a short run may see none.
 		var foreign, settings int64
-		for round := 0; round < 4 && (foreign == 0 || settings == 0); round++ {
+		for round := 0; round < 12 && (foreign == 0 || settings == 0); round++ {
 			r := runTorture(t, e, tortureGears(t)[0], true)
 			foreign += r.foreign.Load()
 			settings += r.leakedSettings.Load()
