@@ -27,14 +27,15 @@ type knnRun struct {
 	asked            int           // queries whose recall and whose neighbourhood is looked at
 	distinct         int           // queries of the budget, of which each is new
 	hot              int           // queries of the budget that come again
+	budget           int           // bytes
 }
 
 var (
 	fullKNN = knnRun{
 		full: true, vectors: 100_000, part: 10_000, queries: 10_000, clients: 32, rounds: 3, length: 5 * time.Second,
-		asked: 200, distinct: 1_000_000, hot: 1_000,
+		asked: 200, distinct: 1_000_000, hot: 1_000, budget: 64 << 20,
 	}
-	shortKNN = knnRun{vectors: 2_000, part: 500, queries: 100, clients: 8, rounds: 1, count: 60, asked: 20, distinct: 4_000, hot: 50}
+	shortKNN = knnRun{vectors: 2_000, part: 500, queries: 100, clients: 8, rounds: 1, count: 60, asked: 20, distinct: 4_000, hot: 50, budget: 2 << 20}
 )
 
 var knnParts = []struct {
