@@ -388,6 +388,7 @@ func TestAReloadDropsNobody(t *testing.T) {
 pool: {size: 3, overflow: 0, mode: statement}
 rules: {delete_without_where: refuse}
 route: {enabled: false}
+cache: {bytes: 8MiB, mode: bounded}
 databases: {postgres: {max_clients: 2}}
 `)
 	if err := p.reload(next); err != nil {
@@ -400,6 +401,9 @@ databases: {postgres: {max_clients: 2}}
 		}
 	case <-time.After(5 * time.Second):
 		t.Fatal("a larger pool did not help who waits")
+	}
+	if got := p.cache.Stat().Budget; got != 8<<20 {
+		t.Errorf("answers may take %d bytes", got)
 	}
 	run(t, a, "CREATE TEMP TABLE gone (n int)")
 	if got := first(t, a, "DELETE FROM gone"); got != "42501" {
@@ -421,7 +425,7 @@ databases: {postgres: {max_clients: 2}}
 		t.Errorf("a new client has the old mode: %q", got)
 	}
 	for _, want := range []string{
-		"key=pool.size value=3 was=1", "key=rules.delete_without_where value=refuse",
+		"key=pool.size value=3 was=1", "key=cache.bytes value=8MiB was=64MiB", "key=cache.mode value=bounded was=strict", "key=rules.delete_without_where value=refuse",
 		`msg="a restart is needed for this key to change" key=route.enabled value=false "in force"=true`,
 		"key=listen value=127.0.0.1:0",
 	} {

@@ -39,6 +39,11 @@ func (p *program) reload(read *config.Config) error {
 	if err != nil {
 		return err
 	}
+	if next.Cache.Bytes != old.Cache.Bytes {
+		if err := p.gateway.ResizeCache(int64(next.Cache.Bytes)); err != nil {
+			return err
+		}
+	}
 	p.config.Store(next)
 	p.gateway.Reload(opt)
 	go p.reconcile(context.Background()) // it may wait for a server connection

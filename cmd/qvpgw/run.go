@@ -120,12 +120,7 @@ func build(cfg *config.Config, log *slog.Logger, login fixed, process *handoff.P
 	opt.ExactFloats = cfg.Route.Float == config.FloatExact
 	opt.AlwaysRoute = cfg.Route.Choice == config.ChoiceAlways
 	opt.NoCache = !cfg.Cache.Enabled || cfg.Schema.PGVector == config.Off
-	opt.Cache, opt.MaxEntry, opt.Changes = p.cache, int(cfg.Cache.MaxEntry), int64(cfg.Cache.Changes)
-	opt.Freshness, opt.MaxAge, opt.CoarseCache = gateway.ParseFreshness(string(cfg.Cache.Mode)), cfg.Cache.MaxAge, !cfg.Cache.Geometry
-	opt.FreshTables = map[string]gateway.Freshness{}
-	for name, mode := range cfg.Cache.Tables {
-		opt.FreshTables[name] = gateway.ParseFreshness(string(mode))
-	}
+	opt.Cache, opt.Changes, opt.CoarseCache = p.cache, int64(cfg.Cache.Changes), !cfg.Cache.Geometry
 	opt.NewLoader, opt.CatalogEvery = newLoader, cfg.Catalog.Refresh
 	opt.Generation, opt.Elsewhere = process.Generation(), process.Cancel
 	opt.Console = p.answer
@@ -153,6 +148,10 @@ func (p *program) options(cfg *config.Config) (gateway.Options, error) {
 	if err != nil {
 		return gateway.Options{}, err
 	}
+	fresh := map[string]gateway.Freshness{}
+	for name, mode := range cfg.Cache.Tables {
+		fresh[name] = gateway.ParseFreshness(string(mode))
+	}
 	// Its files are read here, before anything of a reload holds.
 	b := cfg.Backend
 	if _, err := backendConfig(b, b.Database, b.User, string(b.Password)); err != nil {
@@ -177,6 +176,10 @@ func (p *program) options(cfg *config.Config) (gateway.Options, error) {
 		IdleTimeout:   cfg.Limits.ClientIdleTimeout,
 		IdleInTx:      cfg.Limits.IdleInTransactionTimeout,
 		SlowReader:    cfg.Limits.SlowReaderTimeout,
+		MaxEntry:      int(cfg.Cache.MaxEntry),
+		Freshness:     gateway.ParseFreshness(string(cfg.Cache.Mode)),
+		MaxAge:        cfg.Cache.MaxAge,
+		FreshTables:   fresh,
 	}, nil
 }
 

@@ -61,10 +61,12 @@ func (c *Cache) Resize(bytes int64) error {
 	return nil
 }
 
-// Reserve sets bytes of the budget aside for what belongs to answers but is not kept
-// here, and takes back what is set aside where bytes is negative. It counts in Stat. It
-// is false, and nothing is set aside, when that were more than half of the budget.
+// Reserve sets bytes of Go's heap aside for what belongs to answers but is not kept
+// here, and takes back what is set aside where bytes is negative. They count as those of
+// entries do, and in Stat. It is false, and nothing is set aside, when that were more than
+// half of the budget.
 func (c *Cache) Reserve(bytes int64) bool {
+	bytes *= slack
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if bytes > 0 && c.reserved+bytes > c.budget.Load()/2 {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestAPolicyIsOfTheUserTheDatabaseAndAll(t *testing.T) {
@@ -66,11 +67,18 @@ func TestProblemsOfDatabasesAndUsersHaveTheirLine(t *testing.T) {
 }
 
 func TestWhatCanBeReloadedIsTakenOver(t *testing.T) {
-	old := mustLoad(t, "pool: {size: 3}\nroute: {enabled: true}\nlimits: {max_statement: 2MiB}", env())
-	read := mustLoad(t, "pool:\n  size: 4\nroute: {enabled: false}\nlimits: {max_statement: 3MiB, max_clients: 5}\nlisten: :7000", env())
+	old := mustLoad(t, "pool: {size: 3}\nroute: {enabled: true}\nlimits: {max_statement: 2MiB}\ncache: {mode: strict, geometry: true}", env())
+	read := mustLoad(t, "pool:\n  size: 4\nroute: {enabled: false}\nlimits: {max_statement: 3MiB, max_clients: 5}\nlisten: :7000\n"+
+		"cache: {enabled: false, mode: bounded, max_age: 1s, bytes: 2MiB, max_entry: 3kB, tables: {t: off}, geometry: false, changes: 1MiB}", env())
 	next := old.WithReloadable(read)
 	if next.Pool.Size != 4 || next.Limits.MaxClients != 5 || next.Where("pool.size") != "config.yaml:2" {
 		t.Errorf("not taken over: size %d (%s), clients %d", next.Pool.Size, next.Where("pool.size"), next.Limits.MaxClients)
+	}
+	if c := next.Cache; c.Mode != CacheBounded || c.MaxAge != time.Second || c.Bytes != 2<<20 || c.MaxEntry != 3000 || c.Tables["t"] != CacheOff {
+		t.Errorf("not taken over: %+v", c)
+	}
+	if c := next.Cache; !c.Enabled || !c.Geometry || c.Changes != old.Cache.Changes {
+		t.Errorf("taken over what needs a restart: %+v", c)
 	}
 	if !next.Route.Enabled || next.Limits.MaxStatement != 2<<20 || next.Listen != old.Listen || next.Where("listen") != "default" {
 		t.Error("taken over what needs a restart")

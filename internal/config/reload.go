@@ -4,10 +4,11 @@ import "strings"
 
 // Reloadable says whether a change of key takes effect without a restart.
 func Reloadable(key string) bool {
-	if key == "limits.max_statement" || key == "limits.max_logins" {
+	switch key {
+	case "limits.max_statement", "limits.max_logins", "cache.enabled", "cache.geometry", "cache.changes":
 		return false
 	}
-	for _, section := range []string{"backend", "pool", "databases", "users", "limits", "rules", "auth", "tls", "schema.policies", "schema.settle", "schema.change_log"} {
+	for _, section := range []string{"backend", "pool", "databases", "users", "limits", "cache", "rules", "auth", "tls", "schema.policies", "schema.settle", "schema.change_log"} {
 		if rest, ok := strings.CutPrefix(key, section); ok && (rest == "" || rest[0] == '.' || rest[0] == '[') {
 			return true
 		}
@@ -22,6 +23,8 @@ func (c *Config) WithReloadable(read *Config) *Config {
 	next.Auth, next.TLS = read.Auth, read.TLS
 	next.Schema.Policies = read.Schema.Policies
 	next.Limits = read.Limits
+	next.Cache = read.Cache
+	next.Cache.Enabled, next.Cache.Geometry, next.Cache.Changes = c.Cache.Enabled, c.Cache.Geometry, c.Cache.Changes
 	next.Limits.MaxStatement, next.Limits.MaxLogins = c.Limits.MaxStatement, c.Limits.MaxLogins
 	next.where = map[string]string{}
 	for _, from := range []*Config{c, read} {

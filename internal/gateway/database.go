@@ -63,7 +63,7 @@ func (s *Server) database(name string) *database {
 	}
 	d := &database{
 		srv: s, name: name, limit: pool.NewLimit(0), pools: map[string]*pool.Pool{},
-		wake: make(chan struct{}, 1), loaded: make(chan struct{}), memory: newMemory(s.opt.Changes, s.opt.CoarseCache),
+		wake: make(chan struct{}, 1), loaded: make(chan struct{}), memory: newMemory(&s.opt),
 	}
 	d.listener.db = d
 	d.paused.Store(s.paused.Load())

@@ -18,3 +18,10 @@ func SetLoginGrace(s *Server, d time.Duration) {
 	defer s.gate.mu.Unlock()
 	s.gate.grace = d
 }
+
+// ReloadWith has the server go on with changed options.
+func ReloadWith(s *Server, change func(*Options)) {
+	now := *s.live.Load()
+	change(&now)
+	s.Reload(now)
+}

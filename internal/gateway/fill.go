@@ -192,7 +192,7 @@ func (s *session) readFill(f *filling) (started, whole bool, err error) {
 			if h.Type == wire.DataRow {
 				out, err = f.row(out, body)
 			}
-			f.take(out, s.srv.opt.MaxEntry)
+			f.take(out, s.srv.live.Load().MaxEntry)
 		case wire.ErrorResponse:
 			whole = false
 			s.conn.Failed()

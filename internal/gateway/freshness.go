@@ -36,7 +36,7 @@ func (s *session) freshnessOf(table string) Freshness {
 	if s.keeps != FreshConfigured {
 		return s.keeps
 	}
-	opt := &s.srv.opt
+	opt := s.srv.live.Load()
 	if len(opt.FreshTables) > 0 {
 		if f, ok := opt.FreshTables[table]; ok {
 			return f

@@ -60,8 +60,8 @@ type flight struct{ done chan struct{} }
 // flightWait bounds the wait for another client's query.
 const flightWait = time.Second
 
-func newMemory(budget int64, coarse bool) memory {
-	return memory{log: knn.NewLog(budget, coarse), flights: map[string]*flight{}, tables: map[string]*tableMemory{}}
+func newMemory(opt *Options) memory {
+	return memory{log: knn.NewLog(opt.Changes, opt.CoarseCache), near: nearby{cache: opt.Cache}, flights: map[string]*flight{}, tables: map[string]*tableMemory{}}
 }
 
 // roundsOn returns the database's rounds. They take their connections from the pool of

@@ -179,13 +179,16 @@ func (s *session) nearRows(g *group, n *nearQuery, at []byte, e *cache.Entry, fr
 }
 
 // nearby knows which vectors were asked for in each family, and which of them have
-// lists. The zero nearby is empty.
+// lists. Its memory is of the cache's budget. The zero nearby, with a cache, is empty.
 type nearby struct {
+	cache *cache.Cache
+
 	// mu protects what follows.
 	mu       sync.Mutex
 	plans    map[nearText]*router.Near
 	families map[string][]spot
-	bytes    int
+	bytes    int // of the spots
+	reserved int // of the cache's budget
 }
 
 // nearText is a text with its plan, which others of the same shape share, and which is
@@ -201,10 +204,24 @@ type spot struct {
 	list []byte // the key of its list, nil without
 }
 
-// mostNearby bounds the vectors that a nearby holds, in bytes; then it begins anew.
-// maxNearPlans and maxNearText, in bytes, bound the plans.
+// spotOverhead is what a spot takes in its family beside what it refers to, in bytes: the
+// slice of them may be twice as large as it is long.
+const spotOverhead = 256
+
+// forget drops all vectors, and gives their place back.
+func (m *nearby) forget() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.cache.Reserve(-int64(m.reserved))
+	m.families, m.bytes, m.reserved = nil, 0, 0
+}
+
+// mostNearby bounds the vectors that a nearby holds, in bytes; then it begins anew. So it
+// does when the cache has no place for nearbyStep bytes more. maxNearPlans and maxNearText,
+// in bytes, bound the plans.
 const (
 	mostNearby   = 1 << 20
+	nearbyStep   = 64 << 10
 	maxNearPlans = 128
 	maxNearText  = 1 << 10
 )
@@ -258,9 +275,19 @@ func (m *nearby) find(n *nearQuery) []byte {
 }
 
 func (m *nearby) addLocked(n *nearQuery, list []byte) {
-	size := len(n.family) + len(list) + n.query.Bytes() + 128
-	if m.families == nil || m.bytes+size > mostNearby {
-		m.families, m.bytes = map[string][]spot{}, 0
+	size := len(n.family) + len(list) + n.query.Bytes() + spotOverhead
+	for m.bytes+size > m.reserved {
+		if m.reserved < mostNearby && m.cache.Reserve(nearbyStep) {
+			m.reserved += nearbyStep
+			continue
+		}
+		if m.bytes == 0 {
+			return
+		}
+		m.families, m.bytes = nil, 0
+	}
+	if m.families == nil {
+		m.families = map[string][]spot{}
 	}
 	m.bytes += size
 	m.families[string(n.family)] = append(m.families[string(n.family)], spot{n.query.Clone(), list})

@@ -209,7 +209,7 @@ func (f *nearFilling) row(body []byte) {
 	}
 	d, ok := number(values[n], format == wire.BinaryFormat)
 	v, err := vector.Decode(f.n.query.Kind, int16(format), values[n+1])
-	if !ok || err != nil || values[n+1] == nil || math.IsNaN(d) || len(f.reply) > f.s.srv.opt.MaxEntry {
+	if !ok || err != nil || values[n+1] == nil || math.IsNaN(d) || len(f.reply) > f.s.srv.live.Load().MaxEntry {
 		f.failed = true
 		return
 	}

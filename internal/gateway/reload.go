@@ -4,8 +4,8 @@ import "maps"
 
 // Reload has the server go on with other options; nobody is dropped. What it takes
 // of opt: Guard, Backend, Policy, Mode, Pool, Rules, Admins, MaxClients, LoginTimeout,
-// QueueTimeout, QueueNotify, CancelTimeout, IdleTimeout, IdleInTx and
-// SlowReader. Modes hold for
+// QueueTimeout, QueueNotify, CancelTimeout, IdleTimeout, IdleInTx,
+// SlowReader, MaxEntry, Freshness, MaxAge and FreshTables. Modes hold for
 // clients that log in from now on, all else for everybody; server connections to
 // hosts that are not configured any more are closed when they are free.
 func (s *Server) Reload(opt Options) {
@@ -15,6 +15,7 @@ func (s *Server) Reload(opt Options) {
 	now.MaxClients, now.LoginTimeout = opt.MaxClients, opt.LoginTimeout
 	now.QueueTimeout, now.QueueNotify, now.CancelTimeout = opt.QueueTimeout, opt.QueueNotify, opt.CancelTimeout
 	now.IdleTimeout, now.IdleInTx, now.SlowReader = opt.IdleTimeout, opt.IdleInTx, opt.SlowReader
+	now.MaxEntry, now.Freshness, now.MaxAge, now.FreshTables = opt.MaxEntry, opt.Freshness, opt.MaxAge, opt.FreshTables
 	s.live.Store(&now)
 	for _, d := range s.allDatabases() {
 		d.router.SetRules(now.Rules)
@@ -33,4 +34,13 @@ func (s *Server) Reload(opt Options) {
 			d.mu.Unlock()
 		}
 	}
+}
+
+// ResizeCache has the memory of answers begin anew with another budget, in bytes. An error
+// leaves it as it was.
+func (s *Server) ResizeCache(bytes int64) error {
+	for _, d := range s.allDatabases() {
+		d.memory.near.forget()
+	}
+	return s.opt.Cache.Resize(bytes)
 }

@@ -102,7 +102,7 @@ func (s *session) prove(e *cache.Entry, fresh Freshness) knn.Verdict {
 		return knn.Valid
 	}
 	m := &s.db.memory
-	if fresh != FreshBounded || s.wrote || time.Since(m.log.Sent()) > s.srv.opt.MaxAge {
+	if fresh != FreshBounded || s.wrote || time.Since(m.log.Sent()) > s.srv.live.Load().MaxAge {
 		if !m.roundsOn(s.srv, s.pool).Wait(&s.round) {
 			return knn.Unreadable
 		}
