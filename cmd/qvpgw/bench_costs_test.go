@@ -19,10 +19,10 @@ func (b *aggregateBed) costs() {
 	plan := run(b.T, b.on, "EXPLAIN (QVPGW) SELECT time_bucket('1 day', timestamp) AS day, symbol, sum(volume) FROM market_data WHERE timestamp >= '2024-02-01' AND timestamp < '2024-11-01' GROUP BY day, symbol")
 	for line := range strings.Lines(plan) {
 		line = strings.TrimSpace(line)
-		if sql, ok := strings.CutPrefix(line, "guard: "); ok {
+		if sql, ok := strings.CutPrefix(line, "Guard: "); ok {
 			proof = sql
 		}
-		if sql, ok := strings.CutPrefix(line, "lock: "); ok {
+		if sql, ok := strings.CutPrefix(line, "Lock: "); ok {
 			lock = sql
 		}
 	}

@@ -299,7 +299,7 @@ func (s *session) explain(sql string) []string {
 		if a.Lock != "" {
 			lines = append(lines, "Lock: "+a.Lock)
 		}
-		lines = append(lines, "Guard: "+a.Guard, "SQL: "+a.SQL)
+		lines = append(lines, "Guard: "+a.Guard(), "SQL: "+a.SQL)
 	}
 	return lines
 }

@@ -73,7 +73,7 @@ func (s *session) rewrite(g *group) (bool, error) {
 	case rw.Float && s.srv.opt.ExactFloats:
 		s.routed(metrics.Pass, router.ReasonFloatExact, g)
 		return false, nil
-	case s.cv.tx == wire.InTx && rw.Within == "":
+	case s.cv.tx == wire.InTx && !rw.HasWithin():
 		s.routed(metrics.Pass, router.ReasonNotAlone, g)
 		return false, nil
 	case s.cv.tx == wire.InTx:

@@ -29,7 +29,7 @@ func (s *session) within() bool {
 func (s *session) rewriteWithin(g *group, d *description) (bool, error) {
 	rw := g.plan.Aggregates
 	b := wire.AppendQuery(s.scratch[:0], beginWithin)
-	b = wire.AppendSync(g.appendRun(b, rw.Within, d))
+	b = wire.AppendSync(g.appendRun(b, rw.Within(), d))
 	b = wire.AppendQuery(b, endWithin)
 	s.scratch = b[:0]
 	s.conn.Unnamed = 0

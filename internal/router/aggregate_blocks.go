@@ -56,6 +56,11 @@ func (b *blocks) answer(s *pg_query.SelectStmt, ctes *withQueries) (*piece, Reas
 	if reason != "" {
 		return nil, reason
 	}
+	if !b.checked {
+		if reason := q.spelling(); reason != "" {
+			return nil, reason
+		}
+	}
 	best, reason := choose(q, rangeOf(q.bounds), b.snap)
 	if best == nil {
 		return nil, reason
@@ -276,7 +281,7 @@ func (b *blocks) rewrite(whole *pg_query.SelectStmt) (*AggregateRewrite, Reason)
 		return nil, reason
 	}
 	rw := &AggregateRewrite{SQL: sql}
-	var session, inner proof
+	session, inner := make(proof, 0, 8), make(proof, 0, 32)
 	var views []string
 	add := func(list, more []string) []string {
 		for _, s := range more {
@@ -299,12 +304,13 @@ func (b *blocks) rewrite(whole *pg_query.SelectStmt) (*AggregateRewrite, Reason)
 	}
 	rw.View = strings.Join(views, ", ")
 	rw.Lock = "LOCK TABLE " + strings.Join(locks, ", ") + " IN ACCESS SHARE MODE NOWAIT"
-	all := slices.Concat(b.called, session, inner)
-	guard := func(conditions string) string { return "SELECT COALESCE(" + conditions + ", FALSE)" }
-	plain, prepared, args := all.written()
+	rw.proves = slices.Concat(b.called, session, inner)
 	if whole == nil {
-		rw.Within = b.pieces[0].texts.within(plain)
+		alone := b.pieces[0].texts // the plan outlives the piece
+		rw.alone = &alone
 	}
-	rw.Guard, rw.Proof, rw.ProofArgs = guard(plain), guard(prepared), args
+	var prepared string
+	prepared, rw.ProofArgs = rw.proves.prepared()
+	rw.Proof = guarded(prepared)
 	return rw, ""
 }

@@ -22,7 +22,7 @@ func (rw *AggregateRewrite) copies(c *pg_query.CopyStmt, original *pg_query.Sele
 		return nil, ReasonAggRoundTrip
 	}
 	out := *rw
-	out.Within = "" // a header comes without a row
+	out.alone = nil // a header comes without a row
 	out.Copy = &CopiedQuery{Rewritten: rw.SQL}
 	var reason Reason
 	if out.Copy.Original, reason = written(&pg_query.Node{Node: &pg_query.Node_SelectStmt{SelectStmt: original}}); reason != "" {

@@ -192,9 +192,9 @@ func (l *live) routed(t *testing.T, r *AggregateRewrite, args []string, guarded 
 		return nil, refused
 	}
 	if guarded {
-		guard, err := l.query(r.Guard, nil)
+		guard, err := l.query(r.Guard(), nil)
 		if err != nil {
-			t.Fatalf("%v\nin %s", err, r.Guard)
+			t.Fatalf("%v\nin %s", err, r.Guard())
 		}
 		proof, err := l.query(r.Proof, r.ProofArgs)
 		if err != nil {

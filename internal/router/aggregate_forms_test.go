@@ -214,7 +214,7 @@ func TestTheGuardSeesNamesPrivilegesZonesAndRowSecurity(t *testing.T) {
 		t.Fatal(reason)
 	}
 	guard := func() string {
-		a, err := l.query(plan.Guard, nil)
+		a, err := l.query(plan.Guard(), nil)
 		if err != nil {
 			return err.Error()
 		}

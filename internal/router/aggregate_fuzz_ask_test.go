@@ -152,7 +152,7 @@ func (f *fuzzCase) answers(want *answer, wrong error) (routed bool) {
 	var first *AggregateRewrite
 	for i, p := range f.planners {
 		rw := f.plan(f.t, p, f.q)
-		if rw == nil || first != nil && rw.SQL == first.SQL && rw.Guard == first.Guard && rw.Lock == first.Lock {
+		if rw == nil || first != nil && rw.SQL == first.SQL && rw.Guard() == first.Guard() && rw.Lock == first.Lock {
 			continue
 		}
 		first = rw
@@ -174,7 +174,7 @@ func (f *fuzzCase) answers(want *answer, wrong error) (routed bool) {
 			f.refused++
 			f.unguardedRun(want, wrong, f.snaps[i].snap)
 		}
-		if rw.Within != "" && wrong == nil && (f.own != "" || f.world.chance(1, 3)) {
+		if rw.HasWithin() && wrong == nil && (f.own != "" || f.world.chance(1, 3)) {
 			f.inside(what, rw)
 		}
 	}
@@ -194,7 +194,7 @@ func (r *fuzzRun) run(t *testing.T, rw *AggregateRewrite, q fuzzQuery, guarded b
 	begin := "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; " + rw.Lock
 	both := guarded && r.cases%4 == 0
 	if both {
-		begin += "; " + rw.Guard
+		begin += "; " + rw.Guard()
 	}
 	results, err := r.conn.PgConn().Exec(context.Background(), begin).ReadAll()
 	defer r.exec(t, "ROLLBACK")
@@ -249,7 +249,7 @@ func (f *fuzzCase) inside(what string, rw *AggregateRewrite) {
 		}
 	}
 	f.exec(f.t, "SAVEPOINT ours")
-	got, err := f.execute(rw.Within, f.q)
+	got, err := f.execute(rw.Within(), f.q)
 	if err != nil || len(got.rows) == 0 {
 		return // the original runs
 	}

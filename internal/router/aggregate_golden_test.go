@@ -272,8 +272,8 @@ func goldenText(b *blocks, r *AggregateRewrite) string {
 	for _, x := range r.Ranges {
 		fmt.Fprintf(&out, "range: %s [%s, %s)\n", x.Source, x.From, x.To)
 	}
-	guard := strings.TrimSuffix(strings.TrimPrefix(r.Guard, "SELECT COALESCE("), ", FALSE)")
-	first, _, _ := b.pieces[0].inner[:1].written()
+	guard := strings.TrimSuffix(strings.TrimPrefix(r.Guard(), "SELECT COALESCE("), ", FALSE)")
+	first := b.pieces[0].inner[:1].plain()
 	session, inner, _ := strings.Cut(guard, first)
 	inner = first + inner
 	guard = strings.ReplaceAll(session, " AND ", "\n  and ") + "… " + strings.ReplaceAll(inner, " AND ", "\n  and ")

@@ -33,12 +33,12 @@ func TestTheGuardFollowsTheVersionOfTimescaleDB(t *testing.T) {
 			continue
 		}
 		for _, text := range want.has {
-			if !strings.Contains(r.Guard, text) {
+			if !strings.Contains(r.Guard(), text) {
 				t.Errorf("%s: the guard lacks %s", version, text)
 			}
 		}
 		for _, text := range want.lacks {
-			if strings.Contains(r.Guard, text) {
+			if strings.Contains(r.Guard(), text) {
 				t.Errorf("%s: the guard has %s", version, text)
 			}
 		}
@@ -229,7 +229,7 @@ func FuzzPlanAggregate(f *testing.F) {
 			}
 			return
 		}
-		if all, err := pg_query.Parse(r.Lock + ";" + r.Guard + ";" + r.SQL); err != nil || len(all.Stmts) != 3 {
+		if all, err := pg_query.Parse(r.Lock + ";" + r.Guard() + ";" + r.SQL); err != nil || len(all.Stmts) != 3 {
 			t.Errorf("%v: %s", err, r.SQL)
 		}
 	})

@@ -34,24 +34,38 @@ func markedInts(text string) string {
 	return marked("pg_catalog.int4[]", "{"+text+"}", "'{"+text+"}'::pg_catalog.int4[]")
 }
 
-// written writes the conditions twice: with literals for what is marked, and with
-// parameters and their values.
-func (p proof) written() (plain, prepared string, args []string) {
+// plain writes the conditions with literals for what is marked.
+func (p proof) plain() string {
+	return p.written(func(b *strings.Builder, _, _, sql string) { b.WriteString(sql) })
+}
+
+// prepared writes them with parameters for what is marked, and the values of those.
+func (p proof) prepared() (text string, args []string) {
+	args = make([]string, 0, 2*len(p))
+	text = p.written(func(b *strings.Builder, typ, value, _ string) {
+		args = append(args, value)
+		b.WriteString("$")
+		b.WriteString(strconv.Itoa(len(args)))
+		b.WriteString("::")
+		b.WriteString(typ)
+	})
+	return text, args
+}
+
+// written writes the conditions, and by put what is marked in them.
+func (p proof) written(put func(b *strings.Builder, typ, value, sql string)) string {
 	size := 0
 	for _, c := range p {
 		size += len(c) + len(" AND ")
 	}
-	var a, b strings.Builder
-	a.Grow(size)
+	var b strings.Builder
 	b.Grow(size)
 	for i, c := range p {
 		if i > 0 {
-			a.WriteString(" AND ")
 			b.WriteString(" AND ")
 		}
 		for {
 			before, rest, found := strings.Cut(c, mark)
-			a.WriteString(before)
 			b.WriteString(before)
 			if !found {
 				break
@@ -60,13 +74,8 @@ func (p proof) written() (plain, prepared string, args []string) {
 			typ, rest, _ = strings.Cut(rest, mark)
 			value, rest, _ = strings.Cut(rest, mark)
 			sql, c, _ = strings.Cut(rest, mark)
-			args = append(args, value)
-			a.WriteString(sql)
-			b.WriteString("$")
-			b.WriteString(strconv.Itoa(len(args)))
-			b.WriteString("::")
-			b.WriteString(typ)
+			put(&b, typ, value, sql)
 		}
 	}
-	return a.String(), b.String(), args
+	return b.String()
 }

@@ -35,12 +35,12 @@ func TestOneProofDoesForAllStatementsOfAShape(t *testing.T) {
 				if !strings.Contains(r.Proof, "$"+strconv.Itoa(n+1)+"::") {
 					t.Errorf("$%d is not in %s", n+1, r.Proof)
 				}
-				if inside := strings.Trim(a, "{}"); !strings.Contains(r.Guard, inside) && !strings.Contains(r.Guard, strings.ReplaceAll(inside, "'", "''")) {
-					t.Errorf("%s is not in %s", a, r.Guard)
+				if inside := strings.Trim(a, "{}"); !strings.Contains(r.Guard(), inside) && !strings.Contains(r.Guard(), strings.ReplaceAll(inside, "'", "''")) {
+					t.Errorf("%s is not in %s", a, r.Guard())
 				}
 			}
-			if strings.Contains(r.Guard+r.Within+r.Proof, mark) {
-				t.Errorf("a mark is left in %q", r.Guard+r.Within+r.Proof)
+			if strings.Contains(r.Guard()+r.Within()+r.Proof, mark) {
+				t.Errorf("a mark is left in %q", r.Guard()+r.Within()+r.Proof)
 			}
 		}
 		if texts[0] != texts[1] {

@@ -81,7 +81,7 @@ func analyze(s *pg_query.SelectStmt, sc *scope, c *Context, e estimator, called 
 		callNo: map[string]int{}, values: map[string]string{}, columns: map[string]catalog.Column{}, pinned: map[string]bool{}, chosen: map[string]int{},
 	}
 	for _, step := range []func() Reason{
-		q.targets, q.joins, q.groupBy, func() Reason { return q.where(s.WhereClause, e) }, q.orderBy, q.outputs, q.limits, q.spelling,
+		q.targets, q.joins, q.groupBy, func() Reason { return q.where(s.WhereClause, e) }, q.orderBy, q.outputs, q.limits,
 	} {
 		if reason := step(); reason != "" {
 			return nil, reason

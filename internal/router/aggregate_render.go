@@ -33,6 +33,7 @@ type renderer struct {
 // render returns the node's text.
 func render(snap *catalog.Snapshot, n *pg_query.Node, replace func(*renderer, *pg_query.Node) bool) (string, Reason) {
 	r := renderer{snap: snap, replace: replace}
+	r.Grow(64) // most texts
 	r.expr(n)
 	return r.String(), r.reason
 }

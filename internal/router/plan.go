@@ -170,24 +170,40 @@ const (
 // Guard gives one row with one boolean, computed in the snapshot that SQL reads:
 // true proves the answer equal to the original's. A refused answer is dropped unread.
 type AggregateRewrite struct {
-	View  string // the aggregate, for last_route
-	Lock  string // LOCK TABLE ONLY …; "" when no raw arm is read
-	Guard string // SELECT … returning one boolean
+	View string // the aggregate, for last_route
+	Lock string // LOCK TABLE ONLY …; "" when no raw arm is read
 	// Proof is Guard with parameters for what differs between statements of one shape,
 	// each with its type beside it, and ProofArgs are their values as text.
 	Proof     string
 	ProofArgs []string
 	SQL       string // the rewritten query; same columns, names and types
-	// Within is the query for inside a transaction: it carries all of the proof, and
-	// gives no row at all where that fails. A reply without rows says nothing: the
-	// original is to run. "" where a row may come without the proof.
-	Within string
+	proves    proof
+	alone     *queryParts // nil where Within is ""
 	// Copy: SQL is a COPY of a query to the client, which has no columns to be
 	// described: those of Copy's two queries must be the same.
 	Copy    *CopiedQuery
 	Ranges  []Range   // what is read from where, for EXPLAIN (QVPGW)
 	Float   bool      // a float sum was re-associated
 	Expires time.Time // plan again after this (bounds relative to now()); zero: never
+}
+
+// Guard is SELECT … returning one boolean: what Proof asks, with literals.
+func (rw *AggregateRewrite) Guard() string { return guarded(rw.proves.plain()) }
+
+// guarded is the SELECT of a guard.
+func guarded(conditions string) string { return "SELECT COALESCE(" + conditions + ", FALSE)" }
+
+// HasWithin reports whether there is a text for inside a transaction.
+func (rw *AggregateRewrite) HasWithin() bool { return rw.alone != nil }
+
+// Within is the query for inside a transaction: it carries all of the proof, and
+// gives no row at all where that fails. A reply without rows says nothing: the
+// original is to run. "" where a row may come without the proof.
+func (rw *AggregateRewrite) Within() string {
+	if rw.alone == nil {
+		return ""
+	}
+	return rw.alone.within(rw.proves.plain())
 }
 
 // CopiedQuery is the query of a COPY.

@@ -62,7 +62,9 @@ func TestATextOfAKnownShapeIsPlannedAsByTheParser(t *testing.T) {
 func describePlan(p *Plan) string {
 	s := fmt.Sprint(p.Action, " ", p.Reason, " ", p.AtBind, " ", p.Statements, " ", p.Pins.Names(), " ", len(p.mentioned))
 	if a := p.Aggregates; a != nil {
-		s += fmt.Sprint(" ", *a)
+		copied := *a
+		copied.alone = nil
+		s += fmt.Sprint(" ", copied, a.Guard(), a.Within())
 	}
 	return s
 }
@@ -103,7 +105,7 @@ func TestParametersAreBoundToWhatTheyMean(t *testing.T) {
 		symbol,
 	}
 	a, b := r.Bound(c, []byte(text), binaries), r.Bound(c, []byte(text), texts)
-	if a.Aggregates == nil || !strings.Contains(a.Aggregates.SQL, "= $4") || strings.Contains(a.Aggregates.SQL+a.Aggregates.Guard, "$1") {
+	if a.Aggregates == nil || !strings.Contains(a.Aggregates.SQL, "= $4") || strings.Contains(a.Aggregates.SQL+a.Aggregates.Guard(), "$1") {
 		t.Fatalf("bound: %s", describePlan(a))
 	}
 	for _, plan := range []*Plan{a, b} {
