@@ -1,9 +1,6 @@
 package gateway
 
 import (
-	"encoding/binary"
-	"strconv"
-
 	"qvpgw/internal/vector"
 	"qvpgw/internal/wire"
 )
@@ -52,10 +49,10 @@ func (f *filling) query() (v vector.Value, op vector.Op, ok bool) {
 	}
 	text, format := []byte(f.probe.Literal), wire.TextFormat
 	if n := f.probe.Param; n > 0 {
-		if text, format, ok = f.param(n); !ok {
+		if text, format, ok = f.g.param(n); !ok {
 			return v, 0, false
 		}
-		if n <= f.g.oids.Len() && f.g.oids.At(n-1) != 0 && f.g.oids.At(n-1) != f.probe.Type {
+		if oid := f.g.oid(n); oid != 0 && oid != f.probe.Type {
 			return v, 0, false
 		}
 	}
@@ -63,36 +60,10 @@ func (f *filling) query() (v vector.Value, op vector.Op, ok bool) {
 	return v, op, err == nil
 }
 
-// param returns the value of a parameter that is not NULL.
-func (f *filling) param(n int) ([]byte, wire.Format, bool) {
-	if n > len(f.g.bound.Params) || f.g.bound.Params[n-1] == nil {
-		return nil, 0, false
-	}
-	return f.g.bound.Params[n-1], f.g.bound.ParamFormats.Of(n - 1), true
-}
-
 // limit is how many rows were asked for, more than there can be when it is not known.
 func (f *filling) limit() int64 {
-	const unknown = 1 << 62
-	if f.probe.LimitParam == 0 {
-		if f.probe.Limit < 0 {
-			return unknown
-		}
-		return f.probe.Limit
+	if n, ok := f.g.number(f.probe.Limit, f.probe.LimitParam); ok && n >= 0 {
+		return n
 	}
-	v, format, ok := f.param(f.probe.LimitParam)
-	switch {
-	case !ok:
-	case format == wire.TextFormat:
-		if k, err := strconv.ParseInt(string(v), 10, 64); err == nil {
-			return k
-		}
-	case len(v) == 8:
-		return int64(binary.BigEndian.Uint64(v))
-	case len(v) == 4:
-		return int64(int32(binary.BigEndian.Uint32(v)))
-	case len(v) == 2:
-		return int64(int16(binary.BigEndian.Uint16(v)))
-	}
-	return unknown
+	return 1 << 62
 }

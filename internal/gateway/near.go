@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"encoding/binary"
 	"strconv"
 	"sync"
 
@@ -76,31 +75,17 @@ func (g *group) number(literal int64, param int) (int64, bool) {
 	if param == 0 {
 		return literal, true
 	}
-	if param > len(g.bound.Params) {
-		return 0, false
-	}
-	v := g.bound.Params[param-1]
-	switch format := g.bound.ParamFormats.Of(param - 1); {
-	case v == nil:
-		return 0, false
-	case format == wire.TextFormat:
-		n, err := strconv.ParseInt(string(v), 10, 32)
-		return n, err == nil
-	case len(v) == 8:
-		n := int64(binary.BigEndian.Uint64(v))
-		return n, n == int64(int32(n))
-	case len(v) == 4:
-		return int64(int32(binary.BigEndian.Uint32(v))), true
-	}
-	return 0, false
+	return g.count(param)
 }
 
 // appendFamily is appendKey without the limit, the offset and, where the answer does not
 // tell it, the vector.
 func (s *session) appendFamily(b []byte, g *group, p *router.Near) []byte {
-	without := [3]int{p.Param, p.LimitParam, p.OffsetParam}
-	if p.Same {
-		without[0] = 0
+	var without paramSet
+	for _, n := range []int{p.LimitParam, p.OffsetParam, p.Param} {
+		if n > 0 && (n != p.Param || !p.Same) {
+			without.add(n)
+		}
 	}
 	return s.appendFacts(appendField(append(b, "near"...), p.Family), g, without)
 }

@@ -1,15 +1,12 @@
 package gateway
 
 import (
-	"slices"
-	"strconv"
 	"time"
 
 	"qvpgw/internal/cache"
 	"qvpgw/internal/knn"
 	"qvpgw/internal/metrics"
 	"qvpgw/internal/router"
-	"qvpgw/internal/wire"
 )
 
 // remembered answers a k-NN query from memory if that is what the database would
@@ -21,10 +18,11 @@ func (s *session) remembered(g *group) (bool, error) {
 	if fresh == FreshOff {
 		return s.unkept(g, metrics.MissBypass, router.ReasonKNNOff)
 	}
-	s.keptKey = s.appendKey(s.keptKey[:0], g)
 	var near *nearQuery
 	for waited := false; ; waited = true {
-		hit, miss := s.same(g, fresh)
+		form := s.formOf(g, fresh)
+		s.keptKey = s.appendKey(s.keptKey[:0], g, form)
+		hit, miss := s.same(g, fresh, form)
 		if hit {
 			s.found(g, metrics.HitSame, router.ReasonHit)
 			return true, s.sendKept()
@@ -52,6 +50,9 @@ func (s *session) remembered(g *group) (bool, error) {
 		if reason != "" {
 			return s.unkept(g, metrics.MissUnproven, reason)
 		}
+		if now := s.formOf(g, fresh); now != form { // the first round over the table
+			s.keptKey = s.appendKey(s.keptKey[:0], g, now)
+		}
 		if err := s.attach(); err != nil {
 			return false, nil // passing it meets the same error and reports it
 		}
@@ -64,14 +65,18 @@ func (s *session) remembered(g *group) (bool, error) {
 	}
 }
 
-// same puts into s.out what is kept of the very question; miss says why nothing is.
-func (s *session) same(g *group, fresh Freshness) (hit bool, miss metrics.CacheMiss) {
+// same puts into s.out what is kept of the very question, under the key of a form; miss
+// says why nothing is.
+func (s *session) same(g *group, fresh Freshness, form keyForm) (hit bool, miss metrics.CacheMiss) {
 	e, ok := s.srv.opt.Cache.Get(s.keptKey)
 	if !ok {
 		return false, metrics.MissAbsent
 	}
 	defer e.Release()
 	v := s.prove(e, fresh)
+	if v == knn.Valid && s.formOf(g, fresh) != form {
+		return false, metrics.MissDefined // the key may tell too little
+	}
 	if v == knn.Valid {
 		s.out = e.AppendReply(g.appendKeptHead(s.out, e))
 		return true, 0
@@ -156,44 +161,3 @@ func (s *session) found(g *group, how metrics.CacheHit, reason router.Reason) {
 
 // maxScratch bounds what a client keeps of a buffer that an answer grew, in bytes.
 const maxScratch = 64 << 10
-
-// appendKey appends every fact that the answer depends on besides the database's state
-// and what the rounds look at, each with its length. How the messages are grouped is
-// not among them: kept answers are put together for each.
-func (s *session) appendKey(b []byte, g *group) []byte {
-	return s.appendFacts(appendField(b, g.sql), g, [3]int{})
-}
-
-// appendFacts appends what a key has behind the text, without some of the parameters,
-// which count from 1.
-func (s *session) appendFacts(b []byte, g *group, without [3]int) []byte {
-	b = strconv.AppendUint(append(b, ' '), s.pool.ID, 10) // database and login
-	b = append(b, ' ')
-	b = strconv.AppendUint(b, uint64(s.era), 10) // settings of role and database
-	if !s.srv.unsettled.Load() {
-		b = appendField(b, s.bucket.Key())
-	}
-	b = appendField(b, g.oids)
-	formats := g.formats
-	if formats.Len() == 1 && formats.Of(0) == wire.TextFormat {
-		formats = nil
-	}
-	b = appendField(b, formats)
-	for i, v := range g.bound.Params {
-		if slices.Contains(without[:], i+1) {
-			continue
-		}
-		b = append(b, 'p', '0'+byte(g.bound.ParamFormats.Of(i)&1))
-		if v == nil {
-			b = append(b, 'n')
-			continue
-		}
-		b = appendField(b, v)
-	}
-	return b
-}
-
-func appendField[T ~string | ~[]byte](b []byte, v T) []byte {
-	b = strconv.AppendInt(append(b, ' '), int64(len(v)), 10)
-	return append(append(b, ':'), v...)
-}

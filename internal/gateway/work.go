@@ -7,6 +7,7 @@ import (
 	"qvpgw/internal/knn"
 	"qvpgw/internal/router"
 	"qvpgw/internal/sqltext"
+	"qvpgw/internal/vector"
 	"qvpgw/internal/wire"
 )
 
@@ -36,6 +37,7 @@ type work struct {
 	portals     map[string]*statement // of the named ones
 	gathered    []byte                // an extended group that may be answered otherwise
 	keptKey     []byte                // that the answer of the statement under way may be kept under
+	vector      vector.Value          // of its text, while its key is made
 	round       knn.Waiter            // for its proof
 	long        *long                 // a text on its way to the server
 	interrupted *wire.ErrorFields     // a cancel that met a statement of ours

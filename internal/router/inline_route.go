@@ -131,7 +131,7 @@ func (r *Router) routeNeighbours(m *made, c *Context, in *inlined) {
 		p.Reason = ReasonKNNLimit
 		return
 	}
-	k, reason := knn(body, c, in.view)
+	k, reason := knn(body, c, in.view, nil)
 	if k == nil {
 		p.Reason = reason
 		return

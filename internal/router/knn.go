@@ -81,8 +81,9 @@ func distance(n *pg_query.Node) *pg_query.A_Expr {
 }
 
 // knn recognises SELECT … FROM t [WHERE …] ORDER BY column <op> vector LIMIT k.
-// The statement has been surveyed and is clean.
-func knn(n *pg_query.SelectStmt, c *Context, v *view) (*KNN, Reason) {
+// The statement has been surveyed and is clean; text is its own, nil where it stands for
+// another one.
+func knn(n *pg_query.SelectStmt, c *Context, v *view, text []byte) (*KNN, Reason) {
 	switch {
 	case n.Op != pg_query.SetOperation_SETOP_NONE, n.WithClause != nil, n.IntoClause != nil,
 		len(n.DistinctClause) > 0, len(n.GroupClause) > 0, n.HavingClause != nil,
@@ -129,7 +130,11 @@ func knn(n *pg_query.SelectStmt, c *Context, v *view) (*KNN, Reason) {
 		return nil, ReasonKNNFilter
 	}
 	_, op, _ := qualified(nearest(n).Name)
-	return &KNN{Table: t.rel.Name.Schema + "." + t.rel.Name.Name, Operator: op, Tables: []catalog.OID{t.rel.OID}}, ReasonKNN
+	k := &KNN{Table: t.rel.Name.Schema + "." + t.rel.Name.Name, Operator: op, Tables: []catalog.OID{t.rel.OID}}
+	if text != nil {
+		k.Spots = t.spots(n, text, c.ConformingStrings)
+	}
+	return k, ReasonKNN
 }
 
 // neighbours is the one table of a k-NN query.

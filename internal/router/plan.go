@@ -137,6 +137,8 @@ type KNN struct {
 	Operator string
 	// Tables are the relations that it reads, the one whose rows are ordered first.
 	Tables []catalog.OID
+	// Spots are where its vectors and counts stand in the text, in its order.
+	Spots []Spot
 }
 
 // LocalAnswer is a statement that the gateway answers itself.

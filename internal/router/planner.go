@@ -256,7 +256,7 @@ func (r *Router) route(m *made, c *Context, st *state, s *survey, n *pg_query.No
 	case neighbours && !c.Cache:
 		p.Reason = ReasonKNNOff
 	case neighbours:
-		if p.KNN, p.Reason = knn(sel, c, st.view); p.KNN != nil {
+		if p.KNN, p.Reason = knn(sel, c, st.view, text); p.KNN != nil {
 			p.Action = Cached
 		}
 	case r.opt.NoAggregates || !c.Route:
