@@ -44,7 +44,7 @@ type filling struct {
 func (s *session) fill(g *group, mark knn.Mark) (bool, error) {
 	s.interrupted = nil
 	f := &filling{g: g, proof: &knn.Proof{Nearest: g.plan.KNN.Tables[0], Began: time.Now()}, last: math.Inf(-1)}
-	if facts, ok := s.db.memory.log.Facts(f.proof.Nearest); ok && facts.Logged && plainKey(facts.KeyType) {
+	if facts, ok := s.db.memory.log.Facts(f.proof.Nearest); ok && g.plan.KNN.Once && facts.Logged && plainKey(facts.KeyType) {
 		if p, ok := s.db.router.Probe(s.context(), g.sql, facts.Key); ok && p.Column == facts.Vector {
 			f.probe, f.facts = &p, facts
 		}

@@ -120,14 +120,18 @@ func keysApart(vector uint32) []wording {
 	}
 }
 
-const keyTables = vectorSchema + `
+// keyTables are logged, so that nothing else that the server does ends an answer.
+func keyTables(t testing.TB) string {
+	return vectorSchema + changeLog(t) + `
 CREATE TABLE halves AS SELECT id, v::halfvec(3) AS v FROM points;
 CREATE TABLE sparse AS SELECT id, v::sparsevec(3) AS v FROM points;
 CREATE TABLE bits AS SELECT id, (id % 16)::bit(4) AS v FROM points;
-INSERT INTO bits SELECT * FROM bits`
+INSERT INTO bits SELECT * FROM bits;
+SELECT qvpgw.watch('halves'), qvpgw.watch('sparse'), qvpgw.watch('bits')`
+}
 
 func TestWordingsOfOneQuestionHaveOneAnswer(t *testing.T) {
-	dsn := nativeDatabase(t, keyTables)
+	dsn := nativeDatabase(t, keyTables(t))
 	_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 2}})
 	p, exact := dial(t, addr, dsn), direct(t, dsn)
 	var vector uint32
@@ -163,7 +167,7 @@ func TestWordingsOfOneQuestionHaveOneAnswer(t *testing.T) {
 // TestAKeyOfRoundedVectorsHoldsWhileTheyAreRounded has two questions that are one of a
 // halfvec, and two when the column becomes a vector.
 func TestAKeyOfRoundedVectorsHoldsWhileTheyAreRounded(t *testing.T) {
-	dsn := nativeDatabase(t, keyTables)
+	dsn := nativeDatabase(t, keyTables(t))
 	_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 2}})
 	p, exact := dial(t, addr, dsn), direct(t, dsn)
 	same := []string{"SELECT id, v <-> '[0.1,0,0]' FROM halves ORDER BY 2 LIMIT 2", "SELECT id, v <-> '[0.099999,0,0]' FROM halves ORDER BY 2 LIMIT 2"}

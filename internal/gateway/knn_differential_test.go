@@ -94,6 +94,7 @@ func differentialSchema(r *rand.Rand) string {
 	var b strings.Builder
 	b.WriteString("CREATE SCHEMA side; GRANT USAGE ON SCHEMA side, public TO plain;\n")
 	for _, schema := range []string{"public", "side"} {
+		fmt.Fprintf(&b, "CREATE TABLE %s.owners (owner int PRIMARY KEY, name text); INSERT INTO %[1]s.owners SELECT o, '%[1]s ' || o FROM generate_series(0, 7) o; GRANT SELECT ON %[1]s.owners TO plain;\n", schema)
 		for _, vt := range vectorTypes {
 			name := schema + "." + vt.table
 			fmt.Fprintf(&b, "CREATE TABLE %s (id int PRIMARY KEY, v %s%s, n int, label text, at timestamptz, raw bytea);\n", name, vt.name, vt.modifier)
@@ -242,6 +243,10 @@ func (d *differential) draw(seed uint64, varied bool) *knnAsk {
 		where = append(where, fmt.Sprintf("%s < %d", distance, 1+r.IntN(4)))
 	}
 	a.sql = fmt.Sprintf("SELECT %s FROM %s", list, pick(r, vt.table, vt.table, "public."+vt.table))
+	joined := r.IntN(8) == 0
+	if joined {
+		a.sql += pick(r, " JOIN owners ON owner = n", " LEFT JOIN owners ON owner = n AND name <> 'public 3'")
+	}
 	if len(where) > 0 {
 		a.sql += " WHERE " + strings.Join(where, " AND ")
 	}
@@ -252,7 +257,11 @@ func (d *differential) draw(seed uint64, varied bool) *knnAsk {
 	case list == "id, "+distance:
 		by = pick(r, distance, "2")
 	}
-	a.sql += " ORDER BY " + by + pick(r, "", "", "", ", id", " ASC, n, id", " DESC", ", label, 1")
+	if joined {
+		a.sql += " ORDER BY " + by + pick(r, ", id", " DESC, id") // how equal rows come is the join's to say
+	} else {
+		a.sql += " ORDER BY " + by + pick(r, "", "", "", ", id", " ASC, n, id", " DESC", ", label, 1")
+	}
 	limit := strconv.Itoa(pick(r, 1, 3, 5, 10, 10, 25, 200))
 	if varied {
 		limit = strconv.Itoa(1 + d.r.IntN(10))
@@ -388,9 +397,11 @@ func (d *differential) change(c *twins) {
 	}
 	id := 1000 + r.IntN(10)
 	name := pick(r, "public.", "side.") + vt.table
-	switch r.IntN(4) {
+	switch r.IntN(5) {
 	case 0:
 		p.query(fmt.Sprintf("DELETE FROM %s WHERE id = %d", name, id))
+	case 4:
+		p.query(fmt.Sprintf("UPDATE %sowners SET name = name || '!' WHERE owner = %d", pick(r, "public.", "side."), r.IntN(10)))
 	case 1:
 		p.query(fmt.Sprintf("UPDATE %s SET v = '%s' WHERE id = %d", name, vt.text(vt.numbers(r), 0), r.IntN(120)))
 	default:

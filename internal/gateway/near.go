@@ -40,7 +40,7 @@ const (
 func (s *session) nearQuery(g *group) *nearQuery {
 	m := &s.db.memory
 	facts, ok := m.log.Facts(g.plan.KNN.Tables[0])
-	if !ok || !facts.Exact || len(g.plan.KNN.Tables) != 1 {
+	if !ok || !facts.Exact || !g.plan.KNN.Once {
 		return nil
 	}
 	if !facts.Logged || !plainKey(facts.KeyType) {

@@ -167,7 +167,7 @@ func (in *inlined) steadyAround() bool {
 		col.Name = in.names[i]
 		rel.Columns = append(rel.Columns, col)
 	}
-	t := &neighbours{rel: rel, snap: in.view.snap, qualifiers: []string{in.alias}}
+	t := &neighbours{snap: in.view.snap, sources: []source{{rel, in.alias}}}
 	for _, target := range o.TargetList {
 		if !t.output(target.GetResTarget().GetVal()) {
 			return false

@@ -80,7 +80,7 @@ func distance(n *pg_query.Node) *pg_query.A_Expr {
 	return e
 }
 
-// knn recognises SELECT … FROM t [WHERE …] ORDER BY column <op> vector LIMIT k.
+// knn recognises SELECT … FROM t [JOIN …] [WHERE …] ORDER BY column <op> vector LIMIT k.
 // The statement has been surveyed and is clean; text is its own, nil where it stands for
 // another one.
 func knn(n *pg_query.SelectStmt, c *Context, v *view, text []byte) (*KNN, Reason) {
@@ -92,23 +92,11 @@ func knn(n *pg_query.SelectStmt, c *Context, v *view, text []byte) (*KNN, Reason
 	case v.snap.InRecovery:
 		return nil, ReasonKNNInRecovery
 	}
-	from := n.FromClause[0].GetRangeVar()
-	if from == nil {
-		return nil, ReasonKNNForm
-	}
-	found, _ := v.relations(c, true, from.Schemaname, from.Relname)
-	if len(found) != 1 || !from.Inh || len(from.GetAlias().GetColnames()) > 0 {
-		return nil, ReasonKNNTable
-	}
-	t := &neighbours{rel: found[0], snap: v.snap, qualifiers: []string{from.Relname}}
-	if from.Alias != nil {
-		t.qualifiers[0] = from.Alias.Aliasname
+	t := &neighbours{c: c, view: v, snap: v.snap}
+	if reason := t.from(n.FromClause[0]); reason != "" {
+		return nil, reason
 	}
 	switch {
-	case t.rel.Kind != 'r' && t.rel.Kind != 'p', t.rel.Temp, !t.rel.ReadClean && !t.rel.Clean:
-		return nil, ReasonKNNTable
-	case t.rel.RowSecurity:
-		return nil, ReasonKNNSecurity
 	case n.LimitOffset != nil && !t.limit(n.LimitOffset), n.LimitOption == pg_query.LimitOption_LIMIT_OPTION_WITH_TIES, !t.limit(n.LimitCount):
 		return nil, ReasonKNNLimit
 	}
@@ -129,34 +117,74 @@ func knn(n *pg_query.SelectStmt, c *Context, v *view, text []byte) (*KNN, Reason
 	if n.WhereClause != nil && !t.condition(n.WhereClause) {
 		return nil, ReasonKNNFilter
 	}
-	_, op, _ := qualified(nearest(n).Name)
-	k := &KNN{Table: t.rel.Name.Schema + "." + t.rel.Name.Name, Operator: op, Tables: []catalog.OID{t.rel.OID}}
-	if text != nil {
+	e := nearest(n)
+	_, op, _ := qualified(e.Name)
+	first := t.of(e.Lexpr)
+	if first == nil || !t.hasDistance(e.Lexpr, op) {
+		first = t.of(e.Rexpr)
+	}
+	k := &KNN{Table: first.Name.Schema + "." + first.Name.Name, Operator: op, Tables: []catalog.OID{first.OID}}
+	for _, oid := range t.reads {
+		if !slices.Contains(k.Tables, oid) {
+			k.Tables = append(k.Tables, oid)
+		}
+	}
+	k.Once = len(t.reads) == 1
+	if text != nil && k.Once {
 		k.Spots = t.spots(n, text, c.ConformingStrings)
 	}
 	return k, ReasonKNN
 }
 
-// neighbours is the one table of a k-NN query.
+// neighbours are the tables of a k-NN query: the one whose rows it orders, and what is
+// joined to it.
 type neighbours struct {
-	rel        *catalog.Relation
-	snap       *catalog.Snapshot
-	qualifiers []string // what its columns may be qualified by
+	c       *Context
+	view    *view
+	snap    *catalog.Snapshot
+	sources []source
+	using   map[string]bool // columns that a join has merged
+	reads   []catalog.OID   // every table that was found, those of sub-queries too
 }
 
-// column returns the table's own column that a node names.
+// source is a table and what its columns may be qualified by.
+type source struct {
+	rel *catalog.Relation
+	as  string
+}
+
+// column returns the column of a table that a node names.
 func (t *neighbours) column(n *pg_query.Node) (catalog.Column, bool) {
+	col, _ := t.find(n)
+	return col, col.Name != ""
+}
+
+// of returns the table whose column a node names, nil without one.
+func (t *neighbours) of(n *pg_query.Node) *catalog.Relation {
+	_, rel := t.find(n)
+	return rel
+}
+
+func (t *neighbours) find(n *pg_query.Node) (col catalog.Column, rel *catalog.Relation) {
 	f := n.GetColumnRef().GetFields()
-	switch len(f) {
-	case 1:
-	case 2:
-		if f[0].GetString_().GetSval() != t.qualifiers[0] {
-			return catalog.Column{}, false
-		}
-	default:
-		return catalog.Column{}, false
+	if len(f) != 1 && len(f) != 2 {
+		return col, nil
 	}
-	return t.rel.Column(f[len(f)-1].GetString_().GetSval())
+	name := f[len(f)-1].GetString_().GetSval()
+	for _, s := range t.sources {
+		if len(f) == 2 && f[0].GetString_().GetSval() != s.as {
+			continue
+		}
+		c, ok := s.rel.Column(name)
+		switch {
+		case !ok:
+		case rel == nil:
+			col, rel = c, s.rel
+		case len(f) == 2 || !t.using[name]:
+			return catalog.Column{}, nil // either
+		}
+	}
+	return col, rel
 }
 
 func (t *neighbours) isColumn(n *pg_query.Node) bool {
@@ -195,10 +223,10 @@ func (t *neighbours) isVectorColumn(n *pg_query.Node) bool {
 	return ok && col.Type >= firstNormalOID
 }
 
-// isVector accepts what isVector does, and a call of an immutable function of the
-// platform.
+// isVector accepts what isVector does, a call of an immutable function of the platform,
+// and a vector of a table's row.
 func (t *neighbours) isVector(n *pg_query.Node) bool {
-	return isVector(n) || n.GetFuncCall() != nil && t.settled(n)
+	return isVector(n) || n.GetFuncCall() != nil && t.settled(n) || t.row(n.GetSubLink())
 }
 
 // isVector accepts a literal or parameter, bare or cast to one of pgvector's
@@ -223,7 +251,7 @@ func (t *neighbours) limit(n *pg_query.Node) bool {
 // output accepts *, columns, distances, and arithmetic on them.
 func (t *neighbours) output(n *pg_query.Node) bool {
 	if f := n.GetColumnRef().GetFields(); len(f) > 0 && f[len(f)-1].GetAStar() != nil {
-		return len(f) == 1 || len(f) == 2 && f[0].GetString_().GetSval() == t.qualifiers[0]
+		return len(f) == 1 || len(f) == 2 && slices.ContainsFunc(t.sources, func(s source) bool { return s.as == f[0].GetString_().GetSval() })
 	}
 	return t.isColumn(n) || t.number(n)
 }

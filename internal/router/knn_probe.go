@@ -79,7 +79,7 @@ func (r *Router) probe(c *Context, text []byte, key string) (p Probe, tree *pg_q
 	if from.Alias != nil {
 		name = from.Alias.Aliasname
 	}
-	t := &neighbours{rel: found[0], snap: v.snap, qualifiers: []string{name}}
+	t := &neighbours{snap: v.snap, sources: []source{{found[0], name}}}
 	_, p.Operator, _ = qualified(e.Name)
 	vector := e.Rexpr
 	col, ok := t.column(e.Lexpr)
@@ -110,7 +110,7 @@ func (r *Router) probe(c *Context, text []byte, key string) (p Probe, tree *pg_q
 	case n.GetAConst().GetIval() != nil:
 		p.Limit = int64(n.GetAConst().GetIval().Ival)
 	}
-	if _, ok := t.rel.Column(key); key != "" && !ok {
+	if _, ok := found[0].Column(key); key != "" && !ok {
 		return p, nil, "", false
 	}
 	return p, tree, name, true

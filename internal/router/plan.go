@@ -137,6 +137,9 @@ type KNN struct {
 	Operator string
 	// Tables are the relations that it reads, the one whose rows are ordered first.
 	Tables []catalog.OID
+	// Once says that it reads one table, once: what a change does to its answer can be
+	// told from the row that changed.
+	Once bool
 	// Spots are where its vectors and counts stand in the text, in its order.
 	Spots []Spot
 }

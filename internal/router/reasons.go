@@ -70,8 +70,8 @@ var generalReasons = map[Reason]string{
 var knnReasons = map[Reason]string{
 	ReasonKNN:           "A k-NN query: the answer may be kept and is validated on every use.",
 	ReasonKNNOff:        "qvpgw.cache is off.",
-	ReasonKNNForm:       "A k-NN order in a query with a join, a sub-query, grouping, locking or the like.",
-	ReasonKNNTable:      "The k-NN query reads something other than one permanent table.",
+	ReasonKNNForm:       "A k-NN order in a query with a join that is not on columns, a sub-query, grouping, locking or the like.",
+	ReasonKNNTable:      "The k-NN query reads something other than permanent tables.",
 	ReasonKNNLimit:      "The k-NN query has no plain LIMIT, or an OFFSET.",
 	ReasonKNNOrder:      "The k-NN order is not column <operator> vector, or an output column that is it, then plain columns.",
 	ReasonKNNOutput:     "An output column of the k-NN query is not known to depend on the row and the vector alone.",
