@@ -307,12 +307,12 @@ func TestRemoveLeavesWhatAnotherHasPut(t *testing.T) {
 func TestAnotherBudgetBeginsAnew(t *testing.T) {
 	tally := new(Tally)
 	c := newTest(t, 1<<20)
-	for i := range 1000 {
+	for i := range 500 {
 		a := answer(i, 10)
 		a.Tally = tally
 		c.put(hashOf(i), key(i), a)
 	}
-	if !c.Reserve(64 << 10 / slack) {
+	if !c.Reserve(64 << 10) {
 		t.Fatal("nothing is set aside")
 	}
 	held, ok := get(c, 7)
@@ -322,7 +322,7 @@ func TestAnotherBudgetBeginsAnew(t *testing.T) {
 	if err := c.Resize(2 << 20); err != nil {
 		t.Fatal(err)
 	}
-	if st := c.Stat(); st.Entries != 0 || st.Bytes != 64<<10 || st.Budget != 2<<20 || tally.Entries.Load() != 0 || tally.Bytes.Load() != 0 {
+	if st := c.Stat(); st.Entries != 0 || st.Bytes != slack*64<<10 || st.Budget != 2<<20 || tally.Entries.Load() != 0 || tally.Bytes.Load() != 0 {
 		t.Errorf("got %+v, %d entries and %d bytes by the tally", st, tally.Entries.Load(), tally.Bytes.Load())
 	}
 	whole(t, held, 7)
@@ -348,10 +348,10 @@ func TestWhatIsSetAsideIsNotKeptIn(t *testing.T) {
 		return c.Stat().Entries
 	}
 	all := fill()
-	if c.Reserve((1<<19 + shards) / slack) {
+	if c.Reserve(176 << 10) {
 		t.Error("more than half was set aside")
 	}
-	if !c.Reserve(1 << 19 / slack) {
+	if !c.Reserve(160 << 10) {
 		t.Fatal("half was not set aside")
 	}
 	check(t, c)
@@ -359,7 +359,7 @@ func TestWhatIsSetAsideIsNotKeptIn(t *testing.T) {
 		t.Errorf("%d entries in half of the budget, %d in all", n, all)
 	}
 	check(t, c)
-	if !c.Reserve(-1 << 19 / slack) {
+	if !c.Reserve(-160 << 10) {
 		t.Error("it is not taken back")
 	}
 	if n := fill(); n < all*9/10 {

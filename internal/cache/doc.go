@@ -13,6 +13,6 @@
 // nor Put keeps what it is given.
 //
 // The budget is that of resident memory: segments of the arena that have memory, and
-// twice what entries and proofs take of Go's heap, which is as much as the collector
-// lets garbage double it to.
+// three times what entries and proofs take of Go's heap, which the collector lets garbage
+// double and which is never used to the last byte.
 package cache

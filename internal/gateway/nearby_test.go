@@ -26,8 +26,8 @@ func TestVectorsThatWereAskedForAreOfTheCachesBudget(t *testing.T) {
 		budget, held int64
 		knows        bool
 	}{
-		{64 << 20, 2 * mostNearby, true}, // the heap counts twice
-		{1 << 20, 512 << 10, true},       // no more than half of the budget
+		{64 << 20, 3 * mostNearby, true},    // the heap counts three times
+		{1 << 20, 2 * 3 * nearbyStep, true}, // no more than half of the budget
 		{200 << 10, 0, false},
 	} {
 		kept, err := cache.New(c.budget)
