@@ -63,7 +63,7 @@ func TestEachPoolModeThroughTheProgram(t *testing.T) {
 		}
 	})
 	_, addr := startGateway(t, nativeConfig(t, cluster, fmt.Sprintf(`
-pool: {size: 1, overflow: 0, query_wait_timeout: 300ms}
+pool: {size: 1, overflow: 0, query_wait_timeout: 2s}
 databases:
   whole: {database: %[1]s, mode: session}
   single: {database: %[1]s, mode: statement}

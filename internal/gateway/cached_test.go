@@ -310,7 +310,11 @@ func TestAnswersThatNeverHoldAreSeldomAskedFor(t *testing.T) {
 func TestNoReaderSeesAnOlderVersionThanOneAcknowledgedBefore(t *testing.T) {
 	dsn := nativeDatabase(t, vectorSchema)
 	g, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 4}})
-	stale, reads, hits := history(t, g, addr, dsn, 0, 2*time.Second)
+	var stale, reads, hits int64
+	for round := 0; round < 2 || round < 20 && hits == 0; round++ {
+		s, r, h := history(t, g, addr, dsn, round, time.Second)
+		stale, reads, hits = stale+s, reads+r, hits+h
+	}
 	t.Logf("%d reads, %d stale, %d of a sixteenth of them from memory", reads, stale, hits)
 	if stale > 0 || hits == 0 {
 		t.Errorf("%d of %d answers were stale; %d came from memory", stale, reads, hits)

@@ -324,22 +324,22 @@ func TestIdleServerConnectionsThatWereKilledAreNotUsed(t *testing.T) {
 
 func TestALoginThatTakesTooLongIsEnded(t *testing.T) {
 	dsn := pgtest.Database(t)
-	g, addr := startGateway(t, dsn, gateway.Options{LoginTimeout: 200 * time.Millisecond})
+	g, addr := startGateway(t, dsn, gateway.Options{LoginTimeout: time.Second})
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
 	begun := time.Now()
-	_ = conn.SetReadDeadline(begun.Add(5 * time.Second))
+	_ = conn.SetReadDeadline(begun.Add(20 * time.Second))
 	if _, err := io.Copy(io.Discard, conn); err != nil {
 		t.Fatalf("the connection did not end: %v", err)
 	}
-	if d := time.Since(begun); d < 150*time.Millisecond || d > 2*time.Second {
+	if d := time.Since(begun); d < 900*time.Millisecond || d > 10*time.Second {
 		t.Errorf("it ended after %v", d)
 	}
 	slow := mustDial(t, addr, dsn)
-	time.Sleep(300 * time.Millisecond) // longer than a login may take
+	time.Sleep(1100 * time.Millisecond) // longer than a login may take
 	if err := exec(slow, "SELECT 1"); err != nil {
 		t.Errorf("a client that is logged in gets %v", err)
 	}
