@@ -7,8 +7,8 @@ import (
 )
 
 // What a statement costs the server, in raw rows that it aggregates in the same time.
-// make bench-aggregates measures each of them on its server and prints it; these are
-// rounded, and towards the original where servers differ.
+// They are set by hand: the right order, not a measurement. make bench-aggregates
+// measures each of them on its server and prints it beside.
 const (
 	costRoute = 3000 // BEGIN, LOCK, the proof, COMMIT, and their messages
 	costArm   = 800  // planning and putting together one more arm of the union
