@@ -350,7 +350,7 @@ func (b *aggregateBed) named(list []aggregateQuery) []aggregateQuery {
 }
 
 // readGolden reads the golden statements that are routed, without those whose time
-// is relative to now, as the bars are of 2024, and without COPY, whose rows the client
+// is relative to now, as the bars are of 2024, and without COPY and DECLARE, whose rows the client
 // does not gather.
 func (b *aggregateBed) readGolden() []aggregateQuery {
 	b.Helper()
@@ -366,7 +366,7 @@ func (b *aggregateBed) readGolden() []aggregateQuery {
 	for _, block := range strings.Split(string(raw), "\n=== ")[1:] {
 		title, rest, _ := strings.Cut(block, "\n")
 		sql, _, _ := strings.Cut(rest, "\n---\n")
-		if strings.Contains(sql, "now()") || strings.Contains(sql, "current_date") || strings.HasPrefix(sql, "COPY ") {
+		if strings.Contains(sql, "now()") || strings.Contains(sql, "current_date") || strings.HasPrefix(sql, "COPY ") || strings.HasPrefix(sql, "DECLARE ") {
 			continue
 		}
 		q := aggregateQuery{name: title, sql: sql, args: args[title]}

@@ -91,6 +91,9 @@ func (s *session) loneGroup(b []byte) (g *group, ok bool) {
 // answerQuery answers a simple query from an aggregate or from memory, or passes
 // it.
 func (s *session) answerQuery(m *message, plan *router.Plan, sql []byte) error {
+	if plan.Cursor != nil {
+		return s.declareQuery(m, plan, sql)
+	}
 	// The text outlives the message: it is looked at after the answer is decided.
 	s.scratch2 = append(s.scratch2[:0], sql...)
 	g := &group{plan: plan, sql: s.scratch2, began: time.Now()}
@@ -114,7 +117,11 @@ func (s *session) answerGroup(g *group) (bool, error) {
 		if err := s.attach(); err != nil {
 			return false, nil // passing it meets the same error and reports it
 		}
-		done, err = s.rewrite(g)
+		if g.plan.Cursor != nil {
+			done, err = s.declareGroup(g)
+		} else {
+			done, err = s.rewrite(g)
+		}
 	case router.Cached:
 		done, err = s.remembered(g)
 	}

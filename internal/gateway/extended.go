@@ -218,12 +218,20 @@ func (s *session) onDescribe(m *message) error {
 		if st.name != "" && !st.own {
 			b := wire.AppendDescribe(s.scratch[:0], 'S', st.name)
 			s.scratch = b[:0]
-			s.cv.expect(reply{msg: wire.Describe})
+			r := reply{msg: wire.Describe}
+			if s.fetches(st.plan) {
+				r.plan = st.plan
+			}
+			s.cv.expect(r)
 			s.replaceAll(m, b)
 			return nil
 		}
 	}
-	s.cv.expect(reply{msg: wire.Describe})
+	r := reply{msg: wire.Describe}
+	if st != nil && s.fetches(st.plan) {
+		r.plan = st.plan
+	}
+	s.cv.expect(r)
 	s.forward(m)
 	return nil
 }

@@ -83,6 +83,14 @@ func (s *session) step() error {
 				return err
 			}
 		}
+		if h.Type == wire.RowDescription && len(s.cursors) > 0 {
+			if body, err = st.Body(wire.MaxMessage); err != nil {
+				return s.serverError(err)
+			}
+			if done, err := s.passDeclared(head, body); done || err != nil {
+				return err
+			}
+		}
 	case wire.DataRow:
 		if s.cv.queue.head().mode == drop {
 			st.Drop()
@@ -393,6 +401,7 @@ func (s *session) settle() error {
 		if len(s.portals) > 0 {
 			clear(s.portals)
 		}
+		s.cursors = nil
 		if s.ddl {
 			s.ddl = false
 			if s.logins {

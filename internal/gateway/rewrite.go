@@ -55,18 +55,9 @@ func (s *session) rewrite(g *group) (bool, error) {
 		s.routed(metrics.Pass, router.ReasonNotDescribed, g)
 		return false, err
 	}
-	if g.plan.AtBind {
-		params, ok := g.params(d)
-		if !ok {
-			s.routed(metrics.Pass, router.ReasonAggTimeParameter, g)
-			return false, nil
-		}
-		bound := s.db.router.Bound(s.context(), g.sql, params)
-		if bound.Aggregates == nil {
-			s.routed(metrics.Pass, bound.Reason, g)
-			return false, nil
-		}
-		g.plan = bound
+	if reason := s.bound(g, d); reason != "" {
+		s.routed(metrics.Pass, reason, g)
+		return false, nil
 	}
 	rw := g.plan.Aggregates
 	switch {

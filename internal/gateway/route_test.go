@@ -202,6 +202,8 @@ func TestRoutedAnswersAreTheDatabasesOwn(t *testing.T) {
 		}
 	}
 
+	t.Run("cursors", func(t *testing.T) { cursorsAreTheDatabasesOwn(t, on, off, "fresh", len(withCursors)) })
+
 	t.Run("in a transaction", func(t *testing.T) {
 		// One after the other: the server has one session.
 		inTransaction := func(sql string, args []string, how string) string {
@@ -301,9 +303,12 @@ func TestRoutedAnswersAreTheDatabasesOwn(t *testing.T) {
 		writer.must(sql)
 		writer.send(&pgproto3.Terminate{}) // what pinned it is reset
 	}
-	answered := 0
+	answered, cursors := 0, 0
 	for i, sql := range routeSteps {
 		step(sql)
+		if i%3 == 0 {
+			cursors += cursorsAreTheDatabasesOwn(t, on, off, sql, 3)
+		}
 		for round, how := range []string{"simple", "binary"} {
 			for _, n := range asked {
 				different(fmt.Sprintf("step %d, round %d", i, round), routed[n].sql, nil, how)
@@ -314,7 +319,7 @@ func TestRoutedAnswersAreTheDatabasesOwn(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d answers after changes came from an aggregate", answered, 2*len(asked)*len(routeSteps))
-	if answered < len(asked) {
+	if answered < len(asked) || cursors == 0 {
 		t.Error("after changes hardly anything was routed: the steps test nothing")
 	}
 

@@ -35,6 +35,7 @@ type work struct {
 	unnamed     statement
 	portal      *statement            // of the unnamed portal
 	portals     map[string]*statement // of the named ones
+	cursors     map[string]cursor     // of the transaction: those that read an aggregate
 	gathered    []byte                // an extended group that may be answered otherwise
 	keptKey     []byte                // that the answer of the statement under way may be kept under
 	vector      vector.Value          // of its text, while its key is made
@@ -79,7 +80,7 @@ func (s *session) layDown() {
 		return
 	}
 	w.client.Rest()
-	w.up.s, w.portal, w.long = nil, nil, nil
+	w.up.s, w.portal, w.long, w.cursors = nil, nil, nil, nil
 	w.unnamed.plan, w.unnamed.bucket, w.unnamed.skeleton = nil, nil, nil
 	w.unnamed.now.Store(nil)
 	s.foreseen, s.foreseenFor = nil, nil

@@ -18,7 +18,7 @@ import (
 // Such a plan expires so that the margin is never used up.
 const AggregateRewriteMargin = 30 * time.Second
 
-// plan plans a lone SELECT, or COPY of one, over continuous aggregates, or returns
+// plan plans a lone SELECT, or COPY or DECLARE of one, over continuous aggregates, or returns
 // nil and the first condition that fails. Bounds relative to now() are estimated by
 // the planner's clock; the guard proves the estimate.
 func (b *blocks) plan(stmt *pg_query.Node) (*AggregateRewrite, Reason) {
@@ -28,6 +28,9 @@ func (b *blocks) plan(stmt *pg_query.Node) (*AggregateRewrite, Reason) {
 			return nil, reason
 		}
 		return rw.copies(stmt.GetCopyStmt(), s)
+	}
+	if d := stmt.GetDeclareCursorStmt(); d != nil {
+		return b.cursor(d)
 	}
 	return b.selected(stmt.GetSelectStmt())
 }

@@ -207,9 +207,33 @@ func (l *live) routed(t *testing.T, r *AggregateRewrite, args []string, guarded 
 			return nil, refused
 		}
 	}
+	if r.Cursor != nil {
+		return l.declared(t, r)
+	}
 	a, err := l.query(r.SQL, args)
 	if err != nil {
 		t.Fatalf("%v\nin %s", err, r.SQL)
+	}
+	return a, answered
+}
+
+// declared opens a cursor as the gateway does, which it does at READ COMMITTED, and
+// reads it.
+func (l *live) declared(t *testing.T, r *AggregateRewrite) (*answer, outcome) {
+	t.Helper()
+	l.exec(t, "ROLLBACK; BEGIN; "+r.Lock+"; "+r.SQL)
+	name := strings.TrimSuffix(strings.Fields(r.Cursor.Probe)[3], ";")
+	first, err := l.query("FETCH 1 IN "+name, nil)
+	if err != nil {
+		t.Fatalf("%v\nin %s", err, r.SQL)
+	}
+	l.exec(t, "MOVE BACKWARD ALL IN "+name)
+	a, err := l.query("FETCH ALL IN "+name, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(first.rows) == 0 {
+		return nil, refused
 	}
 	return a, answered
 }
@@ -295,6 +319,9 @@ func (l *live) check(t *testing.T, step string, c goldenCase, snaps ...*catalog.
 	l.exec(t, "SET TimeZone = '"+zone+"'")
 	args := goldenArgs[c.title]
 	ordered := strings.Contains(sql, "ORDER BY")
+	if _, query, ok := strings.Cut(sql, " FOR "); ok && strings.HasPrefix(sql, "DECLARE ") {
+		sql = query
+	}
 	want, err := l.query(sql, args)
 	if err != nil {
 		t.Fatalf("%s: %s: %v", step, c.title, err)

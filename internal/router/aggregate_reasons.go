@@ -17,6 +17,7 @@ const (
 	ReasonAggWindow         Reason = "aggregate_window"
 	ReasonAggDistinct       Reason = "aggregate_distinct"
 	ReasonAggLocking        Reason = "aggregate_locking"
+	ReasonAggCursor         Reason = "aggregate_cursor"
 	ReasonAggGroupingSets   Reason = "aggregate_grouping_sets"
 	ReasonAggFrom           Reason = "aggregate_from"
 	ReasonAggNotHypertable  Reason = "aggregate_not_hypertable"
@@ -74,6 +75,7 @@ var aggregateReasons = map[Reason]string{
 	ReasonAggWindow:         "A window function is not one of the built-in ones that are followed, or reads rows instead of groups.",
 	ReasonAggDistinct:       "DISTINCT ON is not routed.",
 	ReasonAggLocking:        "FOR UPDATE and FOR SHARE lock raw rows.",
+	ReasonAggCursor:         "The cursor is WITH HOLD or NO SCROLL, or what it reads is more than one SELECT that groups.",
 	ReasonAggGroupingSets:   "GROUP BY DISTINCT is not routed, nor GROUPING without GROUP BY.",
 	ReasonAggFrom:           "ONLY, TABLESAMPLE, column aliases, functions, views and system tables in FROM are not routed.",
 	ReasonAggNotHypertable:  "The table in FROM is not a hypertable.",

@@ -172,7 +172,7 @@ func (s *survey) session(n *pg_query.Node, st *Statement) bool {
 		st.Kind, st.Name = sqltext.Deallocate, x.DeallocateStmt.Name
 		s.ends = sqltext.LeavesPrepared
 	case *pg_query.Node_FetchStmt:
-		st.Kind = sqltext.Fetch
+		st.Kind, st.Name = sqltext.Fetch, x.FetchStmt.Portalname
 	case *pg_query.Node_ClosePortalStmt:
 		st.Kind = sqltext.Close
 		s.ends = sqltext.LeavesCursor

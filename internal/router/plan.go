@@ -48,6 +48,7 @@ type Plan struct {
 	Warnings   []Refusal // rules that only warn: a NOTICE each, SQLState 01000
 	KNN        *KNN
 	Aggregates *AggregateRewrite
+	Cursor     *Cursor // which Aggregates answers
 	Index      *IndexBuild
 	// AtBind: whether an aggregate answers depends on parameters; Aggregates is nil,
 	// and Router.Bound plans when they are known.
@@ -82,7 +83,7 @@ type Statement struct {
 	Currval bool     // calls currval or lastval
 	DDL     bool     // changes the catalog
 	Logins  bool     // with DDL: certainly changes what a login runs or begins with
-	Name    string   // of a SQL-level prepared statement, "" for DEALLOCATE ALL; what DISCARD names, as "all"
+	Name    string   // of a SQL-level prepared statement, "" for DEALLOCATE ALL; of a FETCH's cursor; what DISCARD names, as "all"
 }
 
 // Setting is a SET or RESET that the gateway can replay.
@@ -186,7 +187,9 @@ type AggregateRewrite struct {
 	alone     *queryParts // nil where Within is ""
 	// Copy: SQL is a COPY of a query to the client, which has no columns to be
 	// described: those of Copy's two queries must be the same.
-	Copy    *CopiedQuery
+	Copy *CopiedQuery
+	// Cursor: SQL is a DECLARE, for inside a transaction.
+	Cursor  *CursorQuery
 	Ranges  []Range   // what is read from where, for EXPLAIN (QVPGW)
 	Float   bool      // a float sum was re-associated
 	Expires time.Time // plan again after this (bounds relative to now()); zero: never
@@ -213,6 +216,14 @@ func (rw *AggregateRewrite) Within() string {
 
 // CopiedQuery is the query of a COPY.
 type CopiedQuery struct{ Original, Rewritten string }
+
+// CursorQuery is what is asked of a cursor.
+type CursorQuery struct {
+	Read string // its query, without the proof
+	// Probe gives a row if the proof held, and has the cursor before its first row
+	// again. Without a row nothing is said: the original is to be declared.
+	Probe string
+}
 
 // Range is a part of the time axis and where it is read from.
 type Range struct {

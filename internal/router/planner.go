@@ -81,15 +81,18 @@ func (r *Router) plan(c *Context, st *state, text []byte, info sqltext.Info) mad
 	}
 	sure := c.SettingsKnown
 	hidden := false
-	var last *survey
-	for _, raw := range tree.Stmts {
+	at := declaration(tree.Stmts, sql)
+	var routed *survey // of the statement that may be answered in another way
+	for i, raw := range tree.Stmts {
 		s := &survey{c: c, view: st.view, sure: sure}
 		stmt := s.statement(raw.Stmt)
 		m.add(s, stmt)
 		judge(st.rules, &m, s, raw.Stmt)
 		sure = sure && !movesNames(stmt)
 		hidden = hidden || s.hidden
-		last = s
+		if at < 0 || at == i {
+			routed = s
+		}
 	}
 	m.plan.Names = names(tree.Stmts, sql)
 	if m.plan.Names.Prepares != "" { // it is prepared again where it is needed
@@ -101,12 +104,15 @@ func (r *Router) plan(c *Context, st *state, text []byte, info sqltext.Info) mad
 		// It does nothing to the session.
 		p := m.plan
 		m.plan = &Plan{Action: Refused, Reason: p.Reason, Refusal: p.Refusal, Statements: []Statement{}}
+	case at >= 0 && routed.mayAggregate(declared(tree.Stmts[at].Stmt)):
+		m.plan.Cursor = cursorIn(tree.Stmts, at)
+		r.route(&m, c, st, routed, tree.Stmts[at].Stmt, text, info)
 	case len(tree.Stmts) > 1:
 		m.plan.Reason = ReasonMany
 	case m.plan.Statements[0].Kind != sqltext.Select && copied(tree.Stmts[0].Stmt) == nil:
 		m.plan.Reason = ReasonNotSelect
 	default:
-		r.route(&m, c, st, last, tree.Stmts[0].Stmt, text, info)
+		r.route(&m, c, st, routed, tree.Stmts[0].Stmt, text, info)
 	}
 	m.plan.mentioned = m.plan.mentions(tree.Stmts, st.view, hidden)
 	if m.template != nil {
@@ -145,7 +151,7 @@ var tracked = map[sqltext.Kind]bool{
 	sqltext.CommitPrepared: true, sqltext.RollbackPrepared: true, sqltext.Set: true,
 	sqltext.SetLocal: true, sqltext.SetTransaction: true, sqltext.Reset: true, sqltext.Discard: true,
 	sqltext.Deallocate: true, sqltext.Prepare: true, sqltext.Execute: true, sqltext.Declare: true,
-	sqltext.Close: true, sqltext.Listen: true, sqltext.Unlisten: true, sqltext.Load: true,
+	sqltext.Fetch: true, sqltext.Close: true, sqltext.Listen: true, sqltext.Unlisten: true, sqltext.Load: true,
 	sqltext.Do: true, sqltext.Call: true, sqltext.DDL: true,
 }
 
@@ -235,11 +241,11 @@ func (r *Router) route(m *made, c *Context, st *state, s *survey, n *pg_query.No
 		return
 	}
 	neighbours := false
-	if sel == nil {
-		sel = copied(n)
-	} else {
+	if sel != nil {
 		neighbours = nearest(sel) != nil
 		m.literal = m.literal || counts(sel)
+	} else if sel = copied(n); sel == nil {
+		sel = declared(n)
 	}
 	aggregates := !neighbours && s.mayAggregate(sel)
 	switch {
@@ -265,7 +271,7 @@ func (r *Router) route(m *made, c *Context, st *state, s *survey, n *pg_query.No
 		literal := m.literal
 		base := *p
 		r.aggregate(m, c, st.view.snap, n, false, false)
-		if m.moment && !literal {
+		if m.moment && !literal && len(p.Statements) == 1 {
 			m.template = newTemplate(&base, n, text, c.ConformingStrings)
 		}
 	}
@@ -277,6 +283,11 @@ func (r *Router) route(m *made, c *Context, st *state, s *survey, n *pg_query.No
 func (r *Router) aggregate(m *made, c *Context, snap *catalog.Snapshot, n *pg_query.Node, checked, bound bool) {
 	p := m.plan
 	m.literal, m.moment = true, true
+	if p.Cursor != nil {
+		cursor := *p.Cursor
+		cursor.Query = declaredQuery(n)
+		p.Cursor = &cursor
+	}
 	b := &blocks{c: c, snap: snap, now: r.opt.Now(), checked: checked, byCost: !r.opt.AlwaysRoute}
 	p.Aggregates, p.Reason = b.plan(n)
 	switch {
