@@ -307,6 +307,34 @@ func TestAnswersThatNeverHoldAreSeldomAskedFor(t *testing.T) {
 	}
 }
 
+func TestRoundsAreReadWhateverARolesSearchPathNamesFirst(t *testing.T) {
+	dsn := nativeDatabase(t, vectorSchema+`
+CREATE SCHEMA hostile;
+GRANT USAGE ON SCHEMA hostile TO plain;
+CREATE FUNCTION hostile.pg_current_snapshot() RETURNS pg_snapshot LANGUAGE sql AS $$ SELECT '1:1:'::pg_snapshot $$;
+CREATE FUNCTION hostile.md5(text) RETURNS text LANGUAGE sql AS $$ SELECT 'always the same' $$;`)
+	database := dsn[strings.LastIndexByte(dsn, '/')+1 : strings.IndexByte(dsn, '?')]
+	run(t, dsn, "ALTER ROLE plain IN DATABASE "+database+" SET search_path = hostile, pg_catalog, public")
+	_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 2}})
+	p := dial(t, addr, strings.Replace(dsn, "postgres@", "plain@", 1))
+	const text = "SELECT id FROM points ORDER BY v <-> '[1.1,0,0]' LIMIT 1"
+	p.want(text, "1")
+	for n := 0; p.route() != "cached hit public.points"; n++ { // others may write meanwhile
+		if n == 50 {
+			t.Fatalf("the 50th repeat is %q", p.route())
+		}
+		p.want(text, "1")
+	}
+	time.Sleep(100 * time.Millisecond) // the rounds' connection has been given back
+	p.want("SHOW search_path", "hostile, pg_catalog, public")
+	run(t, dsn, "INSERT INTO points VALUES (0, '[1.1,0,0]', 'nearer')")
+	p.want(text, "0")
+	run(t, dsn, "REVOKE SELECT ON points FROM plain")
+	if got := p.query(text); len(got) == 0 || !strings.Contains(got[0], "42501") {
+		t.Errorf("without the right to read it gets %q", got)
+	}
+}
+
 func TestNoReaderSeesAnOlderVersionThanOneAcknowledgedBefore(t *testing.T) {
 	dsn := nativeDatabase(t, vectorSchema)
 	g, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 4}})

@@ -20,24 +20,29 @@ type roundLink struct {
 	waiter  pool.Waiter
 	owner   uint64
 
-	pool *pool.Pool // that conn is of
+	pool   *pool.Pool // that conn is of
+	barred time.Time  // when it was last found to have no use of the gateway's schema
 
 	conn     *pool.Conn
+	round    uint64 // the statement that is prepared on it for rounds
 	taken    time.Time
 	deadline time.Time
 	buf      []byte
 	told     bool // the server reported a setting
 }
 
-// roundStatement is the name of the round's statement, glanceStatement that of the one
-// ahead of it, which mostly is enough.
-const (
-	roundStatement  = injected + "_round"
-	glanceStatement = injected + "_glance"
+// A round's statements stay prepared on a connection, as those that clients share do:
+// the server takes longer to read and plan them than to run them. glanceID is that of
+// the one ahead of the round's, which mostly is enough; roundIDs are those of a round
+// without and with the gateway's schema.
+var (
+	glanceID = nextStatement.Add(1)
+	roundIDs = [2]uint64{nextStatement.Add(1), nextStatement.Add(1)}
+	roundSQL = [2]string{knn.Statement(false), knn.Statement(true)}
 )
 
-// glance are the messages that run glanceStatement.
-var glance = wire.AppendSync(wire.AppendExecute(wire.AppendBind(nil, "", glanceStatement, nil, nil, nil), "", 0))
+// glance are the messages that run glanceID's statement.
+var glance = wire.AppendSync(wire.AppendExecute(wire.AppendBind(nil, "", statementName(glanceID), nil, nil, nil), "", 0))
 
 // Bounds of a round: how long a connection is waited for, how long the server may take,
 // and how long a connection is held before whoever waits gets it.
@@ -48,14 +53,14 @@ const (
 	roundHeld  = time.Second
 )
 
-// roundPins hold for the statement's analysis, whatever the role's search_path says, and
-// for its runs: planning it takes longer than the rest. pg_temp is named, since it would
-// be first otherwise.
-const roundPins = "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true), pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', false), " +
+// roundPins hold for the statements' analysis, whatever the role's search_path says, and
+// for their runs, which would analyse them anew under another one. pg_temp is named, since
+// it would be first otherwise.
+const roundPins = "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false), pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', false), " +
 	"pg_catalog.set_config('jit', 'off', false)"
 
 // roundLeave undoes them.
-const roundLeave = "RESET plan_cache_mode; RESET jit; DEALLOCATE " + roundStatement + "; DEALLOCATE " + glanceStatement
+const roundLeave = "RESET search_path; RESET plan_cache_mode; RESET jit"
 
 func (l *roundLink) Read(q knn.Question) (*knn.Reading, error) {
 	if l.conn != nil {
@@ -78,7 +83,7 @@ func (l *roundLink) Read(q knn.Question) (*knn.Reading, error) {
 	rows, err := l.ask(glance)
 	if err == nil && !q.Quiet(rows) {
 		p := q.Params()
-		b := wire.AppendBind(l.buf[:0], "", roundStatement, nil, [][]byte{[]byte(p[0]), []byte(p[1]), []byte(p[2])}, roundFormats)
+		b := wire.AppendBind(l.buf[:0], "", statementName(l.round), nil, [][]byte{[]byte(p[0]), []byte(p[1]), []byte(p[2])}, roundFormats)
 		b = wire.AppendExecute(b, "", 0)
 		l.buf = wire.AppendSync(b)
 		rows, err = l.ask(l.buf)
@@ -98,9 +103,12 @@ func (l *roundLink) Read(q knn.Question) (*knn.Reading, error) {
 
 var roundFormats = wire.NewFormats(wire.TextFormat, wire.TextFormat, wire.TextFormat, wire.TextFormat, wire.TextFormat, wire.BinaryFormat)
 
-// take gets a connection and prepares the statement on it.
+// take gets a connection and has the statements prepared on it. Where the gateway's own
+// schema is missing, or the right to use it, it is looked for again after roundHeld.
 func (l *roundLink) take() error {
-	l.pool = l.offered.Load()
+	if p := l.offered.Load(); p != l.pool {
+		l.pool, l.barred = p, time.Time{}
+	}
 	c, err := l.pool.Acquire(&l.waiter, l.owner, nil, l.pool.Empty(), roundWait)
 	if err != nil {
 		return fmt.Errorf("cannot get a server connection for a round: %w", err)
@@ -113,24 +121,50 @@ func (l *roundLink) take() error {
 	}
 	c.Unnamed = 0
 	c.Stream.SetDst(io.Discard)
-	for _, log := range []bool{true, false} {
-		b := wire.AppendParse(nil, "", roundPins, nil)
-		b = wire.AppendBind(b, "", "", nil, nil, nil)
-		b = wire.AppendExecute(b, "", 0)
-		b = wire.AppendParse(b, roundStatement, knn.Statement(log), nil)
-		b = wire.AppendParse(b, glanceStatement, knn.Glance, nil)
-		_, err = l.ask(wire.AppendSync(b))
+	barred := l.taken.Sub(l.barred) <= roundHeld
+	if !barred {
 		var se *pool.ServerError
-		if err == nil {
-			return nil
+		if err = l.prepare(1); errors.As(err, &se) {
+			l.barred, barred = l.taken, true
 		}
-		if !errors.As(err, &se) || !log {
-			break
-		}
-		// Without the gateway's own schema, or the right to use it.
 	}
-	l.drop(err)
-	return fmt.Errorf("cannot prepare a round: %w", err)
+	if barred {
+		err = l.prepare(0)
+	}
+	if err != nil {
+		l.drop(err)
+		return fmt.Errorf("cannot prepare a round: %w", err)
+	}
+	return nil
+}
+
+// prepare pins the settings of a round and prepares what is not prepared yet of glanceID
+// and roundIDs[log].
+func (l *roundLink) prepare(log int) error {
+	c := l.conn
+	l.round = roundIDs[log]
+	b := wire.AppendParse(nil, "", roundPins, nil)
+	b = wire.AppendBind(b, "", "", nil, nil, nil)
+	b = wire.AppendExecute(b, "", 0)
+	ids, texts := [...]uint64{l.round, glanceID}, [...]string{roundSQL[log], knn.Glance}
+	had := [len(ids)]bool{}
+	for i, id := range ids {
+		if had[i] = c.Has(id); had[i] {
+			continue
+		}
+		if evict, ok := c.Prepared(id); ok {
+			b = wire.AppendClose(b, 'S', statementName(evict))
+		}
+		b = wire.AppendClose(b, 'S', statementName(id)) // of an earlier attempt
+		b = wire.AppendParse(b, statementName(id), texts[i], nil)
+	}
+	_, err := l.ask(wire.AppendSync(b))
+	for i, id := range ids {
+		if err != nil && !had[i] {
+			c.Forget(id)
+		}
+	}
+	return err
 }
 
 // ask sends messages and returns the rows of the reply, which are copies.
