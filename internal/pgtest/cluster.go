@@ -109,7 +109,7 @@ type Cluster struct {
 // StartCluster starts a cluster. Stop removes it; if this process dies first it
 // dies too, and a later StartCluster removes its data.
 func (r *Root) StartCluster(ctx context.Context, opts ...Option) (*Cluster, error) {
-	o := options{settings: []string{"fsync = 'off'", "full_page_writes = 'off'", "max_prepared_transactions = '20'"}}
+	o := options{settings: []string{"fsync = 'off'", "full_page_writes = 'off'", "autovacuum = 'off'", "max_prepared_transactions = '20'"}}
 	for _, opt := range opts {
 		opt(&o)
 	}
