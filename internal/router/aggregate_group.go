@@ -1,6 +1,7 @@
 package router
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -61,6 +62,36 @@ func (q *aggQuery) groupBy() Reason {
 		}
 	}
 	return ""
+}
+
+// fixedSets says whether the condition may fix a column of grouping sets to one value, or
+// to another column's. PostgreSQL before 18 then leaves it out when it sorts, as if the
+// rows that sum up over it had that value too and not NULL; over a union it does not know.
+func (q *aggQuery) fixedSets() bool {
+	if q.groups == nil {
+		return false
+	}
+	shown := len(q.mixed)
+	for _, k := range q.keys {
+		if !k.hidden {
+			shown++
+		}
+	}
+	fixed := len(q.scope.dims) > 0 && shown > 1
+	for _, n := range slices.Concat(q.conds, q.above) {
+		visit(n, func(m any) bool {
+			switch x := m.(type) {
+			case *pg_query.A_Expr:
+				fixed = fixed || lastName(x.Name) == "=" || x.Kind == pg_query.A_Expr_Kind_AEXPR_NOT_DISTINCT
+				return !fixed
+			case *pg_query.BooleanTest:
+				fixed = true
+			}
+			return true
+		})
+		fixed = fixed || n.GetColumnRef() != nil || n.GetBoolExpr().GetBoolop() == pg_query.BoolExprType_NOT_EXPR
+	}
+	return fixed
 }
 
 // groupItem reads an element of GROUP BY. plain: there are no grouping sets, so

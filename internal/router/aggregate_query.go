@@ -90,6 +90,9 @@ func analyze(s *pg_query.SelectStmt, sc *scope, c *Context, e estimator, called 
 	if len(q.keys)+len(q.mixed)+len(q.calls) == 0 {
 		return nil, ReasonAggNotGrouped
 	}
+	if q.fixedSets() {
+		return nil, ReasonAggGroupingSets
+	}
 	return q, ""
 }
 

@@ -76,7 +76,7 @@ var aggregateReasons = map[Reason]string{
 	ReasonAggDistinct:       "DISTINCT ON is not routed.",
 	ReasonAggLocking:        "FOR UPDATE and FOR SHARE lock raw rows.",
 	ReasonAggCursor:         "The cursor is WITH HOLD or NO SCROLL, or what it reads is more than one SELECT that groups.",
-	ReasonAggGroupingSets:   "GROUP BY DISTINCT is not routed, nor GROUPING without GROUP BY.",
+	ReasonAggGroupingSets:   "GROUP BY DISTINCT is not routed, nor GROUPING without GROUP BY, nor grouping sets over columns that the condition fixes.",
 	ReasonAggFrom:           "ONLY, TABLESAMPLE, column aliases, functions, views and system tables in FROM are not routed.",
 	ReasonAggNotHypertable:  "The table in FROM is not a hypertable.",
 	ReasonAggHierarchical:   "The table in FROM holds the rows of an aggregate itself.",
