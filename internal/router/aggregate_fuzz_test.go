@@ -79,8 +79,12 @@ func TestFuzzAggregates(t *testing.T) {
 	figure.Print(t, "aggregates.fuzz.differences", r.differences)
 	figure.Print(t, "aggregates.fuzz.unguarded_differences", r.unguarded)
 	figure.Print(t, "aggregates.fuzz.last_bits", r.lastBits)
-	if r.routed < r.cases/2 {
-		t.Errorf("%d of %d cases were routed, want half", r.routed, r.cases)
+	least := r.cases / 2
+	if r.cases < 5000 {
+		least = r.cases / 3 // how much of a few worlds is routed is chance
+	}
+	if r.routed < least {
+		t.Errorf("%d of %d cases were routed, want %d", r.routed, r.cases, least)
 	}
 	if r.unguarded == 0 {
 		t.Error("no refused plan would have been wrong: the guard was not tested")

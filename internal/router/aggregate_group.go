@@ -71,27 +71,50 @@ func (q *aggQuery) fixedSets() bool {
 	if q.groups == nil {
 		return false
 	}
-	shown := len(q.mixed)
+	var keys []*pg_query.Node
 	for _, k := range q.keys {
 		if !k.hidden {
-			shown++
+			keys = append(keys, k.node)
 		}
 	}
-	fixed := len(q.scope.dims) > 0 && shown > 1
+	for _, m := range q.mixed {
+		keys = append(keys, m.node)
+	}
+	if len(q.scope.dims) > 0 && len(keys) > 1 {
+		return true
+	}
 	for _, n := range slices.Concat(q.conds, q.above) {
+		if !equates(n) {
+			continue
+		}
+		fixed := false
 		visit(n, func(m any) bool {
-			switch x := m.(type) {
-			case *pg_query.A_Expr:
-				fixed = fixed || lastName(x.Name) == "=" || x.Kind == pg_query.A_Expr_Kind_AEXPR_NOT_DISTINCT
-				return !fixed
-			case *pg_query.BooleanTest:
-				fixed = true
+			if ref, ok := m.(*pg_query.ColumnRef); ok {
+				name := lastName(ref.Fields)
+				fixed = fixed || slices.ContainsFunc(keys, func(k *pg_query.Node) bool { return mentions(k, name) })
 			}
 			return true
 		})
-		fixed = fixed || n.GetColumnRef() != nil || n.GetBoolExpr().GetBoolop() == pg_query.BoolExprType_NOT_EXPR
+		if fixed {
+			return true
+		}
 	}
-	return fixed
+	return false
+}
+
+// equates says whether a condition is, or may be planned as, one that something is equal.
+func equates(n *pg_query.Node) bool {
+	found := n.GetColumnRef() != nil || n.GetBoolExpr().GetBoolop() == pg_query.BoolExprType_NOT_EXPR
+	visit(n, func(m any) bool {
+		switch x := m.(type) {
+		case *pg_query.A_Expr:
+			found = found || lastName(x.Name) == "=" || x.Kind == pg_query.A_Expr_Kind_AEXPR_NOT_DISTINCT
+		case *pg_query.BooleanTest:
+			found = true
+		}
+		return true
+	})
+	return found
 }
 
 // groupItem reads an element of GROUP BY. plain: there are no grouping sets, so
