@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"qvpgw/internal/figure"
+	"qvpgw/internal/cache"
 	"qvpgw/internal/gateway"
 	"qvpgw/internal/pool"
 )
@@ -414,7 +415,11 @@ func (d *differential) change(c *twins) {
 // memory, followed from near ones, and differed.
 func differ(t *testing.T, dsn string, seed uint64, cases int, broken bool) (compared, hits, near, unequal int, why string) {
 	t.Helper()
-	g, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 4}})
+	kept, err := cache.New(256 << 20) // none has to go for want of room
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 4}, Cache: kept})
 	if broken {
 		gateway.Unsettled(g)
 	}
