@@ -12,8 +12,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
-	"qvpgw/internal/figure"
 	"qvpgw/internal/cache"
+	"qvpgw/internal/figure"
 	"qvpgw/internal/gateway"
 	"qvpgw/internal/pool"
 )
