@@ -54,6 +54,7 @@ func TestACancelFindsAStatementThatHasNoServerConnectionYet(t *testing.T) {
 	}
 	t.Cleanup(func() { l.Close() })
 	var slow atomic.Bool
+	held, release := make(chan bool, 16), make(chan bool)
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -63,7 +64,8 @@ func TestACancelFindsAStatementThatHasNoServerConnectionYet(t *testing.T) {
 			go func() {
 				defer c.Close()
 				if slow.Load() {
-					time.Sleep(300 * time.Millisecond)
+					held <- true
+					<-release
 				}
 				server, err := net.Dial("tcp", net.JoinHostPort(cfg.Host, fmt.Sprint(cfg.Port)))
 				if err != nil {
@@ -85,8 +87,9 @@ func TestACancelFindsAStatementThatHasNoServerConnectionYet(t *testing.T) {
 	}
 	slow.Store(true)
 	p.send(simple("SELECT 2"))
-	time.Sleep(100 * time.Millisecond)
+	<-held
 	cancel(t, addr, p.pid, p.key)
+	close(release)
 	if got := rowsOf(p.reply(1)); got != "57014" {
 		t.Errorf("got %q", got)
 	}
