@@ -34,9 +34,7 @@ func TestACancelEndsTheWaitForTheCatalog(t *testing.T) {
 	p.want("SELECT 1", "1")
 	other.must("CREATE TABLE made (x int)")
 	p.send(simple("SELECT x FROM made"))
-	time.Sleep(50 * time.Millisecond)
-	cancel(t, addr, p.pid, p.key)
-	if got := rowsOf(p.reply(1)); got != "57014" {
+	if got := cancelled(t, addr, p); got != "57014" {
 		t.Errorf("got %q", got)
 	}
 }

@@ -143,7 +143,10 @@ func TestAGoodbyeOnACancelConnectionIsBorne(t *testing.T) {
 	p := dial(t, addr, dsn)
 	p.want("SELECT 1", "1")
 	p.send(simple("SELECT pg_sleep(60)"))
-	time.Sleep(100 * time.Millisecond)
+	watch := direct(t, dsn)
+	for end := time.Now().Add(patience); watch.rows("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query = 'SELECT pg_sleep(60)'") != "1" && time.Now().Before(end); {
+		time.Sleep(5 * time.Millisecond)
+	}
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
