@@ -27,13 +27,15 @@ func newTruthWriter(run *truthRun, n int) *truthWriter {
 	return w
 }
 
-// connect logs in; every third one fires no ordinary trigger.
+// connect logs in; every third one fires no ordinary trigger. Of a writer and a reader that
+// wait for each other the reader is to end.
 func (w *truthWriter) connect() {
 	if w.n%2 == 1 {
 		w.peer = direct(w.run, w.run.dsn)
 	} else {
 		w.peer = dial(w.run, w.run.addr, w.run.dsn)
 	}
+	w.must("SET deadlock_timeout = '1min'")
 	if w.n%3 == 1 {
 		w.must("SET session_replication_role = replica")
 	}
