@@ -80,12 +80,20 @@ func TestACancelFindsAStatementThatHasNoServerConnectionYet(t *testing.T) {
 	}})
 	p := dial(t, addr, dsn)
 	p.want("SELECT 1", "1")
-	for g.Pools()[0].Idle > 0 {
-		dial(t, addr, dsn).must("BEGIN")
+	for end := time.Now().Add(patience); g.Pools()[0].Idle == 0; { // it is given back after the answer
+		if time.Now().After(end) {
+			t.Fatal("the server connection is not given back")
+		}
+		time.Sleep(time.Millisecond)
 	}
+	dial(t, addr, dsn).must("BEGIN")
 	slow.Store(true)
 	p.send(simple("SELECT 2"))
-	<-held
+	select {
+	case <-held:
+	case <-time.After(patience):
+		t.Fatal("no server connection is opened")
+	}
 	cancel(t, addr, p.pid, p.key)
 	close(release)
 	if got := rowsOf(p.reply(1)); got != "57014" {

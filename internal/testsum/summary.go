@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -78,6 +80,9 @@ func (s *summary) event(e event) {
 		} else if s.failedIn[e.Package] == 0 {
 			s.failed++ // it did not build, panicked or ran out of time
 		}
+		if e.Test == "" {
+			s.unended(key)
+		}
 		name := strings.TrimSpace(e.Package + " " + e.Test)
 		fmt.Fprintf(s.out, "FAIL  %s %.1fs\n%s", name, e.Elapsed, strings.Join(s.output[key], ""))
 	case "skip":
@@ -88,6 +93,17 @@ func (s *summary) event(e event) {
 		return
 	}
 	delete(s.output, key)
+}
+
+// unended prints what the tests of a package said that had no end: one of them hung or
+// panicked.
+func (s *summary) unended(pkg string) {
+	for _, key := range slices.Sorted(maps.Keys(s.output)) {
+		if test, ok := strings.CutPrefix(key, pkg); ok && test != "" {
+			fmt.Fprintf(s.out, "NO END  %s%s\n%s", strings.TrimSuffix(pkg, "\x00")+" ", test, strings.Join(s.output[key], ""))
+			delete(s.output, key)
+		}
+	}
 }
 
 // finish prints the end and says whether all is well.

@@ -61,6 +61,16 @@ func TestVerbosePrintsOutputAsItComes(t *testing.T) {
 	}
 }
 
+func TestWhatATestSaidThatHasNoEndIsShown(t *testing.T) {
+	got, ok := sum(t, `{"Action":"output","Package":"a","Test":"TestHangs","Output":"=== RUN TestHangs\n"}
+{"Action":"output","Package":"a","Test":"TestHangs","Output":"goroutine 1\n"}
+{"Action":"fail","Package":"a","Elapsed":9}
+`, false, false)
+	if want := "NO END  a TestHangs\n=== RUN TestHangs\ngoroutine 1\nFAIL  a 9.0s\n0 passed, 1 failed\n"; got != want || ok {
+		t.Errorf("ok %v\n%s\nwant\n%s", ok, got, want)
+	}
+}
+
 func TestWhatIsNotAnEventIsPassedOn(t *testing.T) {
 	got, ok := sum(t, "go: downloading x\n"+stream[:strings.Index(stream, `{"Action":"output","Package":"b"`)], false, true)
 	if !strings.HasPrefix(got, "go: downloading x\n") || !strings.HasSuffix(got, "\n1 passed, 0 failed\n") || !ok {
