@@ -64,8 +64,9 @@ func (p *Pool) Granted(w *Waiter, owner uint64) (c *Conn, ok bool) {
 // Keep has the next Acquire of w return c, which Begin or Granted returned.
 func (p *Pool) Keep(w *Waiter, c *Conn) { w.kept = &grant{conn: c} }
 
-// Forgo gives back what was left for an Acquire that never came.
+// Forgo gives back what was left for an Acquire that never came, and ends its wait.
 func (p *Pool) Forgo(w *Waiter) {
+	w.resumed = false
 	g := w.kept
 	if g == nil {
 		return
