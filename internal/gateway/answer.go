@@ -43,7 +43,7 @@ func (s *session) loneGroup(b []byte) (g *group, ok bool) {
 				return g, false
 			}
 			g.parse, g.plan = true, s.plan(g.sql)
-			if len(g.name) > 0 && s.named[string(g.name)] != nil {
+			if len(g.name) > 0 && s.named[string(told(g.name))] != nil {
 				return g, false
 			}
 			step = wire.Bind

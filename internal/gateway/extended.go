@@ -165,14 +165,14 @@ func (s *session) setPortal(name []byte, st *statement) {
 	if s.portals == nil {
 		s.portals = map[string]*statement{}
 	}
-	s.portals[string(name)] = st
+	s.portals[string(told(name))] = st
 }
 
 func (s *session) portalOf(name []byte) *statement {
 	if len(name) == 0 {
 		return s.portal
 	}
-	return s.portals[string(name)]
+	return s.portals[string(told(name))]
 }
 
 // onDescribe handles a Describe of a statement or portal.
@@ -310,8 +310,8 @@ func (s *session) onClose(m *message) error {
 			}
 			s.unnamed.id = 0
 		default:
-			here = !st.own && !s.placed(string(name), st) || st.plan.Action == router.Local
-			s.forget(string(name))
+			here = !st.own && !s.placed(string(told(name)), st) || st.plan.Action == router.Local
+			s.forget(string(told(name)))
 		}
 	} else {
 		st := s.portalOf(name)

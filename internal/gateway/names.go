@@ -16,6 +16,10 @@ import (
 // first (Conn.Own). A connection has such statements of one client at a time;
 // another's are removed before anything runs that could see them.
 
+// told is as much of a statement's or portal's name as the server tells it by: it keeps
+// NAMEDATALEN - 1 bytes, as of identifiers in a text.
+func told(name []byte) []byte { return name[:min(len(name), 63)] }
+
 // codeRuns are the pins of texts that may do anything, look at prepared statements
 // included.
 const codeRuns = router.PinUnparsed | router.PinFunction | router.PinRelation | router.PinDo | router.PinCatalog

@@ -41,6 +41,9 @@ func simple(sql string) message { return &pgproto3.Query{String: sql} }
 
 var endGroup message = &pgproto3.Sync{}
 
+// longName is a name of which the server keeps the first 63 bytes.
+var longName = strings.Repeat("n", 80)
+
 // dialogues are conversations by the extended protocol that must look the same as
 // with the server itself. Every step ends in one ReadyForQuery; between the steps
 // other clients prepare the same names with other texts.
@@ -79,6 +82,19 @@ var dialogues = []struct {
 		{describe('S', "u"), endGroup},
 		{bind("", "s", "too", "many"), endGroup},
 		{describe('S', "_qvpgw_1"), endGroup},
+	}},
+	{"names longer than the server tells them by", [][]message{
+		{parse(longName, "SELECT 1"), bind(longName, longName), describe('P', longName), runPortal(longName[:63], 0), endGroup},
+		{bind("", longName[:63]), runPortal("", 0), endGroup},
+		{parse(longName[:63], "SELECT 2"), endGroup},
+		{simple("EXECUTE " + longName)},
+		{simple("DEALLOCATE " + longName[:63])},
+		{bind("", longName), runPortal("", 0), endGroup},
+		{parse(longName, "SELECT 3"), endGroup},
+		{closing('S', longName[:70]), endGroup},
+		{bind("", longName[:63]), runPortal("", 0), endGroup},
+		{simple("PREPARE " + longName + " AS SELECT 4")},
+		{bind("", longName), runPortal("", 0), endGroup},
 	}},
 	{"DEALLOCATE and EXECUTE", [][]message{
 		{parse("s", "SELECT 1"), endGroup},
@@ -227,6 +243,31 @@ func TestPreparedStatementsAreTheClientsOwn(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What is no message of COPY ends it, and the connection with it.
+func TestAStatementAmidACopyEndsItAsOnTheServer(t *testing.T) {
+	dsn := nativeDatabase(t, "CREATE TABLE copied (a int)")
+	_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 1}})
+	data := &pgproto3.CopyData{Data: []byte("1\n")}
+	for _, amid := range []message{simple("SELECT 1"), parse("", "SELECT 1"), closing('S', "s")} {
+		for _, apart := range []bool{true, false} {
+			got := map[string][]string{}
+			for _, p := range []*peer{direct(t, dsn), dial(t, addr, dsn)} {
+				list := []message{simple("COPY copied FROM STDIN"), data, endGroup, amid}
+				if apart { // the client has heard that the server copies
+					p.send(list[0])
+					list, got[p.name] = list[1:], append(got[p.name], p.next())
+				}
+				p.send(list...)
+				got[p.name] = append(got[p.name], p.reply(1)...)
+			}
+			if !slices.Equal(got["direct"], got["gateway"]) {
+				t.Errorf("%T, apart %v:\ndirect  %q\ngateway %q", amid, apart, got["direct"], got["gateway"])
+			}
+		}
+	}
+	dial(t, addr, dsn).want("SELECT count(*) FROM copied", "0")
 }
 
 // The end of a failed transaction is prepared anew on a connection that has not seen

@@ -198,7 +198,7 @@ func (s *session) onParse(m *message) error {
 		s.forward(m)
 		return nil
 	}
-	if have := s.named[string(name)]; have != nil && !have.own {
+	if have := s.named[string(told(name))]; have != nil && !have.own {
 		// The name is taken. The server says so, of the name it knows.
 		if have.retired.Load() {
 			s.leave(m)
@@ -302,7 +302,7 @@ func (s *session) remember(name []byte, st *statement) string {
 	if s.named == nil {
 		s.named = map[string]*statement{}
 	}
-	n := string(name)
+	n := string(told(name))
 	if old := s.named[n]; old != nil {
 		s.srv.stmts.put(old)
 	}
@@ -352,9 +352,9 @@ func (s *session) lookup(name []byte) *statement {
 		}
 		return &s.unnamed
 	}
-	st := s.named[string(name)]
+	st := s.named[string(told(name))]
 	if st != nil && st.key != "" && st.quoted && s.readsOtherwise(st) {
-		st = s.fork(string(name), st)
+		st = s.fork(string(told(name)), st)
 	}
 	return st
 }

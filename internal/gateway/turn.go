@@ -114,8 +114,9 @@ func (s *session) message(m *message) (ends bool, err error) {
 	if s.cv.copying {
 		// A server that copies ignores Sync and Flush and fails the copy for
 		// anything else; no reply of its own comes in either case.
+		s.cv.copying = m.Type == wire.Sync || m.Type == wire.Flush
 		s.forward(m)
-		return m.Type != wire.Sync && m.Type != wire.Flush, nil
+		return !s.cv.copying, nil
 	}
 	if len(s.gathered) > 0 {
 		if done, err := s.gather(m); done || err != nil {
