@@ -283,20 +283,9 @@ func (s *session) acquired(c *pool.Conn, ok bool) progress {
 		return mustBlock
 	case c != nil && c.Loop != nil && !s.renew && pool.Same(c.Bucket, s.bucket):
 		c.Bucket = s.bucket
-		s.take(c)
-		if s.cancelled.Load() == s.busy.Load() {
-			s.detach()
-			s.phase = atClient
-			return mustBlock // attach answers it
-		}
-		if !s.readyOn(s.conn) {
-			s.phase = atClient
-			return mustBlock
-		}
-		return s.sendFirst()
+		return s.takeFirst(c)
 	case c != nil && c.Loop != nil && s.readyOn(c) && s.switchAhead(c):
-		s.take(c)
-		return s.sendFirst()
+		return s.takeFirst(c)
 	case c != nil:
 		s.pool.Keep(&s.waiter, c)
 		fallthrough
@@ -306,6 +295,20 @@ func (s *session) acquired(c *pool.Conn, ok bool) progress {
 	}
 	s.phase = atPool
 	return mustWait
+}
+
+// takeFirst sends the turn on a connection that has the session's settings, or is given
+// them ahead.
+func (s *session) takeFirst(c *pool.Conn) progress {
+	s.take(c)
+	switch {
+	case s.cancelled.Load() == s.busy.Load():
+		s.detach() // attach answers it
+	case s.readyOn(c):
+		return s.sendFirst()
+	}
+	s.phase = atClient
+	return mustBlock
 }
 
 // sendFirst handles the turn's messages, which are all there.

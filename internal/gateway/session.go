@@ -71,7 +71,7 @@ type session struct {
 	queued    int // bytes that the client does not read, and since when; the sweeper's alone
 	stuck     time.Time
 	cancelled atomic.Uint64 // busy of the turn that was cancelled before it had a server connection
-	awaiting  atomic.Uint32 // awaitsCatalog, awaitCancelled, or 0
+	awaiting  atomic.Uint32 // awaitsCatalog, awaitsSettings, awaitCancelled, or 0
 	inTx      atomic.Bool   // a transaction is open between two turns
 	idle      atomic.Uint32 // idle_session_timeout in ms, 0: none
 	evicted   atomic.Pointer[Error]
@@ -247,14 +247,20 @@ func (s *session) attach() error {
 	}
 }
 
-// take makes c, which has the session's settings, the connection that it holds.
+// take makes c, which has the session's settings or is given them ahead, the connection
+// that it holds. Until they are in force a cancel is kept: it is for the statement behind
+// them.
 func (s *session) take(c *pool.Conn) {
 	if d := s.waiter.Waited(); d > 0 {
 		s.srv.m.PoolWait.Observe(d)
 	}
 	s.conn, s.long = c, nil
 	c.Client.Store(s.pid)
-	s.held.Store(c)
+	if s.ahead == nil {
+		s.held.Store(c)
+	} else {
+		s.awaiting.Store(awaitsSettings)
+	}
 	s.up.unread = 0
 	_, s.sentBefore = c.Stream.Counts()
 	c.Stream.SetDst(s.net)

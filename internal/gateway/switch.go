@@ -24,13 +24,10 @@ func (s *session) switchAhead(c *pool.Conn) bool {
 	return ok
 }
 
-// sendAhead sends the settings that switchAhead found. Until they are in force a
-// cancel is kept: it is for the statement behind them.
+// sendAhead sends the settings that switchAhead found.
 func (s *session) sendAhead() error {
 	m := s.ahead
 	s.ahead = nil
-	s.awaiting.Store(awaitsSettings)
-	s.held.Store(nil)
 	s.conn.Bucket, s.conn.Unnamed = s.bucket, 0
 	s.cv.expect(reply{msg: wire.Query, mode: drop, ahead: true})
 	if err := s.client.Inject(m); err != nil {
