@@ -204,6 +204,8 @@ func (a *actor) serve(b *pgproto3.Backend) {
 			}
 		case *pgproto3.Sync:
 			switch name := ask(text); {
+			case group == "PDS" && name == "rewritten":
+				what = "describe rewritten"
 			case group == "PDS":
 				what = "describe"
 			case group == "P":
@@ -257,6 +259,8 @@ func ask(sql string) string {
 		return "begin"
 	case strings.HasPrefix(sql, "LOCK TABLE ONLY ") && strings.HasSuffix(sql, "IN ACCESS SHARE MODE NOWAIT"):
 		return "lock"
+	case strings.HasPrefix(sql, beginWithin+"; LOCK TABLE ONLY "):
+		return "savepoint and lock"
 	case strings.Contains(sql, "_materialized_2"):
 		return "rewritten"
 	}
