@@ -262,8 +262,7 @@ func (q *aggQuery) proven(value *pg_query.Node, text string) string {
 	formatted := false // inside to_timestamp
 	out, reason := render(q.scope.snap, value, func(r *renderer, n *pg_query.Node) bool {
 		if c := n.GetTypeCast(); c != nil && c.Arg.GetAConst().GetSval() != nil {
-			_, known := momentType(c.TypeName)
-			if !known {
+			if _, known := momentType(c.TypeName); !known && !integerType(c.TypeName) {
 				return false
 			}
 			typ, reason := render(q.scope.snap, n, nil)

@@ -181,7 +181,7 @@ const (
 
 // routed runs a plan as the gateway does. Without guard it runs the query all the
 // same.
-func (l *live) routed(t *testing.T, r *AggregateRewrite, args []string, guarded bool) (*answer, outcome) {
+func (l *live) routed(t *testing.T, r *AggregateRewrite, args [][]byte, types []uint32, guarded bool) (*answer, outcome) {
 	t.Helper()
 	l.exec(t, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 	defer l.exec(t, "ROLLBACK")
@@ -210,7 +210,7 @@ func (l *live) routed(t *testing.T, r *AggregateRewrite, args []string, guarded 
 	if r.Cursor != nil {
 		return l.declared(t, r)
 	}
-	a, err := l.query(r.SQL, args)
+	a, err := l.formatted(r.SQL, args, types, nil)
 	if err != nil {
 		t.Fatalf("%v\nin %s", err, r.SQL)
 	}
@@ -317,12 +317,20 @@ func (l *live) check(t *testing.T, step string, c goldenCase, snaps ...*catalog.
 		zone, sql, _ = strings.Cut(rest, "';")
 	}
 	l.exec(t, "SET TimeZone = '"+zone+"'")
-	args := goldenArgs[c.title]
+	sql, params := boundText(t, sql)
+	var args [][]byte
+	var types []uint32
+	for _, p := range params {
+		args, types = append(args, p.Value), append(types, uint32(p.Type))
+	}
+	for _, a := range goldenArgs[c.title] {
+		args = append(args, []byte(a))
+	}
 	ordered := strings.Contains(sql, "ORDER BY")
 	if _, query, ok := strings.Cut(sql, " FOR "); ok && strings.HasPrefix(sql, "DECLARE ") {
 		sql = query
 	}
-	want, err := l.query(sql, args)
+	want, err := l.formatted(sql, args, types, nil)
 	if err != nil {
 		t.Fatalf("%s: %s: %v", step, c.title, err)
 	}
@@ -336,7 +344,7 @@ func (l *live) check(t *testing.T, step string, c goldenCase, snaps ...*catalog.
 			outcomes = append(outcomes, passed)
 			continue
 		}
-		got, o := l.routed(t, plan, args, true)
+		got, o := l.routed(t, plan, args, types, true)
 		outcomes = append(outcomes, o)
 		if o == answered {
 			if d := difference(want, got, ordered, plan.Float); d != "" {
@@ -351,7 +359,7 @@ func (l *live) check(t *testing.T, step string, c goldenCase, snaps ...*catalog.
 		if plan, _ = b.plan(stmt); plan == nil {
 			t.Fatalf("%s: %s: planned once only", step, c.title)
 		}
-		if got, o := l.routed(t, plan, args, false); o == answered {
+		if got, o := l.routed(t, plan, args, types, false); o == answered {
 			saved = saved || difference(want, got, ordered, plan.Float) != ""
 		}
 	}
@@ -391,7 +399,7 @@ var liveSteps = []struct{ title, do string }{
 
 // asked are the statements that are asked after each step.
 var asked = setOf("ticks by week", "ticks between ragged ends", "hourly bars of one symbol since a day", "everything, without a bucket", "ragged ends on both sides", "the last thirty days",
-	"integer buckets", "integer buckets with an offset",
+	"integer buckets", "integer buckets with an offset", "integer bounds and a width as parameters",
 	"as Grafana asks without TimescaleDB", "a condition on the hour of the day", "the day in a zone of whole hours", "the first and last moment")
 
 func TestRoutedAnswersEqualTheOriginals(t *testing.T) {

@@ -191,7 +191,7 @@ func TestClocksThatDifferRefuseOrAgree(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, o := l.routed(t, plan, nil, true)
+			got, o := l.routed(t, plan, nil, nil, true)
 			small := skew.Abs() <= 10*time.Second
 			if small && o != answered {
 				t.Errorf("%s: refused at a difference of %s", sql, skew)

@@ -204,7 +204,7 @@ func goldenContext() *Context {
 }
 
 // planText plans a text under c; a leading "SET TimeZone = 'zone';" changes the
-// context's.
+// context's, "BIND int8 5, date 2024-01-05;" gives its parameters values.
 func planText(t *testing.T, text string, c *Context, snap *catalog.Snapshot, now time.Time) (*AggregateRewrite, Reason) {
 	t.Helper()
 	b, stmt := blocksOf(t, text, c, snap, now)
@@ -218,14 +218,43 @@ func blocksOf(t *testing.T, text string, c *Context, snap *catalog.Snapshot, now
 		changed := *c
 		changed.TimeZone, c, text = zone, &changed, strings.TrimSpace(sql)
 	}
+	text, params := boundText(t, text)
 	tree, err := pg_query.Parse(text)
 	if err != nil {
 		t.Fatalf("%s: %v", text, err)
+	}
+	if params != nil {
+		bind(tree.Stmts[0].Stmt, countedTime(snap), params)
 	}
 	if len(tree.Stmts) != 1 {
 		t.Fatalf("%s: %d statements", text, len(tree.Stmts))
 	}
 	return &blocks{c: c, snap: snap, now: now}, tree.Stmts[0].Stmt
+}
+
+// boundText cuts off the values of a text's parameters.
+func boundText(t *testing.T, text string) (string, []Param) {
+	t.Helper()
+	rest, ok := strings.CutPrefix(text, "BIND ")
+	if !ok {
+		return text, nil
+	}
+	list, rest, _ := strings.Cut(rest, "; ")
+	var params []Param
+	for _, p := range strings.Split(list, ", ") {
+		name, value, _ := strings.Cut(p, " ")
+		oid := catalog.OID(0)
+		for o, n := range paramTypes {
+			if n == name {
+				oid = max(oid, o) // varchar for text
+			}
+		}
+		if oid == 0 {
+			t.Fatalf("%s: no type %q", text, name)
+		}
+		params = append(params, Param{Type: oid, Value: []byte(value)})
+	}
+	return rest, params
 }
 
 type goldenCase struct{ title, sql, want string }

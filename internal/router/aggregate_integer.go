@@ -10,7 +10,7 @@ import (
 )
 
 // integerTypes are those of time columns that count something.
-var integerTypes = map[catalog.OID]bool{oidInt8: true, 21: true, 23: true}
+var integerTypes = map[catalog.OID]bool{oidInt8: true, oidInt2: true, oidInt4: true}
 
 const oidInt8 catalog.OID = 20
 
@@ -87,10 +87,8 @@ func constInteger(n *pg_query.Node) (int64, bool) {
 			return parseInteger(v.AConst.GetSval().Sval)
 		}
 	case *pg_query.Node_TypeCast:
-		for _, t := range []string{"int2", "int4", "int8"} {
-			if typeNamed(v.TypeCast.TypeName, t) {
-				return constInteger(v.TypeCast.Arg)
-			}
+		if integerType(v.TypeCast.TypeName) {
+			return constInteger(v.TypeCast.Arg)
 		}
 	case *pg_query.Node_AExpr:
 		if v.AExpr.Kind != pg_query.A_Expr_Kind_AEXPR_OP || len(v.AExpr.Name) != 1 {
@@ -110,6 +108,10 @@ func constInteger(n *pg_query.Node) (int64, bool) {
 		}
 	}
 	return 0, false
+}
+
+func integerType(t *pg_query.TypeName) bool {
+	return typeNamed(t, "int2") || typeNamed(t, "int4") || typeNamed(t, "int8")
 }
 
 func parseInteger(s string) (int64, bool) {

@@ -38,7 +38,7 @@ func (r *Router) routeCall(m *made, c *Context, v *view, n *pg_query.Node, text 
 	m.literal = true
 	r.called(m, c, v, n, f, call, false, false)
 	if m.moment && !literal {
-		m.template = newTemplate(&base, n, text, c.ConformingStrings)
+		m.template = newTemplate(&base, v.snap, n, text, c.ConformingStrings)
 	}
 }
 

@@ -272,7 +272,7 @@ func (r *Router) route(m *made, c *Context, st *state, s *survey, n *pg_query.No
 		base := *p
 		r.aggregate(m, c, st.view.snap, n, false, false)
 		if m.moment && !literal && len(p.Statements) == 1 {
-			m.template = newTemplate(&base, n, text, c.ConformingStrings)
+			m.template = newTemplate(&base, st.view.snap, n, text, c.ConformingStrings)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	pg_query "github.com/pganalyze/pg_query_go/v6"
 	"google.golang.org/protobuf/proto"
 
+	"qvpgw/internal/catalog"
 	"qvpgw/internal/sqltext"
 )
 
@@ -15,8 +16,9 @@ import (
 // shape are planned without the parser: their trees differ in the values of
 // literals alone.
 type template struct {
-	plan  *Plan // what does not depend on literals
-	spots []spot
+	plan    *Plan // what does not depend on literals
+	spots   []spot
+	counted map[string]bool // names of time columns that are integers
 
 	mu   sync.Mutex     // protects what follows
 	stmt *pg_query.Node // with the literals of whoever was planned last
@@ -31,7 +33,7 @@ type spot struct {
 
 // newTemplate returns the template of a text, of which stmt is the tree; nil when a
 // literal of it cannot be found in the tree.
-func newTemplate(plan *Plan, stmt *pg_query.Node, text []byte, conforming bool) *template {
+func newTemplate(plan *Plan, snap *catalog.Snapshot, stmt *pg_query.Node, text []byte, conforming bool) *template {
 	values := map[int32]*pg_query.A_Const{}
 	n := 0
 	visit(stmt, func(m any) bool {
@@ -41,7 +43,7 @@ func newTemplate(plan *Plan, stmt *pg_query.Node, text []byte, conforming bool) 
 		}
 		return true
 	})
-	t := &template{plan: plan, stmt: stmt}
+	t := &template{plan: plan, stmt: stmt, counted: countedTime(snap)}
 	sign := int32(-1) // where a minus stands before the token
 	for s := sqltext.NewScanner(text, conforming); ; {
 		token := s.Next()
@@ -134,7 +136,7 @@ func (r *Router) fill(t *template, c *Context, v *view, text []byte, params []Pa
 	stmt := t.stmt
 	if params != nil {
 		stmt = proto.Clone(stmt).(*pg_query.Node)
-		bind(stmt, params)
+		bind(stmt, t.counted, params)
 	}
 	p := *t.plan
 	m := made{plan: &p}

@@ -135,6 +135,43 @@ func TestParametersAreBoundToWhatTheyMean(t *testing.T) {
 	}
 }
 
+// Integers are looked at where they are moments or widths of integer time only.
+func TestIntegersAreBoundWhereTheyAreTimes(t *testing.T) {
+	c, r := goldenContext(), goldenRouter(t)
+	const text = "SELECT time_bucket($1, at) AS b, sum(n) + $4 FROM readings WHERE at >= $2 AND at < $3::bigint - 60 AND length(sensor) < $5 GROUP BY b"
+	if p := r.Plan(c, []byte(text)); !p.AtBind {
+		t.Fatalf("before Bind: %s", describePlan(p))
+	}
+	number := func(v int64) Param {
+		return Param{Type: oidInt8, Binary: true, Value: binary.BigEndian.AppendUint64(nil, uint64(v))}
+	}
+	small := Param{Type: oidInt4, Binary: true, Value: []byte{0, 0, 0, 9}}
+	params := []Param{number(7200), number(1704400000), {Type: oidInt8, Value: []byte("1707264360")}, small, small}
+	p := r.Bound(c, []byte(text), params)
+	if p.Aggregates == nil || !strings.Contains(p.Aggregates.SQL, "$4") || !strings.Contains(p.Aggregates.SQL, "$5") || strings.Contains(p.Aggregates.SQL, "$1") {
+		t.Fatalf("bound: %s", describePlan(p))
+	}
+	if got := p.Aggregates.Ranges; len(got) != 3 || got[0].From != "1704400000" || got[2].To != "1707264300" {
+		t.Errorf("ranges %v", got)
+	}
+	larger := Param{Type: oidInt4, Binary: true, Value: []byte{0, 0, 1, 0}}
+	if again := r.Bound(c, []byte(text), append(params[:3:3], larger, larger)); again != p {
+		t.Error("the plan depends on a parameter that it does not look at")
+	}
+	moved := r.Bound(c, []byte(text), append([]Param{params[0], number(1704400001)}, params[2:]...))
+	if moved.Aggregates == nil || moved.Aggregates.Proof != p.Aggregates.Proof {
+		t.Errorf("another bound has another proof: %s", describePlan(moved))
+	}
+	for name, other := range map[string]Param{
+		"NULL": {Type: oidInt8}, "short": {Type: oidInt8, Binary: true, Value: []byte{1}}, "text": {Type: oidText, Value: []byte("5")},
+		"huge": number(1 << 62), "no number": {Type: oidInt8, Value: []byte("0x10")},
+	} {
+		if p := r.Bound(c, []byte(text), append([]Param{params[0], other}, params[2:]...)); p.Aggregates != nil {
+			t.Errorf("%s: %s", name, describePlan(p))
+		}
+	}
+}
+
 // BenchmarkATextOfAKnownShape plans a text whose shape is known and whose literals
 // are not.
 func BenchmarkATextOfAKnownShape(b *testing.B) {
