@@ -22,6 +22,7 @@ type channels struct {
 	// encoding is the listener's, which notifications come in.
 	encoding string
 	moved    map[string]int // notifications that were passed and come there again
+	uses     bool           // the listener's connection, from its start to its leave
 
 	waiting atomic.Bool // mail holds something
 
@@ -173,11 +174,17 @@ func channelPlan(plan *router.Plan) *router.Plan {
 	return &p
 }
 
-func (s *session) channelStep(c *router.Channel) {
+func (s *session) channelStep(step *router.Channel) {
+	c := s.subscriptions()
+	c.pending = append(c.pending, channelStep{Channel: *step})
+}
+
+// subscriptions returns s.chans, which it makes for the first LISTEN.
+func (s *session) subscriptions() *channels {
 	if s.chans == nil {
 		s.chans = &channels{on: map[string]int{}}
 	}
-	s.chans.pending = append(s.chans.pending, channelStep{Channel: *c})
+	return s.chans
 }
 
 // channelsDid follows the end of a transaction, or of a part of it, by the
@@ -207,7 +214,6 @@ func (s *session) channelsDid(st *router.Statement, tag string) {
 	case sqltext.Commit, sqltext.Rollback:
 		if tag == "ROLLBACK" {
 			c.pending = c.pending[:0]
-			s.db.listener.unused()
 		} else {
 			s.applyChannels(true)
 		}
@@ -223,7 +229,6 @@ func (s *session) channelsReady() {
 	}
 	if s.undone {
 		c.pending = c.pending[:0]
-		s.db.listener.unused()
 		return
 	}
 	s.applyChannels(true)
@@ -286,7 +291,23 @@ func (s *session) unlistenAll() {
 		s.db.listener.unsubscribe(s, name)
 	}
 	clear(s.chans.on)
-	s.db.listener.unused()
+}
+
+// leaveListener lets go of the listener when the client, between two transactions,
+// neither listens by way of it nor is about to.
+func (s *session) leaveListener() {
+	if c := s.chans; c != nil && c.uses && len(c.on) == 0 && len(c.pending) == 0 && s.between() {
+		c.uses = false
+		s.db.listener.leave(s)
+	}
+}
+
+// endListening is the end of the session.
+func (s *session) endListening() {
+	s.unlistenAll()
+	if s.chans != nil && s.chans.uses {
+		s.db.listener.leave(s)
+	}
 }
 
 // inOrder returns the channels in the order of their LISTENs, which is the server's.

@@ -59,7 +59,6 @@ func (s *session) moveChannels() error {
 		s.db.listener.unsubscribe(s, name)
 	}
 	clear(c.on)
-	s.db.listener.unused()
 	if err := s.passMoved(); err != nil {
 		return err
 	}

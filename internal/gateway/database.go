@@ -65,7 +65,7 @@ func (s *Server) database(name string) *database {
 		srv: s, name: name, limit: pool.NewLimit(0), pools: map[string]*pool.Pool{},
 		wake: make(chan struct{}, 1), loaded: make(chan struct{}), memory: newMemory(&s.opt),
 	}
-	d.listener.db = d
+	d.listener = listener{db: d, users: map[*session]struct{}{}, channels: map[string]*channel{}}
 	d.paused.Store(s.paused.Load())
 	d.texts, _ = simplelru.NewLRU[string, *description](maxDescriptions, nil)
 	d.proofs, _ = simplelru.NewLRU[proofKey, uint64](maxProofs, nil)

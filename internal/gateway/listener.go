@@ -11,7 +11,8 @@ import (
 )
 
 // listener listens for all clients of a database on one server connection, which
-// it takes from the pool of the first and gives back after the last.
+// it takes from the pool of the first that uses it and gives back when nobody does any
+// more and every call is answered.
 //
 // What it sends are simple queries, in order; its reader answers them in order.
 type listener struct {
@@ -20,20 +21,23 @@ type listener struct {
 	// mu protects what follows. Writes to the connection happen under it, so that
 	// calls and the queries sent for them have one order.
 	mu       sync.Mutex
-	conn     *pool.Conn // nil: nobody listens
+	conn     *pool.Conn // nil: there is none
 	encoding string
-	starting chan struct{} // closed when the connection is there or was not to be had
-	channels map[string]map[*session]struct{}
-	wanted   int     // who waits for starting
+	starting chan struct{}         // closed when the connection is there or was not to be had
+	users    map[*session]struct{} // from start to leave; whoever hears a channel is among them
+	channels map[string]*channel
 	calls    []*call // sent, unanswered
 	lastFail time.Time
 }
 
-// call is one query of a listener. done gets its error, unless the client gave up.
-type call struct {
-	done func(err error)
-	gone bool
+// channel is what the connection listens to, or will when it has answered.
+type channel struct {
+	heard  map[*session]struct{} // by whom
+	coming int                   // LISTENs that are unanswered
 }
+
+// call is one query of a listener. done gets its error, under mu.
+type call struct{ done func(err error) }
 
 // listenTimeout bounds the wait for the listening connection of a client that holds
 // another meanwhile, and each call of it. For so long after no connection could be
@@ -84,22 +88,27 @@ func (s *session) leaving() bool {
 // subscribe has s hear what is sent to a channel from now on. Until it returns
 // nothing is promised, afterwards everything that commits. A connection that is
 // lost meanwhile is exchanged for another.
-func (l *listener) subscribe(s *session, channel string, w listenWait) error {
+func (l *listener) subscribe(s *session, name string, w listenWait) error {
+	encoding := ""
 	for {
 		err := l.start(s, w)
 		if err == nil {
-			err = l.do("LISTEN "+quoteName(channel), listenTimeout, func() {
-				if l.channels == nil {
-					l.channels = map[string]map[*session]struct{}{}
+			err = l.do("LISTEN "+quoteName(name), func() {
+				if l.channels[name] == nil {
+					l.channels[name] = &channel{heard: map[*session]struct{}{}}
 				}
-				if l.channels[channel] == nil {
-					l.channels[channel] = map[*session]struct{}{}
+				l.channels[name].coming++
+			}, func(err error) {
+				c := l.channels[name]
+				c.coming--
+				if err == nil {
+					c.heard[s], encoding = struct{}{}, l.encoding
 				}
-				l.channels[channel][s] = struct{}{}
+				l.tidyLocked(name)
 			})
-			if err != nil {
-				l.unused()
-			}
+		}
+		if err == nil {
+			s.chans.encoding = encoding
 		}
 		if err != errNoListener || !w.must || w.over() || s.leaving() {
 			return err
@@ -108,53 +117,48 @@ func (l *listener) subscribe(s *session, channel string, w listenWait) error {
 	}
 }
 
-// unsubscribe ends that; the last one gives the connection back.
-func (l *listener) unsubscribe(s *session, channel string) {
+// unsubscribe ends that.
+func (l *listener) unsubscribe(s *session, name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	set := l.channels[channel]
-	delete(set, s)
-	if len(set) > 0 || set == nil {
+	if c := l.channels[name]; c != nil {
+		delete(c.heard, s)
+		l.tidyLocked(name)
+	}
+}
+
+// tidyLocked ends listening to a channel that nobody hears or is about to.
+func (l *listener) tidyLocked(name string) {
+	if c := l.channels[name]; len(c.heard) > 0 || c.coming > 0 {
 		return
 	}
-	delete(l.channels, channel)
-	switch {
-	case l.conn == nil:
-	case len(l.channels) == 0 && len(l.calls) == 0:
-		_ = l.conn.Net.SetReadDeadline(time.Unix(1, 0)) // its reader gives it back
-	default:
-		l.sendLocked("UNLISTEN "+quoteName(channel), func(error) {})
+	delete(l.channels, name)
+	if l.conn != nil {
+		l.sendLocked("UNLISTEN "+quoteName(name), func(error) {})
 	}
 }
 
 // barrier returns once everything that was committed before has been delivered. A
 // server sends what it has been told of before it answers.
-func (l *listener) barrier() {
-	l.mu.Lock()
-	idle := l.conn == nil
-	l.mu.Unlock()
-	if !idle {
-		_ = l.do("", listenTimeout, func() {})
-	}
-}
+func (l *listener) barrier() { _ = l.do("", func() {}, func(error) {}) }
 
-// do runs a query and then, before anything that the server says later is
-// delivered, ok under mu; not if it returns an error.
-func (l *listener) do(sql string, timeout time.Duration, ok func()) error {
-	done := make(chan error, 1)
+// do runs a query within listenTimeout. Under mu, sent is called when the query is, and
+// then, before anything that the server says later is delivered, ended, with the error
+// that do returns; neither when there is no connection.
+func (l *listener) do(sql string, sent func(), ended func(error)) error {
 	l.mu.Lock()
 	if l.conn == nil {
 		l.mu.Unlock()
 		return errNoListener
 	}
+	done := make(chan error, 1)
+	sent()
 	x := l.sendLocked(sql, func(err error) {
-		if err == nil {
-			ok()
-		}
+		ended(err)
 		done <- err
 	})
 	l.mu.Unlock()
-	t := time.NewTimer(timeout)
+	t := time.NewTimer(listenTimeout)
 	defer t.Stop()
 	select {
 	case err := <-done:
@@ -163,16 +167,14 @@ func (l *listener) do(sql string, timeout time.Duration, ok func()) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	select {
-	case err := <-done:
-		return err
-	default:
-		x.gone = true
-		return errNoListener
+	if len(done) == 0 {
+		x.done(errNoListener)
+		x.done = func(error) {} // whatever the answer is
 	}
+	return <-done
 }
 
-// sendLocked sends a query. done is called under mu.
+// sendLocked sends a query.
 func (l *listener) sendLocked(sql string, done func(error)) *call {
 	x := &call{done: done}
 	l.calls = append(l.calls, x)
@@ -183,54 +185,67 @@ func (l *listener) sendLocked(sql string, done func(error)) *call {
 	return x
 }
 
-func (x *call) answer(err error) {
-	if !x.gone {
-		x.done(err)
-	}
+// answeredLocked tells the oldest call its error.
+func (l *listener) answeredLocked(err error) {
+	x := l.calls[0]
+	l.calls = l.calls[1:]
+	x.done(err)
 }
 
-// unused gives the connection back if nobody listens.
-func (l *listener) unused() {
+// leave ends the use of the connection that start began.
+func (l *listener) leave(s *session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.conn != nil && len(l.channels) == 0 && len(l.calls) == 0 {
+	l.leaveLocked(s)
+}
+
+func (l *listener) leaveLocked(s *session) {
+	delete(l.users, s)
+	if l.conn != nil && l.idleLocked() {
 		_ = l.conn.Net.SetReadDeadline(time.Unix(1, 0)) // its reader gives it back
 	}
 }
 
-// start waits until there is a connection, which the first who needs one has dialled.
-// One with another client encoding does not do, but for a LISTEN that was answered:
-// the client had the listener's encoding when it named the channel, has chosen another
-// since, and hears nothing else until its own connection listens (moveChannels).
+// idleLocked says that nobody needs the connection.
+func (l *listener) idleLocked() bool { return len(l.users) == 0 && len(l.calls) == 0 }
+
+// start waits until there is a connection, which the first who needs one has dialled,
+// and keeps it there for s until leave. One with another client encoding does not do,
+// but for a LISTEN that was answered: the client had the listener's encoding when it
+// named the channel, has chosen another since, and hears nothing else until its own
+// connection listens (moveChannels).
 func (l *listener) start(s *session, w listenWait) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.conn == nil && l.starting == nil && !w.must && time.Since(l.lastFail) < listenTimeout {
+		return errNoListener
+	}
+	c := s.subscriptions()
+	used := c.uses
+	l.users[s], c.uses = struct{}{}, true
 	if l.conn == nil {
 		if l.starting == nil {
-			if !w.must && time.Since(l.lastFail) < listenTimeout {
-				return errNoListener
-			}
 			l.starting = make(chan struct{})
 			go l.dial(s.pool, l.starting)
 		}
 		starting := l.starting
-		l.wanted++
 		l.mu.Unlock()
 		s.busy.Store(s.busy.Load() | 1)
 		s.waitFor(starting, w)
 		l.mu.Lock()
-		l.wanted--
 	}
+	var err error
 	switch {
 	case l.conn == nil:
-		return errNoListener
+		err = errNoListener
 	case !w.must && l.encoding != s.params.value("client_encoding"):
-		return errListenEncoding
+		err = errListenEncoding
 	}
-	if s.chans != nil {
-		s.chans.encoding = l.encoding
+	if err != nil && !used {
+		c.uses = false
+		l.leaveLocked(s)
 	}
-	return nil
+	return err
 }
 
 // waitFor waits for done, as long as w and the client let it.
@@ -264,7 +279,7 @@ func (l *listener) dial(p *pool.Pool, done chan struct{}) {
 	switch {
 	case err != nil:
 		l.lastFail = time.Now()
-	case l.wanted == 0:
+	case len(l.users) == 0:
 		p.Release(c)
 		err = errNoListener
 	default:
@@ -281,15 +296,15 @@ func (l *listener) read(c *pool.Conn, p *pool.Pool) {
 	var failed error
 	for {
 		h, err := c.Stream.Next()
+		var body []byte
+		if err == nil {
+			body, err = c.Stream.Body(1 << 20)
+		}
 		if timedOut(err) {
 			if l.retire(c, p) {
 				return
 			}
 			continue
-		}
-		var body []byte
-		if err == nil {
-			body, err = c.Stream.Body(1 << 20)
 		}
 		if err != nil {
 			l.lost(c, p)
@@ -305,22 +320,26 @@ func (l *listener) read(c *pool.Conn, p *pool.Pool) {
 		case wire.ReadyForQuery:
 			l.mu.Lock()
 			if len(l.calls) > 0 {
-				l.calls[0].answer(failed)
-				l.calls = l.calls[1:]
+				l.answeredLocked(failed)
 			}
 			failed = nil
 			l.mu.Unlock()
+			c.Stream.Drop()
+			if l.retire(c, p) {
+				return
+			}
+			continue
 		}
 		c.Stream.Drop()
 	}
 }
 
-// retire gives the connection back if nobody listens.
+// retire gives the connection back if nobody needs it.
 func (l *listener) retire(c *pool.Conn, p *pool.Pool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	_ = c.Net.SetDeadline(time.Time{})
-	if len(l.channels) > 0 || len(l.calls) > 0 {
+	if !l.idleLocked() {
 		return false
 	}
 	l.conn = nil
@@ -335,29 +354,30 @@ func (l *listener) lost(c *pool.Conn, p *pool.Pool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.conn = nil
-	for _, x := range l.calls {
-		x.answer(errNoListener)
+	for len(l.calls) > 0 {
+		l.answeredLocked(errNoListener)
 	}
-	l.calls = nil
-	for _, set := range l.channels {
-		for s := range set {
+	for _, x := range l.channels {
+		for s := range x.heard {
 			e := fatal("57P01", "terminating connection because the server connection that listens was lost", "Connect and LISTEN again.")
 			if s.evicted.CompareAndSwap(nil, e) {
 				s.wake()
 			}
 		}
 	}
-	l.channels = nil
+	clear(l.channels)
 }
 
 // deliver passes a notification to everybody who listens.
-func (l *listener) deliver(pid uint32, channel, payload string) {
-	b := wire.AppendNotificationResponse(nil, l.db.sender(pid), []byte(channel), []byte(payload))
+func (l *listener) deliver(pid uint32, name, payload string) {
+	b := wire.AppendNotificationResponse(nil, l.db.sender(pid), []byte(name), []byte(payload))
 	var full []*session
 	l.mu.Lock()
-	for s := range l.channels[channel] {
-		if !s.deliver(b) {
-			full = append(full, s)
+	if c := l.channels[name]; c != nil {
+		for s := range c.heard {
+			if !s.deliver(b) {
+				full = append(full, s)
+			}
 		}
 	}
 	l.mu.Unlock()

@@ -449,6 +449,7 @@ func (s *session) settle() error {
 	if err := s.passMail(); err != nil {
 		return err
 	}
+	s.leaveListener()
 	s.shown = false
 	s.noteIdle()
 	s.inTx.Store(s.cv.tx != wire.Idle)

@@ -175,7 +175,7 @@ func (s *session) end(err error) {
 		s.pool.Forgo(&s.waiter) // granted for a turn that did not come to it
 	}
 	s.dropStatements()
-	s.unlistenAll()
+	s.endListening()
 	var e *Error
 	switch {
 	case err == nil || gone(err) && !errors.As(err, &e):

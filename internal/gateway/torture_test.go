@@ -402,7 +402,7 @@ func (r *torture) leaks(g *gateway.Server) int64 {
 			return 0
 		}
 	}
-	r.Errorf("leaked: %s\n%+v", what, g.Pools())
+	r.Errorf("leaked: %s\n%+v\n%+v", what, g.Pools(), g.Servers())
 	return leaked
 }
 
