@@ -507,7 +507,7 @@ func (s *session) easyPlan(p *router.Plan, group bool) bool {
 	if n := &p.Names; n.Notifies || n.Listening || n.Channel != nil || n.Prepared || len(n.Executes) > 0 {
 		return false
 	}
-	if p.Action != router.Pass || p.Pins != 0 || len(p.Warnings) > 0 || p.Moving {
+	if !s.passable(p) || p.Pins != 0 || len(p.Warnings) > 0 || p.Moving {
 		return false
 	}
 	for i := range p.Statements {
@@ -527,6 +527,18 @@ func (s *session) easyPlan(p *router.Plan, group bool) bool {
 		}
 	}
 	return true
+}
+
+// passable says whether a turn that begins now passes what a plan is of, whether or not
+// it could be answered otherwise.
+func (s *session) passable(p *router.Plan) bool {
+	switch p.Action {
+	case router.Pass:
+		return true
+	case router.Cached:
+		return !s.lone() || s.freshnessOf(p.KNN.Table) == FreshOff || s.db.memory.of(p.KNN.Table).vainly()
+	}
+	return false
 }
 
 // foresee returns the plan that easy found for this very text.

@@ -90,13 +90,20 @@ func (s *session) routed(did metrics.Action, reason router.Reason, g *group) {
 	s.srv.routes.add(*r)
 }
 
-// notAlone records that a statement which could be answered otherwise is passed,
-// since it shares a transaction or a group with others.
+// notAlone records that a statement which could be answered otherwise is passed, since
+// it shares a transaction or a group with others, or since passable said so.
 func (s *session) notAlone(plan *router.Plan, sql []byte) {
+	reason := router.ReasonNotAlone
 	if plan.Action == router.Cached {
-		s.srv.m.CacheMisses[metrics.MissBypass].Inc()
+		s.missed(plan, metrics.MissBypass)
+		switch alone := s.first && s.cv.tx == wire.Idle && s.pins.Load() == 0 && s.mode != Session; {
+		case alone && s.freshnessOf(plan.KNN.Table) == FreshOff:
+			reason = router.ReasonKNNOff
+		case alone:
+			reason = router.ReasonNeverAgain
+		}
 	}
-	s.routed(metrics.Pass, router.ReasonNotAlone, &group{plan: plan, sql: sql, began: time.Now()})
+	s.routed(metrics.Pass, reason, &group{plan: plan, sql: sql, began: time.Now()})
 }
 
 // Route is one routed or cached statement, for the operators' page.

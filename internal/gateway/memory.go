@@ -15,7 +15,6 @@ import (
 
 // memory is what a database's kept answers are judged by.
 type memory struct {
-	worth
 	log  *knn.Log
 	near nearby
 
@@ -27,9 +26,10 @@ type memory struct {
 	tables  map[string]*tableMemory
 }
 
-// tableMemory are the figures of one table's kept answers.
+// tableMemory are the figures of one table's kept answers, and what they are worth.
 type tableMemory struct {
 	cache.Tally
+	worth
 	hits   [metrics.CacheHits]atomic.Int64
 	misses [metrics.CacheMisses]atomic.Int64
 }
@@ -37,7 +37,7 @@ type tableMemory struct {
 // maxTallies bounds the tables that have figures of their own; the others share one.
 const maxTallies = 256
 
-// of returns the figures of a table.
+// of returns what is noted of a table.
 func (m *memory) of(table string) *tableMemory {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -27,7 +27,7 @@ func (s *session) remembered(g *group) (bool, error) {
 			s.found(g, metrics.HitSame, router.ReasonHit)
 			return true, s.sendKept()
 		}
-		worth := m.worthwhile()
+		worth := m.of(g.plan.KNN.Table).worthwhile()
 		if worth && near == nil {
 			if near = s.nearQuery(g); near != nil {
 				if done, err := s.answerNear(g, near, fresh); done || err != nil {
@@ -35,7 +35,7 @@ func (s *session) remembered(g *group) (bool, error) {
 				}
 			}
 		}
-		s.missed(g, miss)
+		s.missed(g.plan, miss)
 		if !worth {
 			return s.unkept(g, metrics.MissBypass, router.ReasonNeverAgain)
 		}
@@ -89,15 +89,15 @@ func (s *session) same(g *group, fresh Freshness, form keyForm) (hit bool, miss 
 
 // unkept has a k-NN query answered by the server alone.
 func (s *session) unkept(g *group, miss metrics.CacheMiss, reason router.Reason) (bool, error) {
-	s.missed(g, miss)
+	s.missed(g.plan, miss)
 	s.routed(metrics.Pass, reason, g)
 	return false, nil
 }
 
 // missed counts a k-NN query that is not answered from memory.
-func (s *session) missed(g *group, miss metrics.CacheMiss) {
+func (s *session) missed(p *router.Plan, miss metrics.CacheMiss) {
 	s.srv.m.CacheMisses[miss].Inc()
-	s.db.memory.of(g.plan.KNN.Table).misses[miss].Add(1)
+	s.db.memory.of(p.KNN.Table).misses[miss].Add(1)
 }
 
 // prove says whether a kept answer is the database's: by a round that is asked for now,
@@ -154,8 +154,9 @@ func (s *session) sendKept() error {
 // found counts a k-NN query that is answered from memory.
 func (s *session) found(g *group, how metrics.CacheHit, reason router.Reason) {
 	s.srv.m.CacheHits[how].Inc()
-	s.db.memory.of(g.plan.KNN.Table).hits[how].Add(1)
-	s.db.memory.hit()
+	t := s.db.memory.of(g.plan.KNN.Table)
+	t.hits[how].Add(1)
+	t.hit()
 	s.routed(metrics.Cached, reason, g)
 }
 
