@@ -160,9 +160,6 @@ func AppendCommandComplete[S Text](dst []byte, tag S) []byte {
 	return appendText(AppendHeader(dst, CommandComplete, len(tag)+1), tag)
 }
 
-// AppendEmptyQueryResponse appends an EmptyQueryResponse.
-func AppendEmptyQueryResponse(dst []byte) []byte { return AppendHeader(dst, EmptyQueryResponse, 0) }
-
 // AppendParseComplete appends a ParseComplete.
 func AppendParseComplete(dst []byte) []byte { return AppendHeader(dst, ParseComplete, 0) }
 

@@ -18,7 +18,7 @@ func TestEncodersWriteWhatPgproto3Writes(t *testing.T) {
 	values := [][]byte{[]byte("one"), nil, {}, {0, 255}}
 	f("Query", AppendQuery(nil, "select 1"), &pgproto3.Query{String: "select 1"})
 	f("Query of bytes", AppendQuery(nil, []byte("select 1")), &pgproto3.Query{String: "select 1"})
-	f("Parse", AppendParse(nil, []byte("s"), "select $1", NewOIDs(oids...)),
+	f("Parse", AppendParse(nil, []byte("s"), "select $1", newOIDs(oids...)),
 		&pgproto3.Parse{Name: "s", Query: "select $1", ParameterOIDs: oids})
 	f("Parse without types", AppendParse(nil, "", "select 1", nil), &pgproto3.Parse{Query: "select 1"})
 	f("Bind", AppendBind(nil, "p", "s", NewFormats(0, 1, 0, 1), values, NewFormats(1)), &pgproto3.Bind{
@@ -50,12 +50,11 @@ func TestEncodersWriteWhatPgproto3Writes(t *testing.T) {
 	f("ReadyForQuery", AppendReadyForQuery(nil, FailedTx), &pgproto3.ReadyForQuery{TxStatus: 'E'})
 	f("CommandComplete", AppendCommandComplete(nil, "SELECT 1"),
 		&pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")})
-	f("EmptyQueryResponse", AppendEmptyQueryResponse(nil), &pgproto3.EmptyQueryResponse{})
 	f("ParseComplete", AppendParseComplete(nil), &pgproto3.ParseComplete{})
 	f("BindComplete", AppendBindComplete(nil), &pgproto3.BindComplete{})
 	f("CloseComplete", AppendCloseComplete(nil), &pgproto3.CloseComplete{})
 	f("NoData", AppendNoData(nil), &pgproto3.NoData{})
-	f("ParameterDescription", AppendParameterDescription(nil, NewOIDs(oids...)),
+	f("ParameterDescription", AppendParameterDescription(nil, newOIDs(oids...)),
 		&pgproto3.ParameterDescription{ParameterOIDs: oids})
 	f("RowDescription", AppendRowDescription(nil, []Field{
 		{Name: "a", TableOID: 1, AttNum: 2, TypeOID: 3, TypeSize: -1, TypMod: -1, Format: BinaryFormat},
@@ -155,8 +154,8 @@ func TestWhatCannotBeSaidInAMessagePanics(t *testing.T) {
 
 func TestEncodersIntoEnoughRoomAllocateNothing(t *testing.T) {
 	dst := make([]byte, 0, 4096)
-	name, sql, oids, values := []byte("s"), []byte("select 1"), NewOIDs(23), [][]byte{[]byte("v")}
-	e := &ErrorFields{Severity: SeverityError, Code: CodeSyntaxError, Message: "m", Position: 12345}
+	name, sql, oids, values := []byte("s"), []byte("select 1"), newOIDs(23), [][]byte{[]byte("v")}
+	e := &ErrorFields{Severity: SeverityError, Code: "42601", Message: "m", Position: 12345}
 	if n := testing.AllocsPerRun(100, func() {
 		b := AppendParse(dst[:0], name, sql, oids)
 		b = AppendBind(b, "", name, nil, values, nil)

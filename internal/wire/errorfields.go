@@ -13,50 +13,14 @@ const (
 	SeverityNotice  = "NOTICE"
 )
 
-// SQLSTATEs by their condition names (PostgreSQL 17, appendix A).
+// SQLSTATEs that are sent here, by their condition names (PostgreSQL 17, appendix A).
 const (
-	CodeSuccessfulCompletion            = "00000"
-	CodeWarning                         = "01000"
-	CodeSQLClientUnableToConnect        = "08001"
-	CodeConnectionDoesNotExist          = "08003"
-	CodeServerRejectedConnection        = "08004"
-	CodeConnectionFailure               = "08006"
-	CodeProtocolViolation               = "08P01"
-	CodeFeatureNotSupported             = "0A000"
-	CodeCharacterNotInRepertoire        = "22021"
-	CodeInvalidParameterValue           = "22023"
-	CodeActiveSQLTransaction            = "25001"
-	CodeNoActiveSQLTransaction          = "25P01"
-	CodeInFailedSQLTransaction          = "25P02"
-	CodeIdleInTransactionSessionTimeout = "25P03"
-	CodeInvalidSQLStatementName         = "26000"
-	CodeInvalidAuthorizationSpec        = "28000"
-	CodeInvalidPassword                 = "28P01"
-	CodeInvalidCursorName               = "34000"
-	CodeInvalidCatalogName              = "3D000"
-	CodeSerializationFailure            = "40001"
-	CodeInsufficientPrivilege           = "42501"
-	CodeSyntaxError                     = "42601"
-	CodeUndefinedObject                 = "42704"
-	CodeDuplicateCursor                 = "42P03"
-	CodeDuplicatePreparedStatement      = "42P05"
-	CodeOutOfMemory                     = "53200"
-	CodeTooManyConnections              = "53300"
-	CodeConfigurationLimitExceeded      = "53400"
-	CodeProgramLimitExceeded            = "54000"
-	CodeStatementTooComplex             = "54001"
-	CodeObjectNotInPrerequisiteState    = "55000"
-	CodeLockNotAvailable                = "55P03"
-	CodeQueryCanceled                   = "57014"
-	CodeAdminShutdown                   = "57P01"
-	CodeCrashShutdown                   = "57P02"
-	CodeCannotConnectNow                = "57P03"
-	CodeDatabaseDropped                 = "57P04"
-	CodeIdleSessionTimeout              = "57P05"
-	CodeSystemError                     = "58000"
-	CodeIOError                         = "58030"
-	CodeConfigFileError                 = "F0000"
-	CodeInternalError                   = "XX000"
+	codeSuccessfulCompletion     = "00000"
+	codeProtocolViolation        = "08P01"
+	codeFeatureNotSupported      = "0A000"
+	codeInvalidAuthorizationSpec = "28000"
+	codeInvalidPassword          = "28P01"
+	codeInternalError            = "XX000"
 )
 
 // ErrorFields are the fields of an ErrorResponse or a NoticeResponse; an empty
@@ -185,13 +149,13 @@ func (e *ErrorFields) text(typ byte) *string {
 // AppendErrorResponse appends an ErrorResponse. An empty severity is ERROR, an
 // empty code XX000.
 func AppendErrorResponse(dst []byte, e *ErrorFields) []byte {
-	return appendFields(dst, ErrorResponse, e, SeverityError, CodeInternalError)
+	return appendFields(dst, ErrorResponse, e, SeverityError, codeInternalError)
 }
 
 // AppendNoticeResponse appends a NoticeResponse. An empty severity is NOTICE, an
 // empty code 00000.
 func AppendNoticeResponse(dst []byte, e *ErrorFields) []byte {
-	return appendFields(dst, NoticeResponse, e, SeverityNotice, CodeSuccessfulCompletion)
+	return appendFields(dst, NoticeResponse, e, SeverityNotice, codeSuccessfulCompletion)
 }
 
 // fieldOrder is the order in which PostgreSQL sends the fields.

@@ -9,15 +9,6 @@ import (
 // OID leaves a type to the server.
 type OIDs []byte
 
-// NewOIDs returns the list of the given OIDs.
-func NewOIDs(oids ...uint32) OIDs {
-	var o OIDs
-	for _, oid := range oids {
-		o = binary.BigEndian.AppendUint32(o, oid)
-	}
-	return o
-}
-
 // Len returns the number of OIDs.
 func (o OIDs) Len() int { return len(o) / 4 }
 
@@ -63,11 +54,6 @@ func (f Formats) Of(i int) Format {
 
 // ParseQuery returns the text of a Query. It aliases body.
 func ParseQuery(body []byte) (sql []byte, err error) { return onlyString("Query", body) }
-
-// ParseCommandTag returns the tag of a CommandComplete. It aliases body.
-func ParseCommandTag(body []byte) (tag []byte, err error) {
-	return onlyString("CommandComplete", body)
-}
 
 // ParseParse returns the statement name, the text and the declared parameter
 // types of a Parse. All alias body.
@@ -200,15 +186,6 @@ func ParseParameterStatus(body []byte) (name, value []byte, err error) {
 		return nil, nil, err
 	}
 	return name, value, nil
-}
-
-// ParseBackendKeyData returns the process ID and the secret of a connection. The
-// key aliases body; it has 4 bytes in protocol 3.0 and 4 to 256 in 3.2.
-func ParseBackendKeyData(body []byte) (pid uint32, key []byte, err error) {
-	if len(body) < 4+minCancelKey || len(body) > 4+maxCancelKey {
-		return 0, nil, malformed("BackendKeyData", "the key is not 4 to 256 bytes")
-	}
-	return binary.BigEndian.Uint32(body), body[4:], nil
 }
 
 // ParseNotification returns the sender's process ID, the channel and the payload

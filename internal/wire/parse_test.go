@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"reflect"
 	"runtime"
@@ -34,10 +35,6 @@ func TestDecodersReadWhatPgproto3Writes(t *testing.T) {
 	if err != nil || string(portal) != "p" || limit != 5 {
 		t.Errorf("Execute %q %d, %v", portal, limit, err)
 	}
-	tag, err := ParseCommandTag(body(t, encoded(t, &pgproto3.CommandComplete{CommandTag: []byte("INSERT 0 1")}), CommandComplete))
-	if err != nil || string(tag) != "INSERT 0 1" {
-		t.Errorf("CommandComplete %q, %v", tag, err)
-	}
 	for _, want := range []TxStatus{Idle, InTx, FailedTx} {
 		status, err := ParseReadyForQuery(body(t, encoded(t, &pgproto3.ReadyForQuery{TxStatus: byte(want)}), ReadyForQuery))
 		if err != nil || status != want {
@@ -47,10 +44,6 @@ func TestDecodersReadWhatPgproto3Writes(t *testing.T) {
 	name, value, err := ParseParameterStatus(body(t, encoded(t, &pgproto3.ParameterStatus{Name: "TimeZone", Value: "UTC"}), ParameterStatus))
 	if err != nil || string(name) != "TimeZone" || string(value) != "UTC" {
 		t.Errorf("ParameterStatus %q %q, %v", name, value, err)
-	}
-	pid, key, err := ParseBackendKeyData(body(t, encoded(t, &pgproto3.BackendKeyData{ProcessID: 7, SecretKey: make([]byte, 32)}), BackendKeyData))
-	if err != nil || pid != 7 || len(key) != 32 {
-		t.Errorf("BackendKeyData %d %x, %v", pid, key, err)
 	}
 	pid, channel, payload, err := ParseNotification(body(t, encoded(t, &pgproto3.NotificationResponse{PID: 9, Channel: "c", Payload: "p"}), NotificationResponse))
 	if err != nil || pid != 9 || string(channel) != "c" || string(payload) != "p" {
@@ -142,10 +135,8 @@ var decoders = map[string]func(body []byte) error{
 	"Describe":       func(b []byte) error { _, _, err := ParseDescribe(b); return err },
 	"Close":          func(b []byte) error { _, _, err := ParseClose(b); return err },
 	"Execute":        func(b []byte) error { _, _, err := ParseExecute(b); return err },
-	"CommandTag":     func(b []byte) error { _, err := ParseCommandTag(b); return err },
 	"ReadyForQuery":  func(b []byte) error { _, err := ParseReadyForQuery(b); return err },
 	"Status":         func(b []byte) error { _, _, err := ParseParameterStatus(b); return err },
-	"KeyData":        func(b []byte) error { _, _, err := ParseBackendKeyData(b); return err },
 	"Notification":   func(b []byte) error { _, _, _, err := ParseNotification(b); return err },
 	"Types":          func(b []byte) error { _, err := ParseParameterDescription(b); return err },
 	"RowDescription": func(b []byte) error { _, err := ParseRowDescription(b); return err },
@@ -158,17 +149,15 @@ var decoders = map[string]func(body []byte) error{
 func samples() map[string][]byte {
 	return map[string][]byte{
 		"Query":          AppendQuery(nil, "select 1")[5:],
-		"Parse":          AppendParse(nil, "s", "select $1", NewOIDs(23, 25))[5:],
+		"Parse":          AppendParse(nil, "s", "select $1", newOIDs(23, 25))[5:],
 		"Bind":           AppendBind(nil, "p", "s", NewFormats(0, 1), [][]byte{[]byte("v"), nil}, NewFormats(1))[5:],
 		"Describe":       AppendDescribe(nil, Statement, "s")[5:],
 		"Close":          AppendClose(nil, Portal, "p")[5:],
 		"Execute":        AppendExecute(nil, "p", 10)[5:],
-		"CommandTag":     AppendCommandComplete(nil, "SELECT 1")[5:],
 		"ReadyForQuery":  AppendReadyForQuery(nil, Idle)[5:],
 		"Status":         AppendParameterStatus(nil, "TimeZone", "UTC")[5:],
-		"KeyData":        AppendBackendKeyData(nil, 1, []byte{1, 2, 3, 4})[5:],
 		"Notification":   AppendNotificationResponse(nil, 1, "channel", "payload")[5:],
-		"Types":          AppendParameterDescription(nil, NewOIDs(23, 25))[5:],
+		"Types":          AppendParameterDescription(nil, newOIDs(23, 25))[5:],
 		"RowDescription": AppendRowDescription(nil, []Field{{Name: "a", TypeOID: 23}, {Name: "b"}})[5:],
 		"DataRow":        AppendDataRow(nil, [][]byte{[]byte("v"), nil, []byte("w")})[5:],
 		"ErrorFields":    AppendErrorResponse(nil, &ErrorFields{Message: "m", Position: 3})[5:],
@@ -183,17 +172,11 @@ func TestAMessageCutShortOrTooLongIsAnError(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		for i := range sample {
-			if name == "KeyData" && i >= 8 {
-				continue
-			}
 			if err := decode(sample[:i]); err == nil {
 				t.Errorf("%s cut to %d of %d bytes was accepted", name, i, len(sample))
 			} else {
-				mustBeProtocolError(t, err, CodeProtocolViolation)
+				mustBeProtocolError(t, err, codeProtocolViolation)
 			}
-		}
-		if name == "KeyData" {
-			continue // any length up to its limit is a key
 		}
 		if err := decode(append(bytes.Clone(sample), 'x')); err == nil {
 			t.Errorf("%s with a byte too many was accepted", name)
@@ -213,7 +196,6 @@ func TestAZeroByteInsideAStringIsAnError(t *testing.T) {
 	f("Describe", "Sa\x00b\x00")
 	f("Close", "Pa\x00b\x00")
 	f("Execute", "a\x00b\x00\x00\x00\x00\x00")
-	f("CommandTag", "SELECT\x001\x00")
 	f("Status", "a\x00b\x00c\x00")
 	f("Notification", "\x00\x00\x00\x01a\x00b\x00c\x00")
 }
@@ -221,13 +203,12 @@ func TestAZeroByteInsideAStringIsAnError(t *testing.T) {
 func TestWhatAMessageCannotMeanIsAnError(t *testing.T) {
 	f := func(name, hostile string) {
 		t.Helper()
-		mustBeProtocolError(t, decoders[name]([]byte(hostile)), CodeProtocolViolation)
+		mustBeProtocolError(t, decoders[name]([]byte(hostile)), codeProtocolViolation)
 	}
 	f("Describe", "Xname\x00")
 	f("Close", "\x00\x00")
 	f("ReadyForQuery", "X")
 	f("ReadyForQuery", "II")
-	f("KeyData", "\x00\x00\x00\x01"+string(make([]byte, 257)))
 	f("DataRow", "\x00\x01\x80\x00\x00\x00")
 	f("RowDescription", "\x00\x01name without its terminator, long enough to pass the first look")
 	f("ErrorFields", "Mno terminator\x00")
@@ -253,7 +234,7 @@ func TestClaimsOfManyValuesAllocateNothingMuch(t *testing.T) {
 		runtime.ReadMemStats(&before)
 		err := decoders[name](b)
 		runtime.ReadMemStats(&after)
-		mustBeProtocolError(t, err, CodeProtocolViolation)
+		mustBeProtocolError(t, err, codeProtocolViolation)
 		if n := after.TotalAlloc - before.TotalAlloc; n > 16<<10 {
 			t.Errorf("%s of %d bytes allocated %d", name, len(b), n)
 		}
@@ -268,13 +249,12 @@ func TestDecodersOnTheHotPathAllocateNothing(t *testing.T) {
 		_, _, oids, err2 := ParseParse(s["Parse"])
 		_, _, _, err3 := BindNames(s["Bind"])
 		_, _, err4 := ParseExecute(s["Execute"])
-		_, err5 := ParseCommandTag(s["CommandTag"])
 		_, err6 := ParseReadyForQuery(s["ReadyForQuery"])
 		_, err7 := ParseBind(s["Bind"], params)
 		_, err8 := ParseDataRow(s["DataRow"], params)
 		_, _, err9 := ParseDescribe(s["Describe"])
 		_, _, _, err10 := BindNames(s["Bind"][:1])
-		if errors.Join(err1, err2, err3, err4, err5, err6, err7, err8, err9) != nil || err10 == nil || oids.At(1) != 25 {
+		if errors.Join(err1, err2, err3, err4, err6, err7, err8, err9) != nil || err10 == nil || oids.At(1) != 25 {
 			t.Fatal("a sample was refused")
 		}
 	}); n != 0 {
@@ -294,4 +274,12 @@ func TestDecodedStringsCannotGrowIntoTheirNeighbours(t *testing.T) {
 	if !bytes.Equal(b, samples()["Bind"]) {
 		t.Fatal("an append to a decoded part changed the message")
 	}
+}
+
+// newOIDs returns the list of the given OIDs.
+func newOIDs(oids ...uint32) (list OIDs) {
+	for _, oid := range oids {
+		list = binary.BigEndian.AppendUint32(list, oid)
+	}
+	return list
 }

@@ -87,11 +87,6 @@ func AppendAuthenticationMD5(dst, salt []byte) []byte {
 	return appendAuthentication(dst, AuthMD5, salt)
 }
 
-// AppendPassword appends a PasswordMessage for the methods password and md5.
-func AppendPassword(dst []byte, text string) []byte {
-	return appendExact(AppendHeader(dst, PasswordMessage, len(text)+1), text)
-}
-
 // AppendSASLInitialResponse appends the choice of a mechanism with its first data.
 func AppendSASLInitialResponse(dst []byte, mechanism string, data []byte) []byte {
 	dst = appendExact(AppendHeader(dst, PasswordMessage, len(mechanism)+5+len(data)), mechanism)

@@ -31,7 +31,7 @@ func (e *ProtocolError) Fields() *ErrorFields {
 // or the protocol.
 func malformed(message, detail string) error {
 	return &ProtocolError{
-		Code:    CodeProtocolViolation,
+		Code:    codeProtocolViolation,
 		Message: "invalid " + message + " message",
 		Detail:  detail,
 	}

@@ -29,7 +29,7 @@ const (
 
 // ErrProof means that the exchange was in order and the password is not the
 // user's, or there is no such user; the client may not learn which. It is told as
-// CodeInvalidPassword with the user name of the startup message.
+// codeInvalidPassword with the user name of the startup message.
 var ErrProof = errors.New("password authentication failed")
 
 // ScramServer is the server's half of one SCRAM-SHA-256 exchange (RFC 5802, RFC
@@ -140,14 +140,14 @@ func (s *ScramServer) choose(body []byte) (data []byte, later bool, err error) {
 	switch {
 	case string(name) == mechanism && s.onlyPlus:
 		return nil, false, &ProtocolError{
-			Code: CodeInvalidAuthorizationSpec, Message: "channel binding is required, but the client does not use it",
+			Code: codeInvalidAuthorizationSpec, Message: "channel binding is required, but the client does not use it",
 		}
 	case string(name) == mechanism:
 	case string(name) == mechanismPlus && s.binding != nil:
 		s.plus = true
 	default:
 		return nil, false, &ProtocolError{
-			Code: CodeProtocolViolation, Message: "client selected an invalid SASL authentication mechanism",
+			Code: codeProtocolViolation, Message: "client selected an invalid SASL authentication mechanism",
 		}
 	}
 	size, data := int32(binary.BigEndian.Uint32(rest)), rest[4:]
@@ -172,7 +172,7 @@ func (s *ScramServer) first(message string) error {
 	}
 	if strings.HasPrefix(authzid, "a=") {
 		return &ProtocolError{
-			Code: CodeFeatureNotSupported, Message: "client uses authorization identity, but it is not supported",
+			Code: codeFeatureNotSupported, Message: "client uses authorization identity, but it is not supported",
 		}
 	}
 	if authzid != "" {
@@ -182,7 +182,7 @@ func (s *ScramServer) first(message string) error {
 	s.clientBare = bare
 	if strings.HasPrefix(bare, "m=") {
 		return &ProtocolError{
-			Code: CodeFeatureNotSupported, Message: "client requires an unsupported SCRAM extension",
+			Code: codeFeatureNotSupported, Message: "client requires an unsupported SCRAM extension",
 		}
 	}
 	_, rest, ok = cutAttribute(bare, 'n')
@@ -215,7 +215,7 @@ func (s *ScramServer) checkFlag(flag string) error {
 		}
 		if flag == "y" && s.binding != nil {
 			return &ProtocolError{
-				Code:    CodeInvalidAuthorizationSpec,
+				Code:    codeInvalidAuthorizationSpec,
 				Message: "SCRAM channel binding negotiation error",
 				Detail: "The client supports SCRAM channel binding but thinks the server does not. " +
 					"However, this server does support channel binding.",
@@ -226,7 +226,7 @@ func (s *ScramServer) checkFlag(flag string) error {
 			return malformedScram("the mechanism is without channel binding, but the message includes channel binding data")
 		}
 		if flag != "p="+bindingType {
-			return &ProtocolError{Code: CodeProtocolViolation, Message: "unsupported SCRAM channel-binding type"}
+			return &ProtocolError{Code: codeProtocolViolation, Message: "unsupported SCRAM channel-binding type"}
 		}
 	default:
 		return malformedScram("the channel binding flag is unknown")
@@ -247,7 +247,7 @@ func (s *ScramServer) final(message string) ([]byte, error) {
 	nonce, _, ok := cutAttribute(rest, 'r')
 	if !ok || nonce != s.nonce {
 		return nil, &ProtocolError{
-			Code: CodeProtocolViolation, Message: "invalid SCRAM response", Detail: "Nonce does not match.",
+			Code: codeProtocolViolation, Message: "invalid SCRAM response", Detail: "Nonce does not match.",
 		}
 	}
 	at := strings.LastIndex(message, ",p=")
@@ -279,7 +279,7 @@ func (s *ScramServer) checkBinding(binding string) error {
 		return malformedScram("the channel binding of the last message is not that of the first")
 	}
 	return &ProtocolError{
-		Code: CodeInvalidAuthorizationSpec, Message: "SCRAM channel binding check failed",
+		Code: codeInvalidAuthorizationSpec, Message: "SCRAM channel binding check failed",
 	}
 }
 
@@ -305,7 +305,7 @@ func TLSServerEndPoint(cert *x509.Certificate) ([]byte, error) {
 }
 
 func malformedScram(detail string) error {
-	return &ProtocolError{Code: CodeProtocolViolation, Message: "malformed SCRAM message", Detail: detail}
+	return &ProtocolError{Code: codeProtocolViolation, Message: "malformed SCRAM message", Detail: detail}
 }
 
 // cutAttribute returns the value of the attribute that s begins with, which must

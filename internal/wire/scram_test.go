@@ -96,7 +96,7 @@ func (l *scramListener) login(conn net.Conn) {
 		conn.Write(AppendErrorResponse(nil, p.Fields()))
 	} else {
 		conn.Write(AppendErrorResponse(nil, &ErrorFields{
-			Severity: SeverityFatal, Code: CodeInvalidPassword, Message: "password authentication failed for user " + user,
+			Severity: SeverityFatal, Code: codeInvalidPassword, Message: "password authentication failed for user " + user,
 		}))
 	}
 	io.Copy(io.Discard, conn)
@@ -212,7 +212,7 @@ func TestALoginThroughAnotherCertificateFails(t *testing.T) {
 	if err == nil {
 		t.Fatal("the client was let in")
 	}
-	mustBeProtocolError(t, <-l.outcome, CodeInvalidAuthorizationSpec)
+	mustBeProtocolError(t, <-l.outcome, codeInvalidAuthorizationSpec)
 }
 
 func TestAWrongPasswordAndAnUnknownUserFailAlike(t *testing.T) {
@@ -221,8 +221,8 @@ func TestAWrongPasswordAndAnUnknownUserFailAlike(t *testing.T) {
 	for _, user := range []string{"alice", "nobody"} {
 		err := connect(t, dsn, user, "wrong")
 		var refused *pgconn.PgError
-		if !errors.As(err, &refused) || refused.Code != CodeInvalidPassword {
-			t.Errorf("%s: %v, want %s", user, err, CodeInvalidPassword)
+		if !errors.As(err, &refused) || refused.Code != codeInvalidPassword {
+			t.Errorf("%s: %v, want %s", user, err, codeInvalidPassword)
 		}
 		if err := <-l.outcome; !errors.Is(err, ErrProof) {
 			t.Errorf("%s: the server's outcome %v, want ErrProof", user, err)
@@ -323,40 +323,40 @@ func TestABadFirstMessageEndsTheExchange(t *testing.T) {
 		t.Helper()
 		f(nil, initial(mechanism, data), code)
 	}
-	f(nil, nil, CodeProtocolViolation)
-	f(nil, []byte("SCRAM-SHA-256"), CodeProtocolViolation)
-	f(nil, []byte("SCRAM-SHA-256\x00\x00\x00"), CodeProtocolViolation)
-	f(nil, []byte("SCRAM-SHA-256\x00\x00\x00\x00\x09n,,n=,r=a+more"), CodeProtocolViolation)
-	f(nil, []byte("SCRAM-SHA-256\x00\xff\xff\xff\xffdata"), CodeProtocolViolation)
-	f(nil, []byte("SCRAM-SHA-256\x00\xff\xff\xff\xfe"), CodeProtocolViolation)
-	f(nil, initial("SCRAM-SHA-1", "n,,n=,r=abc"), CodeProtocolViolation)
-	f(nil, initial(mechanismPlus, "p=tls-server-end-point,,n=,r=abc"), CodeProtocolViolation)
-	f(nil, initial(mechanism, "n,,n=,r="+strings.Repeat("a", 2000)), CodeProtocolViolation)
-	bad("", CodeProtocolViolation)
-	bad("n", CodeProtocolViolation)
-	bad("n,", CodeProtocolViolation)
-	bad("n,,", CodeProtocolViolation)
-	bad("x,,n=,r=abc", CodeProtocolViolation)
-	bad("n,a=bob,n=,r=abc", CodeFeatureNotSupported)
-	bad("n,b,n=,r=abc", CodeProtocolViolation)
-	bad("n,,m=1,n=,r=abc", CodeFeatureNotSupported)
-	bad("n,,r=abc", CodeProtocolViolation)
-	bad("n,,n=,r=", CodeProtocolViolation)
-	bad("n,,n=,r=a b", CodeProtocolViolation)
-	bad("n,,n=,r=\xe9", CodeProtocolViolation)
-	bad("n,,n=,r=abc,garbage", CodeProtocolViolation)
-	bad("n,,n=,r=abc,1=x", CodeProtocolViolation)
-	bad("n,,n=\x00,r=abc", CodeProtocolViolation)
+	f(nil, nil, codeProtocolViolation)
+	f(nil, []byte("SCRAM-SHA-256"), codeProtocolViolation)
+	f(nil, []byte("SCRAM-SHA-256\x00\x00\x00"), codeProtocolViolation)
+	f(nil, []byte("SCRAM-SHA-256\x00\x00\x00\x00\x09n,,n=,r=a+more"), codeProtocolViolation)
+	f(nil, []byte("SCRAM-SHA-256\x00\xff\xff\xff\xffdata"), codeProtocolViolation)
+	f(nil, []byte("SCRAM-SHA-256\x00\xff\xff\xff\xfe"), codeProtocolViolation)
+	f(nil, initial("SCRAM-SHA-1", "n,,n=,r=abc"), codeProtocolViolation)
+	f(nil, initial(mechanismPlus, "p=tls-server-end-point,,n=,r=abc"), codeProtocolViolation)
+	f(nil, initial(mechanism, "n,,n=,r="+strings.Repeat("a", 2000)), codeProtocolViolation)
+	bad("", codeProtocolViolation)
+	bad("n", codeProtocolViolation)
+	bad("n,", codeProtocolViolation)
+	bad("n,,", codeProtocolViolation)
+	bad("x,,n=,r=abc", codeProtocolViolation)
+	bad("n,a=bob,n=,r=abc", codeFeatureNotSupported)
+	bad("n,b,n=,r=abc", codeProtocolViolation)
+	bad("n,,m=1,n=,r=abc", codeFeatureNotSupported)
+	bad("n,,r=abc", codeProtocolViolation)
+	bad("n,,n=,r=", codeProtocolViolation)
+	bad("n,,n=,r=a b", codeProtocolViolation)
+	bad("n,,n=,r=\xe9", codeProtocolViolation)
+	bad("n,,n=,r=abc,garbage", codeProtocolViolation)
+	bad("n,,n=,r=abc,1=x", codeProtocolViolation)
+	bad("n,,n=\x00,r=abc", codeProtocolViolation)
 	const bound = "p=tls-server-end-point,,n=,r=abc"
-	bad(bound, CodeProtocolViolation)
-	f(binding, initial(mechanism, bound), CodeProtocolViolation)
-	f(binding, initial("SCRAM-SHA-256-plus", bound), CodeProtocolViolation)
-	f(binding, append(initial(mechanismPlus, bound), 0), CodeProtocolViolation)
-	f(binding, initial(mechanismPlus, "p=tls-server-end-point,a=x,n=,r=abc"), CodeFeatureNotSupported)
-	f(binding, initial(mechanismPlus, "p=tls-unique,,n=,r=abc"), CodeProtocolViolation)
-	f(binding, initial(mechanismPlus, "n,,n=,r=abc"), CodeProtocolViolation)
-	f(binding, initial(mechanismPlus, "y,,n=,r=abc"), CodeProtocolViolation)
-	f(binding, initial(mechanism, "y,,n=,r=abc"), CodeInvalidAuthorizationSpec) // somebody hid the offer of PLUS
+	bad(bound, codeProtocolViolation)
+	f(binding, initial(mechanism, bound), codeProtocolViolation)
+	f(binding, initial("SCRAM-SHA-256-plus", bound), codeProtocolViolation)
+	f(binding, append(initial(mechanismPlus, bound), 0), codeProtocolViolation)
+	f(binding, initial(mechanismPlus, "p=tls-server-end-point,a=x,n=,r=abc"), codeFeatureNotSupported)
+	f(binding, initial(mechanismPlus, "p=tls-unique,,n=,r=abc"), codeProtocolViolation)
+	f(binding, initial(mechanismPlus, "n,,n=,r=abc"), codeProtocolViolation)
+	f(binding, initial(mechanismPlus, "y,,n=,r=abc"), codeProtocolViolation)
+	f(binding, initial(mechanism, "y,,n=,r=abc"), codeInvalidAuthorizationSpec) // somebody hid the offer of PLUS
 }
 
 func TestABadFinalMessageEndsTheExchange(t *testing.T) {
@@ -389,7 +389,7 @@ func TestABadFinalMessageEndsTheExchange(t *testing.T) {
 		if done || reply != nil {
 			t.Fatalf("%q: reply %q, done %v", final, reply, done)
 		}
-		if code == CodeInvalidPassword {
+		if code == codeInvalidPassword {
 			if !errors.Is(err, ErrProof) {
 				t.Fatalf("%q: %v, want ErrProof", final, err)
 			}
@@ -412,24 +412,24 @@ func TestABadFinalMessageEndsTheExchange(t *testing.T) {
 	f(newClient(), nil, nil, "")
 	f(yes, nil, nil, "")
 	f(plus, nil, nil, "")
-	f(other, nil, nil, CodeInvalidAuthorizationSpec)
-	f(wrong, nil, nil, CodeInvalidPassword)
-	f(newClient(), replace("c=biws", "c=eSws"), nil, CodeProtocolViolation)
-	f(newClient(), replace("c=biws", "c="), nil, CodeProtocolViolation)
-	f(newClient(), replace("c=biws,", ""), nil, CodeProtocolViolation)
-	f(newClient(), replace("r=clientnonce", "r=clientNonce"), nil, CodeProtocolViolation)
-	f(newClient(), func(s string) string { return s + "x" }, nil, CodeProtocolViolation)
-	f(newClient(), func(s string) string { return s + ",garbage" }, nil, CodeProtocolViolation)
-	f(newClient(), func(s string) string { return s[:len("c=biws,r=clientnonce")] }, nil, CodeProtocolViolation)
-	f(newClient(), nil, func(s string) string { return s[:strings.Index(s, ",p=")] }, CodeProtocolViolation)
-	f(newClient(), nil, func(s string) string { return s + "," }, CodeProtocolViolation)
-	f(newClient(), nil, func(s string) string { return s[:len(s)-4] }, CodeProtocolViolation)
-	f(newClient(), nil, func(s string) string { return s + "\x00" }, CodeProtocolViolation)
-	f(newClient(), nil, func(string) string { return "" }, CodeProtocolViolation)
-	f(newClient(), nil, func(s string) string { return s + strings.Repeat("A", 2000) }, CodeProtocolViolation)
+	f(other, nil, nil, codeInvalidAuthorizationSpec)
+	f(wrong, nil, nil, codeInvalidPassword)
+	f(newClient(), replace("c=biws", "c=eSws"), nil, codeProtocolViolation)
+	f(newClient(), replace("c=biws", "c="), nil, codeProtocolViolation)
+	f(newClient(), replace("c=biws,", ""), nil, codeProtocolViolation)
+	f(newClient(), replace("r=clientnonce", "r=clientNonce"), nil, codeProtocolViolation)
+	f(newClient(), func(s string) string { return s + "x" }, nil, codeProtocolViolation)
+	f(newClient(), func(s string) string { return s + ",garbage" }, nil, codeProtocolViolation)
+	f(newClient(), func(s string) string { return s[:len("c=biws,r=clientnonce")] }, nil, codeProtocolViolation)
+	f(newClient(), nil, func(s string) string { return s[:strings.Index(s, ",p=")] }, codeProtocolViolation)
+	f(newClient(), nil, func(s string) string { return s + "," }, codeProtocolViolation)
+	f(newClient(), nil, func(s string) string { return s[:len(s)-4] }, codeProtocolViolation)
+	f(newClient(), nil, func(s string) string { return s + "\x00" }, codeProtocolViolation)
+	f(newClient(), nil, func(string) string { return "" }, codeProtocolViolation)
+	f(newClient(), nil, func(s string) string { return s + strings.Repeat("A", 2000) }, codeProtocolViolation)
 	f(newClient(), nil, func(s string) string {
 		return s[:strings.Index(s, ",p=")] + ",p=" + strings.Repeat("A", 43) + "="
-	}, CodeInvalidPassword)
+	}, codeInvalidPassword)
 }
 
 func TestNobodyGetsInByAMockOrAnEmptyVerifier(t *testing.T) {

@@ -209,7 +209,7 @@ func TestAuthenticationMessagesAreReadAsWritten(t *testing.T) {
 	if kind, _, err = ParseAuthentication(AppendAuthenticationCleartext(nil)[5:]); err != nil || kind != AuthCleartext {
 		t.Error(kind, err)
 	}
-	if p, err := ParsePassword(AppendPassword(nil, "x y")[5:]); err != nil || p != "x y" {
+	if p, err := ParsePassword([]byte("x y\x00")); err != nil || p != "x y" {
 		t.Error(p, err)
 	}
 	if _, err := ParsePassword([]byte("no end")); err == nil {

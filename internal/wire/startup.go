@@ -99,7 +99,7 @@ func ReadStartup(r io.Reader, limit int) (Startup, error) {
 	size := binary.BigEndian.Uint32(head)
 	if size < 8 || size-4 > uint32(limit) {
 		return Startup{}, &ProtocolError{
-			Code:    CodeProtocolViolation,
+			Code:    codeProtocolViolation,
 			Message: "invalid length of startup packet",
 			Detail:  fmt.Sprintf("%d bytes; 8 to %d are allowed", size, limit+4),
 		}
@@ -138,7 +138,7 @@ func ParseStartup(body []byte) (Startup, error) {
 	}
 	if version>>16 != 3 {
 		return Startup{}, &ProtocolError{
-			Code: CodeFeatureNotSupported,
+			Code: codeFeatureNotSupported,
 			Message: fmt.Sprintf("unsupported frontend protocol %d.%d: server supports 3.0 to %d.%d",
 				version>>16, version&0xffff, LatestVersion>>16, LatestVersion&0xffff),
 		}

@@ -58,7 +58,7 @@ func TestAFirstPacketOfAWrongLengthIsRefusedBeforeItIsRead(t *testing.T) {
 		t.Helper()
 		r := strings.NewReader(head + strings.Repeat("x", 100))
 		_, err := ReadStartup(r, MaxStartup)
-		mustBeProtocolError(t, err, CodeProtocolViolation)
+		mustBeProtocolError(t, err, codeProtocolViolation)
 		if r.Len() != 100 {
 			t.Errorf("%q: %d bytes of the body were read", head, 100-r.Len())
 		}
@@ -101,21 +101,21 @@ func TestAMalformedFirstPacketIsAProtocolError(t *testing.T) {
 		_, err := ParseStartup([]byte(body))
 		mustBeProtocolError(t, err, code)
 	}
-	f("", CodeProtocolViolation)
-	f("\x00\x03\x00", CodeProtocolViolation)
-	f("\x00\x03\x00\x00", CodeProtocolViolation)
-	f("\x00\x03\x00\x00user\x00u\x00", CodeProtocolViolation)
-	f("\x00\x03\x00\x00user\x00\x00", CodeProtocolViolation)
-	f("\x00\x03\x00\x00user\x00u", CodeProtocolViolation)
-	f("\x00\x03\x00\x00user\x00u\x00\x00x", CodeProtocolViolation)
-	f("\x00\x03\x00\x00\x00\x00", CodeProtocolViolation)
-	f("\x00\x02\x00\x00user\x00u\x00\x00", CodeFeatureNotSupported)
-	f("\x00\x04\x00\x00user\x00u\x00\x00", CodeFeatureNotSupported)
-	f("\x04\xd2\x16\x31", CodeFeatureNotSupported) // 1234.5681
-	f("\x04\xd2\x16\x2fx", CodeProtocolViolation)
-	f("\x04\xd2\x16\x30x", CodeProtocolViolation)
-	f("\x04\xd2\x16\x2e\x00\x00\x00\x01\x00\x00\x00", CodeProtocolViolation)
-	f("\x04\xd2\x16\x2e\x00\x00\x00\x01"+strings.Repeat("k", 257), CodeProtocolViolation)
+	f("", codeProtocolViolation)
+	f("\x00\x03\x00", codeProtocolViolation)
+	f("\x00\x03\x00\x00", codeProtocolViolation)
+	f("\x00\x03\x00\x00user\x00u\x00", codeProtocolViolation)
+	f("\x00\x03\x00\x00user\x00\x00", codeProtocolViolation)
+	f("\x00\x03\x00\x00user\x00u", codeProtocolViolation)
+	f("\x00\x03\x00\x00user\x00u\x00\x00x", codeProtocolViolation)
+	f("\x00\x03\x00\x00\x00\x00", codeProtocolViolation)
+	f("\x00\x02\x00\x00user\x00u\x00\x00", codeFeatureNotSupported)
+	f("\x00\x04\x00\x00user\x00u\x00\x00", codeFeatureNotSupported)
+	f("\x04\xd2\x16\x31", codeFeatureNotSupported) // 1234.5681
+	f("\x04\xd2\x16\x2fx", codeProtocolViolation)
+	f("\x04\xd2\x16\x30x", codeProtocolViolation)
+	f("\x04\xd2\x16\x2e\x00\x00\x00\x01\x00\x00\x00", codeProtocolViolation)
+	f("\x04\xd2\x16\x2e\x00\x00\x00\x01"+strings.Repeat("k", 257), codeProtocolViolation)
 }
 
 func TestAStartupOwnsItsMemory(t *testing.T) {
