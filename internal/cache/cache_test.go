@@ -62,7 +62,7 @@ func has(t testing.TB, c *Cache, i int) bool {
 
 func whole(t testing.TB, e *Entry, i int) {
 	t.Helper()
-	if e.Rows != i || string(e.AppendHead(nil)) != "head" || !bytes.Equal(e.AppendReply(nil), bytes.Repeat([]byte{byte(i)}, e.Len())) {
+	if e.Rows != i || string(e.AppendHead(nil)) != "head" || !bytes.Equal(e.AppendReply(nil), bytes.Repeat([]byte{byte(i)}, e.reply)) {
 		t.Fatalf("key %d has the reply of %d rows %q", i, e.Rows, e.AppendReply(nil))
 	}
 }
@@ -118,7 +118,7 @@ func TestGetGivesWhatWasPut(t *testing.T) {
 	get := func(k []byte, want string) {
 		t.Helper()
 		e, ok := c.Get(k)
-		if !ok || string(e.AppendReply([]byte("x"))) != "x"+want || string(e.AppendHead(nil)) != "h" || e.Len() != len(want) || e.Proof != want {
+		if !ok || string(e.AppendReply([]byte("x"))) != "x"+want || string(e.AppendHead(nil)) != "h" || e.reply != len(want) || e.Proof != want {
 			t.Fatalf("%q has %v, %v", k, e, ok)
 		}
 		e.Release()
@@ -289,7 +289,7 @@ func TestRemoveLeavesWhatAnotherHasPut(t *testing.T) {
 	c.Put(key(1), answer(1, 20))
 	c.Remove(stale)
 	fresh, ok := c.Get(key(1))
-	if !ok || fresh.Len() != 20 {
+	if !ok || fresh.reply != 20 {
 		t.Error("the fresh entry was dropped")
 	}
 	whole(t, stale, 1) // it is held
@@ -389,7 +389,7 @@ func TestReadersBesideEvictionsSeeWholeAnswers(t *testing.T) {
 						runtime.Gosched() // as one who waits for a round
 					}
 					buf = e.AppendReply(buf[:0])
-					if e.Rows != i || len(buf) != e.Len() || !bytes.Equal(buf, same[i%256][:len(buf)]) {
+					if e.Rows != i || len(buf) != e.reply || !bytes.Equal(buf, same[i%256][:len(buf)]) {
 						t.Errorf("key %d has the reply of %d rows", i, e.Rows)
 					}
 					if n%50 == 0 {
@@ -485,7 +485,8 @@ func BenchmarkHit(b *testing.B) {
 
 func TestQuestionsThatComeOnceDoNotDriveOutThoseThatComeAgain(t *testing.T) {
 	const hot = 200
-	c := newTest(t, hot*6*Size(key(0), answer(0, 400)))
+	blocks, heap := cost(key(0), answer(0, 400))
+	c := newTest(t, hot*6*(int64(blocks*blockSize)+heap))
 	ask := func(i, size int) bool {
 		e, ok := get(c, i)
 		if !ok {

@@ -69,15 +69,6 @@ func cost(key []byte, a *Answer) (blocks int, heap int64) {
 	return blocks, slack * (overhead + int64(blocks)*9/2 + a.Weight)
 }
 
-// Size is what an answer costs under a key, in bytes.
-func Size(key []byte, a *Answer) int64 {
-	blocks, heap := cost(key, a)
-	return int64(blocks*blockSize) + heap
-}
-
-// Len is how long the reply is, in bytes.
-func (e *Entry) Len() int { return e.reply }
-
 // AppendHead appends the bytes that describe the columns.
 func (e *Entry) AppendHead(dst []byte) []byte { return e.append(dst, e.key, e.head) }
 

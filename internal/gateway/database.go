@@ -289,26 +289,20 @@ func (d *database) certainOf(p *router.Plan) bool {
 	return d.fresh.Load() || d.catalog.Load() != nil && !d.doubts.about(p)
 }
 
-// isFresh says that the catalog is as new as the last call of stale.
-func (d *database) isFresh() bool { return d.fresh.Load() }
-
 // wait waits until what is said of the catalog holds, at most timeout, or until
-// poke is called and stop, if there is one, says so; it says whether it does.
-func (d *database) wait(timeout time.Duration, holds func() bool, stop func() bool) bool {
+// poke is called and stop, if there is one, says so.
+func (d *database) wait(timeout time.Duration, holds, stop func() bool) {
 	var expired <-chan time.Time
 	for {
 		d.mu.Lock()
 		loaded := d.loaded
 		d.mu.Unlock()
-		if holds() {
-			return true
-		}
-		if stop != nil && stop() {
-			return false
+		if holds() || stop != nil && stop() {
+			return
 		}
 		if expired == nil {
 			if timeout <= 0 {
-				return false
+				return
 			}
 			t := time.NewTimer(timeout)
 			defer t.Stop()
@@ -317,9 +311,9 @@ func (d *database) wait(timeout time.Duration, holds func() bool, stop func() bo
 		select {
 		case <-loaded:
 		case <-expired:
-			return false
+			return
 		case <-d.ctx.Done():
-			return false
+			return
 		}
 	}
 }

@@ -28,7 +28,7 @@ func (s *session) loginTriggers() bool {
 		if t := s.srv.live.Load().LoginTimeout; t > 0 {
 			limit = min(limit, t/2)
 		}
-		s.db.wait(limit, s.db.isFresh, nil)
+		s.db.wait(limit, s.db.fresh.Load, nil)
 	}
 	snap := s.db.catalog.Load()
 	return s.db.logins.Load() || snap != nil && snap.LoginTriggers

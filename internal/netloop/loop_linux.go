@@ -96,9 +96,6 @@ func newLoop(s *Loops) (*loop, error) {
 	return &loop{set: s, epfd: epfd, stop: stop}, nil
 }
 
-// Len is the number of loops.
-func (s *Loops) Len() int { return len(s.loops) }
-
 // Close ends the loops. Connections that are still open are closed.
 func (s *Loops) Close() {
 	s.close.Do(func() {

@@ -13,9 +13,6 @@ type Loops struct{}
 // New fails with ErrUnsupported.
 func New(int) (*Loops, error) { return nil, ErrUnsupported }
 
-// Len is 0.
-func (*Loops) Len() int { return 0 }
-
 // Close does nothing.
 func (*Loops) Close() {}
 

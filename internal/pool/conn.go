@@ -127,9 +127,6 @@ func (c *Conn) Watch(h *netloop.Handler, blocking bool) {
 	}
 }
 
-// Host is the server that it goes to, host:port.
-func (c *Conn) Host() string { return c.host }
-
 // Failed notes that the server answered an error; the connection is looked at
 // before it is used again, since a server that ends a session says so first.
 func (c *Conn) Failed() { c.failed = true }

@@ -439,10 +439,6 @@ func (p *Pool) Lost(c *Conn) {
 	p.Discard(c)
 }
 
-// Incarnation changes whenever a connection was dialled or found dead: between two
-// equal values the pool has spoken to one run of one server.
-func (p *Pool) Incarnation() int64 { return p.dials.Load() + p.dead.Load() }
-
 // Query runs sql on a connection of the pool, for control work. It waits like a
 // client does, so it never needs a connection beyond those of the pool.
 func (p *Pool) Query(sql string, timeout time.Duration) ([][]*string, error) {

@@ -135,7 +135,7 @@ func TestReloadChangesSizesAndRetiresWhatGoesElsewhere(t *testing.T) {
 	}
 	p.Release(a)
 	eventually(t, "the last one is closed", func() bool { return old.count() == 0 })
-	if c := take(t, p); c.Host() != other.Addr().String() {
-		t.Errorf("the next connection goes to %s", c.Host())
+	if c := take(t, p); c.host != other.Addr().String() {
+		t.Errorf("the next connection goes to %s", c.host)
 	}
 }

@@ -172,11 +172,6 @@ func (v Interval) wholeMonths() (int64, bool) {
 	return v.Months, v.Months > 0 && v.Months <= 120_000 && v.Days == 0 && v.Micros == 0
 }
 
-// Plus returns a + b.
-func (v Interval) Plus(b Interval) Interval {
-	return Interval{Months: v.Months + b.Months, Days: v.Days + b.Days, Micros: v.Micros + b.Micros}
-}
-
 // Times returns v multiplied by n.
 func (v Interval) Times(n int64) Interval {
 	return Interval{Months: v.Months * n, Days: v.Days * n, Micros: v.Micros * n}

@@ -39,15 +39,3 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
-
-func FuzzParseReals(f *testing.F) {
-	for _, s := range []string{"{1,2,3}", "{-1e-45}", "{", "{1,}", "{NULL}"} {
-		f.Add([]byte(s))
-	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		got, err := ParseReals(nil, b)
-		if len(got) > len(b) {
-			t.Errorf("%d numbers from %d bytes, %v", len(got), len(b), err)
-		}
-	})
-}

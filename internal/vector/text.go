@@ -2,7 +2,6 @@ package vector
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"unsafe"
@@ -241,28 +240,4 @@ func (v *Value) readBitText(b []byte) error {
 	}
 	v.dims = len(b) * width
 	return nil
-}
-
-// ParseReals appends the elements of a real[] without NULLs in text form, {1,2.5,-3},
-// as the server writes it with extra_float_digits of 1 or more. An error says that it
-// is not understood; what was appended before is then returned with it.
-func ParseReals(dst []float32, text []byte) ([]float32, error) {
-	r := reader{text}
-	if !r.take('{') {
-		return dst, fmt.Errorf("cannot read a real[]: %w", errSyntax)
-	}
-	for {
-		f, _, err := r.float()
-		if err != nil {
-			return dst, fmt.Errorf("cannot read a real[]: %w", err)
-		}
-		dst = append(dst, f)
-		if r.take(',') {
-			continue
-		}
-		if !r.take('}') || len(r.b) > 0 {
-			return dst, fmt.Errorf("cannot read a real[]: %w", errSyntax)
-		}
-		return dst, nil
-	}
 }

@@ -2,7 +2,6 @@ package vector
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -75,30 +74,6 @@ func (v *Value) Set(k Kind, format int16, b []byte) error {
 		*v = Value{dense: v.dense[:0], index: v.index[:0], bits: v.bits[:0]}
 		return fmt.Errorf("cannot read a %s: %w", k, err)
 	}
-	return nil
-}
-
-var errOverflow = errors.New("an element is out of range for half precision")
-
-// Convert makes a Vector a Halfvec, as pgvector's implicit cast does: each element is
-// rounded to the nearest half, ties to even. An element out of range is an error, and v
-// then stays as it was. Other changes of kind are errors.
-func (v *Value) Convert(k Kind) error {
-	switch {
-	case k == v.Kind:
-		return nil
-	case v.Kind != Vector || k != Halfvec:
-		return fmt.Errorf("cannot convert a %s to a %s: no such implicit cast is known", v.Kind, k)
-	}
-	for _, f := range v.dense {
-		if h := halfBits(f); h&0x7fff >= 0x7c00 {
-			return fmt.Errorf("cannot convert a %s to a %s: %w", v.Kind, k, errOverflow)
-		}
-	}
-	for i, f := range v.dense {
-		v.dense[i] = halfValue(halfBits(f))
-	}
-	v.Kind = Halfvec
 	return nil
 }
 

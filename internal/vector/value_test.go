@@ -156,35 +156,6 @@ func TestHalvesRoundToTheNearestAndTiesToEven(t *testing.T) {
 	}
 }
 
-func TestAVectorBecomesAHalfvecWholeOrNotAtAll(t *testing.T) {
-	v, _ := Decode(Vector, 0, []byte("[1.0004,2]"))
-	if err := v.Convert(Halfvec); err != nil {
-		t.Fatal(err)
-	}
-	if got, want := string(v.AppendKey(nil)), key(t, Halfvec, "[1,2]"); got != want {
-		t.Errorf("got %x, want %x", got, want)
-	}
-	v, _ = Decode(Vector, 0, []byte("[1.0004,65520]"))
-	if err := v.Convert(Halfvec); err == nil || string(v.AppendKey(nil)) != key(t, Vector, "[1.0004,65520]") {
-		t.Errorf("got %v and %v", v, err)
-	}
-	if err := v.Convert(Sparsevec); err == nil {
-		t.Error("a vector became a sparsevec")
-	}
-}
-
-func TestAListOfRealsIsRead(t *testing.T) {
-	got, err := ParseReals(nil, []byte("{1,-2.5,1e-45}"))
-	if err != nil || len(got) != 3 || got[0] != 1 || got[1] != -2.5 || got[2] != 1e-45 {
-		t.Errorf("got %v, %v", got, err)
-	}
-	for _, text := range []string{"", "{}", "{1", "1}", "{1,}", "{NULL}", "{nan}", "{1}x", "{{1}}"} {
-		if got, err := ParseReals(nil, []byte(text)); err == nil {
-			t.Errorf("%q is read as %v", text, got)
-		}
-	}
-}
-
 func TestMemoryIsUsedAgainAndCopiesDoNotShareIt(t *testing.T) {
 	text := []byte("[1,2,3,4,5,6,7,8]")
 	var v Value
