@@ -224,10 +224,7 @@ func (s *session) attach() error {
 			var se *pool.ServerError
 			if errors.As(err, &se) {
 				s.pool.Release(c)
-				return &Error{
-					Code: se.Fields.Code, Message: "cannot restore the session's settings: " + se.Fields.Message,
-					Detail: se.Fields.Detail, Hint: se.Fields.Hint, Err: err,
-				}
+				return s.unrestored(se.Fields)
 			}
 			s.pool.Lost(c)
 			if attempt < 3 {
@@ -245,6 +242,17 @@ func (s *session) attach() error {
 		}
 		return nil
 	}
+}
+
+// unrestored is what a client is told whose settings the server refuses: as it logs in,
+// the server's word. Later they were taken once (a role that was dropped since), and no
+// statement of it could run any more.
+func (s *session) unrestored(f *wire.ErrorFields) *Error {
+	e := &Error{Code: f.Code, Message: f.Message, Detail: f.Detail, Hint: f.Hint, Fatal: true}
+	if s.pid != 0 {
+		e.Message, e.Hint = "cannot restore the session's settings: "+f.Message, "Connect again."
+	}
+	return e
 }
 
 // take makes c, which has the session's settings or is given them ahead, the connection

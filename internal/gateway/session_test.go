@@ -3,7 +3,9 @@ package gateway_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -150,6 +152,33 @@ func TestTheConsoleIsADatabase(t *testing.T) {
 		p.send(parse("", "SHOW VERSION"), endGroup)
 		if got := rowsOf(p.reply(1)); got != "0A000" {
 			t.Errorf("by the extended protocol: got %q", got)
+		}
+	}
+}
+
+// What its client was is not known at the server any more; a pool of clients finds its
+// connection broken, and makes another.
+func TestAClientWhoseSettingsAreRefusedIsEnded(t *testing.T) {
+	dsn := nativeDatabase(t, "")
+	_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 1}})
+	role := fmt.Sprintf("gone_%d", os.Getpid())
+	for _, statement := range []string{"SELECT 1", "CREATE TABLE made (a int)", "RESET ROLE"} {
+		p, other := dial(t, addr, dsn), dial(t, addr, dsn)
+		p.must("CREATE ROLE " + role)
+		p.must("SET ROLE " + role)
+		other.must("DROP ROLE " + role)
+		got := p.query(statement)
+		if len(got) != 2 || got[1] != "end of the connection" || !strings.HasPrefix(got[0], "FATAL ") {
+			t.Errorf("%s: got %q, want a FATAL error and the end of the connection", statement, got)
+		}
+		other.want("SELECT to_regclass('made') IS NULL", "t")
+	}
+	for param, want := range map[string]string{
+		"client_encoding=nothing": `22023: invalid value for parameter "client_encoding": "nothing"`,
+		"no_such_setting=1":       `42704: unrecognized configuration parameter "no_such_setting"`,
+	} {
+		if _, err := login(t, addr, dsn, pgproto3.ProtocolVersion30, param); err == nil || err.Error() != want {
+			t.Errorf("%s: got %v, want the server's %s", param, err, want)
 		}
 	}
 }
