@@ -129,9 +129,9 @@ func TestReloadChangesSizesAndRetiresWhatGoesElsewhere(t *testing.T) {
 		t.Fatalf("a larger size did not help who waited: %v", err)
 	}
 	p.Reload(Options{Server: to(t, other), Size: 1})
-	eventually(t, "the idle one at the old host is closed", func() bool { return old.count() == 1 })
-	if s := p.Stat(); s.Retired != 1 || s.Size != 1 {
-		t.Errorf("%d are to be closed, size %d", s.Retired, s.Size)
+	eventually(t, "the idle one at the old host is closed, and the other is to be", func() bool { return old.count() == 1 && p.Stat().Retired == 1 })
+	if size := p.Stat().Size; size != 1 {
+		t.Errorf("the size is %d", size)
 	}
 	p.Release(a)
 	eventually(t, "the last one is closed", func() bool { return old.count() == 0 })

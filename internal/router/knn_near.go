@@ -7,6 +7,8 @@ import (
 
 	pg_query "github.com/pganalyze/pg_query_go/v6"
 	"google.golang.org/protobuf/proto"
+
+	"qvpgw/internal/catalog"
 )
 
 // Near is a k-NN query seen as one of a family: of all that differ from it in the
@@ -74,9 +76,9 @@ func (r *Router) Near(c *Context, text []byte, key string) (*Near, bool) {
 		return nil, false
 	}
 	from := sel.FromClause[0].GetRangeVar()
-	n.from = quoteName(from.Relname)
+	n.from = catalog.Quote(from.Relname)
 	if from.Schemaname != "" {
-		n.from = quoteName(from.Schemaname) + "." + n.from
+		n.from = catalog.Quote(from.Schemaname) + "." + n.from
 	}
 	return n, true
 }
@@ -145,6 +147,6 @@ func (n *Near) column(name string) *pg_query.Node {
 // Squares is a query for the least and the largest inner product of a vector of the
 // table with itself.
 func (n *Near) Squares() string {
-	v := quoteName(n.Column)
+	v := catalog.Quote(n.Column)
 	return fmt.Sprintf("SELECT pg_catalog.min(-(%[1]s <#> %[1]s)), pg_catalog.max(-(%[1]s <#> %[1]s)) FROM %[2]s", v, n.from)
 }
