@@ -37,15 +37,15 @@ type session struct {
 	db          *database
 	pool        *pool.Pool
 
-	// guest and binding are nil once it is logged in.
+	// guest, startup and binding are nil once it is logged in.
 	guest   *guest
+	startup *wire.Startup
 	bounded *boundedConn // under TLS, nil without
 	binding []byte       // of the certificate shown to it
 	direct  bool         // TLS began at once
 	method  auth.Method  // how it logged in
 	trusted bool         // without a proof
 
-	startup  wire.Startup
 	database string
 	user     string
 	login    string // the user of the pool's server connections

@@ -56,7 +56,7 @@ func (s *session) begin() error {
 	if s.conn != nil {
 		s.client.SetDst(&s.up)
 	}
-	s.startup.Params, s.startup.Key, s.guest = nil, nil, nil // an idle client is to be small
+	s.startup = nil
 	return nil
 }
 
@@ -127,7 +127,7 @@ func (s *session) readStartup() error {
 			s.srv.Cancel(p.PID, p.Key)
 			return errBye
 		case wire.StartupMessage:
-			s.startup = p
+			s.startup = &p
 			return s.readParams()
 		}
 	}

@@ -1,0 +1,14 @@
+package gateway
+
+import (
+	"testing"
+	"unsafe"
+)
+
+// The runtime's allocator has a class of 1,024 bytes, and the next is of 1,152: ten
+// thousand idle clients are ten thousand sessions.
+func TestASessionIsSmall(t *testing.T) {
+	if n := unsafe.Sizeof(session{}); n > 1024 {
+		t.Errorf("a session has %d bytes, more than 1,024", n)
+	}
+}
