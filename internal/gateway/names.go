@@ -128,10 +128,19 @@ func (s *session) showStatements() error {
 	if s.allPlaced() {
 		return nil
 	}
-	if err := s.inject("DEALLOCATE ALL"); err != nil {
-		return err
+	if s.pins.Load() != 0 || s.due != 0 {
+		// There may be statements that nobody but the server knows of: of code, or of a
+		// PREPARE among other statements.
+		if err := s.inject(deallocateShared); err != nil {
+			return err
+		}
+		s.conn.ForgetShared()
+	} else {
+		if err := s.inject("DEALLOCATE ALL"); err != nil {
+			return err
+		}
+		s.conn.ForgetAll()
 	}
-	s.conn.ForgetAll()
 	names := make([]string, 0, len(s.named))
 	for name := range s.named {
 		names = append(names, name)
@@ -144,6 +153,13 @@ func (s *session) showStatements() error {
 	}
 	return nil
 }
+
+// deallocateShared removes the statements that have names of the gateway's.
+const deallocateShared = `DO $$ DECLARE n text; BEGIN
+	FOR n IN SELECT name FROM pg_catalog.pg_prepared_statements WHERE pg_catalog.starts_with(name, '` + serverPrefix + `') LOOP
+		EXECUTE pg_catalog.format('DEALLOCATE %I', n);
+	END LOOP;
+END $$`
 
 // allPlaced says whether the connection has the client's statements under their own
 // names already, and nothing else.

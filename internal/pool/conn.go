@@ -112,9 +112,14 @@ func (c *Conn) Forget(id uint64) {
 // ForgetAll records that the server dropped all prepared statements.
 func (c *Conn) ForgetAll() {
 	clear(c.Own)
+	c.ForgetShared()
+	c.Unnamed = 0
+}
+
+// ForgetShared records that the server dropped the prepared statements that Has knows.
+func (c *Conn) ForgetShared() {
 	c.statements.Purge()
 	c.evicted = c.evicted[:0]
-	c.Unnamed = 0
 }
 
 // Watch has h told when the server says something, and says whether whoever reads
