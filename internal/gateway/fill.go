@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"qvpgw/internal/cache"
 	"qvpgw/internal/knn"
@@ -18,7 +20,7 @@ import (
 // fillQuery goes ahead of a query whose answer may be kept: the snapshot before its own,
 // of which server, and whether distances are told in full.
 const fillQuery = "SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text, pg_catalog.pg_is_in_recovery()::pg_catalog.text, " +
-	"EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time())::pg_catalog.text, pg_catalog.current_setting('extra_float_digits')"
+	knn.Server + ", pg_catalog.current_setting('extra_float_digits')"
 
 // hidden is how many columns of a probe are not the client's.
 const hidden = 2
@@ -32,6 +34,7 @@ type filling struct {
 	binary bool // the hidden columns come in binary
 
 	head, body []byte
+	early      []byte // notices that came before all else
 	rows       int
 	last       float64 // distance of the last row, or of the farthest
 	unsure     bool    // a distance or a key was not read
@@ -166,7 +169,7 @@ func (s *session) readFill(f *filling) (started, whole bool, err error) {
 		case wire.ParseComplete, wire.BindComplete:
 			st.Drop()
 			continue
-		case wire.DataRow, wire.RowDescription, wire.CommandComplete, wire.ErrorResponse, wire.ParameterStatus, wire.ReadyForQuery:
+		case wire.DataRow, wire.RowDescription, wire.CommandComplete, wire.ErrorResponse, wire.ParameterStatus, wire.NoticeResponse, wire.ReadyForQuery:
 		default:
 			whole = false
 			st.Drop()
@@ -185,7 +188,7 @@ func (s *session) readFill(f *filling) (started, whole bool, err error) {
 			if !started {
 				// Only now: after an error the query itself is to run.
 				started = true
-				if err := st.Inject(f.g.appendHead(nil, f.head)); err != nil {
+				if err := st.Inject(append(f.g.appendHead(nil, f.head), f.early...)); err != nil {
 					return started, false, s.serverError(err)
 				}
 			}
@@ -202,6 +205,11 @@ func (s *session) readFill(f *filling) (started, whole bool, err error) {
 		case wire.ParameterStatus:
 			whole, out = false, nil
 			err = s.conn.NoteParam(body)
+		case wire.NoticeResponse:
+			whole = false
+			if !started {
+				f.early = append(f.early, out...)
+			}
 		case wire.ReadyForQuery:
 			s.cv.tx, err = wire.ParseReadyForQuery(body)
 		}
@@ -344,10 +352,11 @@ func number(b []byte, binaryForm bool) (float64, bool) {
 	return d, err == nil
 }
 
-// keyText is a key as the change log has it.
+// keyText is a key as the change log has it; false also for one that the client's
+// encoding may write otherwise than that of the rounds.
 func keyText(b []byte, typ uint32, binaryForm bool) (string, bool) {
 	switch {
-	case b == nil:
+	case b == nil, slices.ContainsFunc(b, func(c byte) bool { return c >= utf8.RuneSelf }) && (typ == oidText || typ == oidVarchar):
 		return "", false
 	case !binaryForm, typ == oidText, typ == oidVarchar:
 		return string(b), true

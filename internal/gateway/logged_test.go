@@ -14,14 +14,16 @@ import (
 	"qvpgw/internal/pool"
 )
 
-// changeLog is the gateway's change log as it is migrated, with the table points of
-// vectorSchema in it.
-func changeLog(t testing.TB) string {
+// changeLog is changeLogOf the table points of vectorSchema.
+func changeLog(t testing.TB) string { return changeLogOf(t, "points") }
+
+// changeLogOf is the gateway's change log as it is migrated, with a table in it.
+func changeLogOf(t testing.TB, table string) string {
 	b, err := os.ReadFile(filepath.Join("..", "..", "migrations", "000008_change_log.up.sql"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return "; CREATE SCHEMA qvpgw; GRANT USAGE ON SCHEMA qvpgw TO PUBLIC;" + string(b) + "; SELECT qvpgw.watch('points');"
+	return "; CREATE SCHEMA qvpgw; GRANT USAGE ON SCHEMA qvpgw TO PUBLIC;" + string(b) + "; SELECT qvpgw.watch('" + table + "');"
 }
 
 func TestAnswersFromALoggedTableOutliveChangesThatCannotReachThem(t *testing.T) {

@@ -55,9 +55,10 @@ type Question struct {
 type Reading struct {
 	Sent     time.Time // before its statement was sent
 	Snapshot Snapshot
-	Recovery bool   // a standby, where nothing is proven (trap T6)
-	Start    string // when the server was started
-	Horizon  uint64 // rows of the change log with a lower xid may be gone; 0: none are
+	Recovery bool    // a standby, where nothing is proven (trap T6)
+	Server   string  // of which run of which server and which database, as the expression Server gives it
+	Loaded   float64 // when the process that ran it read the files of settings, in seconds of Unix time
+	Horizon  uint64  // rows of the change log with a lower xid may be gone; 0: none are
 	Tables   []Table
 	Changes  []Change
 	Cut      bool // there were more
@@ -70,7 +71,8 @@ type Log struct {
 	mu     sync.RWMutex
 	epoch  uint64 // what was marked under another one cannot be judged
 	ready  bool   // a round has been read in this epoch
-	start  string
+	server string
+	loaded float64 // the newest Reading.Loaded
 	now    Snapshot
 	sent   time.Time
 	tables map[uint32]*table
@@ -134,7 +136,7 @@ func (l *Log) Ask() Question {
 func (l *Log) Apply(q Question, r *Reading) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if r.Recovery || r.Settings || l.ready && r.Start != l.start {
+	if r.Recovery || r.Settings || l.ready && (r.Server != l.server || r.Loaded > l.loaded) {
 		l.breakLocked()
 		if r.Recovery {
 			return
@@ -143,7 +145,7 @@ func (l *Log) Apply(q Question, r *Reading) {
 	}
 	if !l.ready {
 		l.epoch++
-		l.ready, l.start = true, r.Start
+		l.ready, l.server, l.loaded = true, r.Server, r.Loaded
 		for _, t := range l.tables {
 			t.forgetLocked(l)
 		}
@@ -224,7 +226,7 @@ func (l *Log) Mark(oids []uint32) (Mark, bool) {
 	if !l.ready {
 		return Mark{}, false
 	}
-	m := Mark{epoch: l.epoch, start: l.start, logged: true, tables: make([]marked, len(oids))}
+	m := Mark{epoch: l.epoch, server: l.server, logged: true, tables: make([]marked, len(oids))}
 	for i, oid := range oids {
 		t := l.tables[oid]
 		if t == nil || !t.known {

@@ -49,7 +49,7 @@ type world struct {
 func newWorld(t *testing.T, budget int64, coarse bool) *world {
 	w := &world{t: t, Log: NewLog(budget, coarse)}
 	w.Register([]uint32{1, 2})
-	w.next = Reading{Start: "run", Tables: []Table{{1, "a", Facts{Logged: true}}, {2, "b", Facts{}}}}
+	w.next = Reading{Server: "run", Tables: []Table{{1, "a", Facts{Logged: true}}, {2, "b", Facts{}}}}
 	w.round("10:10:")
 	return w
 }
@@ -195,7 +195,7 @@ func TestAnotherServerEndsEverything(t *testing.T) {
 		change func(w *world)
 		want   Verdict
 	}{
-		"restarted":        {func(w *world) { w.next.Start = "another run"; w.round("12:12:") }, Restarted},
+		"restarted":        {func(w *world) { w.next.Server = "another run"; w.round("12:12:") }, Restarted},
 		"become a standby": {func(w *world) { w.next.Recovery = true; w.round("10:10:") }, Unreadable},
 		"set otherwise":    {func(w *world) { w.next.Settings = true; w.round("10:10:") }, Restarted},
 		"asked of too much": {func(w *world) {
@@ -204,7 +204,7 @@ func TestAnotherServerEndsEverything(t *testing.T) {
 			}
 			w.round("10:10:")
 		}, Restarted},
-		"and as it was once": {func(w *world) { w.next.Start = "x"; w.round("9:9:"); w.next.Start = "run"; w.round("10:10:") }, Restarted},
+		"and as it was once": {func(w *world) { w.next.Server = "x"; w.round("9:9:"); w.next.Server = "run"; w.round("10:10:") }, Restarted},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, 1<<20, false)
@@ -274,7 +274,7 @@ func TestARoundAnswersThoseWhoCameBeforeItWasSent(t *testing.T) {
 	go wait(1)
 	<-link.asked
 	enter(2, 3, 4) // while the first is under way
-	link.answer <- &Reading{Snapshot: snapshot(t, "1:1:"), Start: "run"}
+	link.answer <- &Reading{Snapshot: snapshot(t, "1:1:"), Server: "run"}
 	if got := answered(1); got[0] != 1 {
 		t.Errorf("the first round answered %v", got)
 	}
@@ -285,7 +285,7 @@ func TestARoundAnswersThoseWhoCameBeforeItWasSent(t *testing.T) {
 		t.Errorf("%d was answered by a round that was sent before", i)
 	case <-time.After(10 * time.Millisecond):
 	}
-	link.answer <- &Reading{Snapshot: snapshot(t, "2:2:"), Start: "run"}
+	link.answer <- &Reading{Snapshot: snapshot(t, "2:2:"), Server: "run"}
 	if got := answered(3); fmt.Sprint(got) != "[2 3 4]" {
 		t.Errorf("the second round answered %v", got)
 	}

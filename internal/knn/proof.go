@@ -55,7 +55,7 @@ type Proof struct {
 // Mark is the state of a Log before a query is sent.
 type Mark struct {
 	epoch  uint64
-	start  string
+	server string
 	logged bool // all of the tables are
 	tables []marked
 }
@@ -66,11 +66,11 @@ type marked struct {
 	seq uint64
 }
 
-// Prove returns p with the mark that was taken before the query was sent. start is what
-// the server that ran it said of its start, as Reading.Start; false when it is not the
-// one that the rounds ask.
-func (p *Proof) Prove(m Mark, start string) bool {
-	if start != m.start {
+// Prove returns p with the mark that was taken before the query was sent. server is what
+// the server that ran it said of itself, as Reading.Server; false when it is not the one
+// that the rounds ask.
+func (p *Proof) Prove(m Mark, server string) bool {
+	if server != m.server {
 		return false
 	}
 	p.mark = m

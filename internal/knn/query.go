@@ -18,26 +18,41 @@ const maxChanges = 4096
 const names = `'abs', 'round', 'ceil', 'ceiling', 'floor', 'trunc', 'sqrt', 'power', 'exp', 'ln', 'char_length', 'l2_distance', 'cosine_distance',
   'inner_product', 'l1_distance', 'vector_dims', 'vector_norm', 'l2_norm', 'hamming_distance', 'jaccard_distance', 'l2_normalize', 'subvector', 'binary_quantize'`
 
+// types are those that values in kept answers' statements may be cast to, by name.
+const types = `'vector', 'halfvec', 'sparsevec', 'bit', 'int2', 'int4', 'int8', 'float4', 'float8', 'numeric', 'bool', 'text', 'varchar', 'bpchar', 'uuid'`
+
+// Server is an expression that names a database of one run of one server. Of two runs of
+// PostgreSQL's processes under one postmaster, with a crash between, the statistics tell: they
+// begin anew. Transactions that were not on disk yet are lost then, and their ids given again.
+const Server = "pg_catalog.concat_ws('/', EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time()), " +
+	"EXTRACT(epoch FROM pg_catalog.pg_stat_get_bgwriter_stat_reset_time()), (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))"
+
+// state is how a round's first row begins: the snapshot, whether it is of a standby, when
+// the server's process read its files of settings, and of which server it is.
+const state = "SELECT 's', pg_current_snapshot()::text, pg_is_in_recovery()::text, concat_ws(' ', EXTRACT(epoch FROM pg_conf_load_time()), " + Server + ")"
+
 // statement is what a round asks: $1 the snapshot of the round before, $2 the tables, $3
 // whether definitions are read although nothing has happened since. Its rows are told
 // apart by their first column. Names are those of pg_catalog where it is prepared.
 //
 // Definitions are told by the transactions that wrote their rows (xmin): VACUUM and
-// ANALYZE write over rows of pg_class in place and leave it.
+// ANALYZE write over rows of pg_class in place and leave it. A table with a column whose
+// text has names of other objects in it, as that of regclass has, counts as not logged.
 const statement = `
 WITH common (print) AS MATERIALIZED (
   SELECT concat_ws('|',
     (SELECT string_agg(concat(oid, ':', xmin), ',' ORDER BY oid) FROM pg_namespace WHERE nspname !~ '^pg_(toast_)?temp_'),
     (SELECT string_agg(concat(oid, ':', xmin), ',' ORDER BY oid) FROM pg_operator WHERE oid >= 16384),
-    (SELECT string_agg(concat(oid, ':', xmin), ',' ORDER BY oid) FROM pg_proc WHERE proname IN (` + names + `) OR pronamespace = to_regnamespace('qvp')),
-    (SELECT string_agg(concat(oid, ':', xmin), ',' ORDER BY oid) FROM pg_type WHERE typname IN ('vector', 'halfvec', 'sparsevec', 'bit')),
+    (SELECT string_agg(concat(oid, ':', xmin), ',' ORDER BY oid) FROM pg_proc WHERE proname IN (` + names + `) OR proacl IS NOT NULL
+      OR pronamespace IN (to_regnamespace('qvp'), to_regnamespace('qvpgw')) OR oid IN (SELECT oprcode FROM pg_operator WHERE oid >= 16384)),
+    (SELECT string_agg(concat(oid, ':', xmin), ',' ORDER BY oid) FROM pg_type WHERE typname IN (` + types + `)),
     (SELECT string_agg(concat(oid, ':', xmin), ',' ORDER BY oid) FROM pg_enum),
     (SELECT string_agg(concat(oid, ':', xmin), ',' ORDER BY oid) FROM pg_cast WHERE oid >= 16384),
     (SELECT string_agg(concat(oid, ':', xmin), ',' ORDER BY oid) FROM pg_extension),
     (SELECT string_agg(concat(roleid, ':', member, ':', xmin), ',' ORDER BY roleid, member, grantor) FROM pg_auth_members),
     (SELECT string_agg(concat(oid, rolsuper, rolinherit, rolbypassrls), ',' ORDER BY oid) FROM pg_roles))
 )
-SELECT 's', pg_current_snapshot()::text, pg_is_in_recovery()::text, extract(epoch FROM pg_postmaster_start_time())::text, {horizon}, NULL::real[]
+` + state + `, {horizon}, NULL::real[]
 UNION ALL
 SELECT 't', r.oid::text, md5(concat_ws('|', c.print,
     (SELECT string_agg(concat(o.oid, ':', o.xmin), ',' ORDER BY o.oid) FROM pg_class o WHERE o.relname = k.relname AND o.relpersistence <> 't'),
@@ -48,6 +63,9 @@ SELECT 't', r.oid::text, md5(concat_ws('|', c.print,
     (SELECT string_agg(concat(i.indexrelid, ':', i.xmin), ',' ORDER BY i.indexrelid) FROM pg_index i WHERE i.indrelid = r.oid),
     (SELECT string_agg(concat(i.inhrelid, ':', i.inhparent), ',') FROM pg_inherits i WHERE i.inhparent = r.oid OR i.inhrelid = r.oid))),
   concat_ws(chr(1), concat(coalesce(k.relkind = 'r' AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = r.oid OR i.inhrelid = r.oid) AND NOT EXISTS (SELECT FROM pg_subscription_rel s WHERE s.srrelid = r.oid)
+      AND NOT EXISTS (SELECT FROM pg_attribute a JOIN pg_type y ON y.oid = a.atttypid LEFT JOIN pg_type z ON z.oid = CASE y.typtype WHEN 'd' THEN y.typbasetype ELSE y.typelem END
+        WHERE a.attrelid = r.oid AND a.attnum > 0 AND (y.typname ~ '^_?(reg[a-z]+|aclitem)$' OR z.typname ~ '^_?(reg[a-z]+|aclitem)$'
+          OR y.oid >= 16384 AND (y.typtype NOT IN ('b', 'e', 'd') OR z.oid >= 16384 AND z.typtype NOT IN ('b', 'e'))))
       AND (SELECT bit_or(t.tgtype) FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
            WHERE t.tgrelid = r.oid AND t.tgenabled = 'A' AND t.tgtype & 3 = 0 AND t.tgqual IS NULL
              AND p.pronamespace = to_regnamespace('qvpgw') AND p.proname LIKE 'log\_rows\_of\_%') & 60 = 60, false),
@@ -79,7 +97,7 @@ UNION ALL
 
 // Glance is the text of a statement that says whether anything has happened at all: what
 // it gives are the first columns of a round's.
-const Glance = "SELECT 's', pg_current_snapshot()::text, pg_is_in_recovery()::text, extract(epoch FROM pg_postmaster_start_time())::text, '0', NULL::real[]"
+const Glance = state + ", '0', NULL::real[]"
 
 // Quiet says whether the rows of Glance are the whole answer: the snapshot is that of the
 // round before, and nothing else is asked.
@@ -130,7 +148,11 @@ func (q *Question) Reading(sent time.Time, rows [][][]byte) (*Reading, error) {
 		case "s":
 			r.Snapshot, err = ParseSnapshot(string(row[1]))
 			r.Recovery = string(row[2]) != "false"
-			r.Start = string(row[3])
+			loaded, server, _ := strings.Cut(string(row[3]), " ")
+			r.Server = server
+			if err == nil {
+				r.Loaded, err = strconv.ParseFloat(loaded, 64)
+			}
 			if err == nil {
 				r.Horizon, err = strconv.ParseUint(string(row[4]), 10, 64)
 			}
