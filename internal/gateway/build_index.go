@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"qvpgw/internal/catalog"
 	"qvpgw/internal/metrics"
 	"qvpgw/internal/pool"
 	"qvpgw/internal/router"
@@ -101,7 +102,7 @@ func (s *session) awaitIndex(built <-chan error) error {
 // removeInvalid drops the index if it is there and invalid. Where others use the
 // table for longer than a moment, the client is told that it is left.
 func (s *session) removeInvalid(name string) error {
-	rows, err := s.own("SELECT FROM pg_catalog.pg_index WHERE indexrelid = pg_catalog.to_regclass(" + pool.Literal(name) + ") AND NOT indisvalid")
+	rows, err := s.own("SELECT FROM pg_catalog.pg_index WHERE indexrelid = pg_catalog.to_regclass(" + catalog.Literal(name) + ") AND NOT indisvalid")
 	if err != nil || len(rows) == 0 {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"qvpgw/internal/catalog"
 	"qvpgw/internal/router"
 	"qvpgw/internal/sqltext"
 	"qvpgw/internal/wire"
@@ -349,7 +350,7 @@ func (s *session) showChannels(plan *router.Plan) *Error {
 	}
 	s.conn.Dirty, s.shown = true, true
 	for _, name := range s.chans.inOrder() {
-		if err := s.inject("LISTEN " + quoteName(name)); err != nil {
+		if err := s.inject("LISTEN " + catalog.Quote(name)); err != nil {
 			return &Error{Code: "08006", Message: "the server connection was lost", Fatal: true, Err: err}
 		}
 	}

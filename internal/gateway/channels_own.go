@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"qvpgw/internal/catalog"
 	"qvpgw/internal/pool"
 	"qvpgw/internal/router"
 	"qvpgw/internal/sqltext"
@@ -34,13 +35,13 @@ func (s *session) moveChannels() error {
 	}
 	var b strings.Builder
 	for _, name := range c.inOrder() {
-		b.WriteString("LISTEN " + quoteName(name) + ";")
+		b.WriteString("LISTEN " + catalog.Quote(name) + ";")
 	}
 	texts := []string{b.String()}
 	if !ascii(texts[0]) {
 		// The names are as the client wrote them; a text is read before any of it runs,
 		// and nothing is heard in a transaction.
-		texts = []string{"BEGIN; SET LOCAL client_encoding TO " + pool.Literal(c.encoding), texts[0], "COMMIT"}
+		texts = []string{"BEGIN; SET LOCAL client_encoding TO " + catalog.Literal(c.encoding), texts[0], "COMMIT"}
 	}
 	s.pin(router.PinListen)
 	for _, sql := range texts {
@@ -95,7 +96,7 @@ func (s *session) passMoved() error {
 func (s *session) convert(encoding string, texts ...[]byte) ([]string, error) {
 	var b strings.Builder
 	for i, text := range texts {
-		fmt.Fprintf(&b, "%s pg_catalog.convert_from('\\x%x', %s)", [...]string{"SELECT", ","}[min(i, 1)], text, pool.Literal(encoding))
+		fmt.Fprintf(&b, "%s pg_catalog.convert_from('\\x%x', %s)", [...]string{"SELECT", ","}[min(i, 1)], text, catalog.Literal(encoding))
 	}
 	rows, err := s.conn.Query(b.String(), switchTimeout)
 	s.conn.Stream.SetDst(s.net)

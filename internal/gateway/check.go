@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"qvpgw/internal/catalog"
 	"qvpgw/internal/pool"
 	"qvpgw/internal/router"
 	"qvpgw/internal/sqltext"
@@ -164,7 +165,7 @@ func (s *session) question(due sqltext.State) string {
 	var plain []string
 	for _, name := range s.names {
 		if !strings.Contains(name, ".") {
-			plain = append(plain, pool.Literal(name))
+			plain = append(plain, catalog.Literal(name))
 		}
 	}
 	if len(plain) == 0 {
@@ -176,7 +177,7 @@ func (s *session) question(due sqltext.State) string {
 	b.WriteString(", pg_catalog.current_setting('role'), session_user")
 	for _, name := range s.names {
 		if strings.Contains(name, ".") {
-			fmt.Fprintf(&b, ", pg_catalog.current_setting(%s, true)", pool.Literal(name))
+			fmt.Fprintf(&b, ", pg_catalog.current_setting(%s, true)", catalog.Literal(name))
 		} else {
 			b.WriteString(", NULL")
 		}

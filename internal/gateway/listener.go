@@ -2,10 +2,10 @@ package gateway
 
 import (
 	"errors"
-	"strings"
 	"sync"
 	"time"
 
+	"qvpgw/internal/catalog"
 	"qvpgw/internal/pool"
 	"qvpgw/internal/wire"
 )
@@ -93,7 +93,7 @@ func (l *listener) subscribe(s *session, name string, w listenWait) error {
 	for {
 		err := l.start(s, w)
 		if err == nil {
-			err = l.do("LISTEN "+quoteName(name), func() {
+			err = l.do("LISTEN "+catalog.Quote(name), func() {
 				if l.channels[name] == nil {
 					l.channels[name] = &channel{heard: map[*session]struct{}{}}
 				}
@@ -134,7 +134,7 @@ func (l *listener) tidyLocked(name string) {
 	}
 	delete(l.channels, name)
 	if l.conn != nil {
-		l.sendLocked("UNLISTEN "+quoteName(name), func(error) {})
+		l.sendLocked("UNLISTEN "+catalog.Quote(name), func(error) {})
 	}
 }
 
@@ -399,6 +399,3 @@ func (d *database) sender(pid uint32) uint32 {
 	}
 	return pid
 }
-
-// quoteName quotes an identifier.
-func quoteName(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }

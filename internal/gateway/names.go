@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 
+	"qvpgw/internal/catalog"
 	"qvpgw/internal/router"
 	"qvpgw/internal/sqltext"
 	"qvpgw/internal/wire"
@@ -67,7 +68,7 @@ func (s *session) claim() error {
 		if st := s.named[name]; c.OwnOf == s.owner && st != nil && st.id == id {
 			continue
 		}
-		if err := s.inject("DEALLOCATE " + quoteName(name)); err != nil {
+		if err := s.inject("DEALLOCATE " + catalog.Quote(name)); err != nil {
 			return err
 		}
 		delete(c.Own, name)

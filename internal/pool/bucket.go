@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"qvpgw/internal/catalog"
 	"qvpgw/internal/wire"
 )
 
@@ -195,7 +196,7 @@ func isRole(name string) bool { return name == "role" || name == "session_author
 func quoteSetting(name string) string {
 	parts := strings.Split(name, ".")
 	for i, p := range parts {
-		parts[i] = `"` + strings.ReplaceAll(p, `"`, `""`) + `"`
+		parts[i] = catalog.Quote(p)
 	}
 	return strings.Join(parts, ".")
 }
@@ -205,13 +206,7 @@ func quoteSetting(name string) string {
 func SetStatement(name, value string) string {
 	switch name {
 	case "application_name", "timezone", "client_min_messages", "bytea_output", "extra_float_digits", "intervalstyle":
-		return "SET " + name + " TO " + Literal(value) // no list: the same, for less of the server's time
+		return "SET " + name + " TO " + catalog.Literal(value) // no list: the same, for less of the server's time
 	}
-	return "SELECT pg_catalog.set_config(" + Literal(name) + ", " + Literal(value) + ", false)"
-}
-
-// Literal writes a string literal that means the same whatever
-// standard_conforming_strings says.
-func Literal(value string) string {
-	return "E'" + strings.NewReplacer(`'`, `''`, `\`, `\\`).Replace(value) + "'"
+	return "SELECT pg_catalog.set_config(" + catalog.Literal(name) + ", " + catalog.Literal(value) + ", false)"
 }

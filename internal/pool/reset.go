@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"qvpgw/internal/catalog"
 	"qvpgw/internal/wire"
 )
 
@@ -57,7 +58,7 @@ func (c *Conn) resetQuery() (text string, mild bool) {
 				return "DISCARD ALL", false // in which encoding is not known any more
 			}
 		}
-		b.WriteString(`DEALLOCATE "` + strings.ReplaceAll(name, `"`, `""`) + `"; `)
+		b.WriteString("DEALLOCATE " + catalog.Quote(name) + "; ")
 	}
 	return b.String() + resetText, true
 }

@@ -6,6 +6,7 @@ import (
 
 	pg_query "github.com/pganalyze/pg_query_go/v6"
 
+	"qvpgw/internal/catalog"
 	"qvpgw/internal/sqltext"
 )
 
@@ -83,7 +84,7 @@ func (s *survey) value(set *Setting, args []*pg_query.Node) {
 		if i > 0 {
 			b.WriteString(", ")
 		}
-		b.WriteString(quoteLiteral(text))
+		b.WriteString(catalog.Literal(text))
 		set.Values = append(set.Values, text)
 	}
 	if len(set.Values) == 1 {
@@ -151,7 +152,7 @@ func (s *survey) multi(n *pg_query.VariableSetStmt, st *Statement) *Setting {
 		value = map[string]string{"0": "off", "1": "on"}[value]
 	}
 	set.Value, set.Values = value, []string{value}
-	set.SQL = "SET " + set.Name + " TO " + quoteLiteral(value)
+	set.SQL = "SET " + set.Name + " TO " + catalog.Literal(value)
 	return set
 }
 
@@ -183,7 +184,7 @@ func (s *survey) configure(args []*pg_query.Node) {
 		value, plain := settingValue(args[1])
 		if plain && s.bare && local.GetBoolval() != nil && set.Name != "seed" {
 			set.Local, set.Value, set.Values = false, value, []string{value}
-			set.SQL = "SELECT pg_catalog.set_config(" + quoteLiteral(set.Name) + ", " + quoteLiteral(value) + ", false)"
+			set.SQL = "SELECT pg_catalog.set_config(" + catalog.Literal(set.Name) + ", " + catalog.Literal(value) + ", false)"
 			return
 		}
 	}
@@ -260,14 +261,4 @@ func plainName(name string) bool {
 		return name == "role"
 	}
 	return true
-}
-
-// quoteLiteral writes a string literal that means the same with and without
-// standard_conforming_strings.
-func quoteLiteral(s string) string {
-	q := "'" + strings.ReplaceAll(s, "'", "''") + "'"
-	if strings.Contains(q, `\`) {
-		q = "E" + strings.ReplaceAll(q, `\`, `\\`)
-	}
-	return q
 }

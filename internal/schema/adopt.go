@@ -82,7 +82,7 @@ func (s *session) occupied(ctx context.Context) (names []string, err error) {
 	q := ConnQuery(s.driver.conn)
 	for _, f := range s.files[at+1:] {
 		for _, name := range f.makes() {
-			rows, err := read(ctx, q, "table "+name, fmt.Sprintf("SELECT to_regclass(quote_ident(current_schema()) || '.' || %s) IS NOT NULL", literal(name)), 1)
+			rows, err := read(ctx, q, "table "+name, fmt.Sprintf("SELECT to_regclass(quote_ident(current_schema()) || '.' || %s) IS NOT NULL", catalog.Literal(name)), 1)
 			if err != nil {
 				return nil, err
 			}
@@ -294,10 +294,10 @@ func (a *adoption) fill(ctx context.Context, t *adopted) error {
 func (a *adoption) setSequence(t *adopted, old, fresh column) string {
 	before := "NULL::bigint"
 	if old.sequence != "" {
-		before = fmt.Sprintf("pg_sequence_last_value(pg_get_serial_sequence(%s, %s))", literal(a.aside(t.name).String()), literal(old.name))
+		before = fmt.Sprintf("pg_sequence_last_value(pg_get_serial_sequence(%s, %s))", catalog.Literal(a.aside(t.name).String()), catalog.Literal(old.name))
 	}
 	return fmt.Sprintf("SELECT setval(%s::regclass, n) FROM (SELECT greatest(max(%s)::bigint, %s) AS n FROM %s) m WHERE n >= 1",
-		literal(fresh.sequence), catalog.Quote(old.name), before, a.at(t.name))
+		catalog.Literal(fresh.sequence), catalog.Quote(old.name), before, a.at(t.name))
 }
 
 // tally counts the rows of a table and sums up their hashes, by the columns that

@@ -39,7 +39,7 @@ ORDER BY 1, 2, 3`
 // it.
 func (a *adoption) look(ctx context.Context, t *adopted) (err error) {
 	name := a.at(t.name)
-	rows, err := read(ctx, a.q, "what depends on "+t.name, fmt.Sprintf(dependsSQL, literal(name.String())), 3)
+	rows, err := read(ctx, a.q, "what depends on "+t.name, fmt.Sprintf(dependsSQL, catalog.Literal(name.String())), 3)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"qvpgw/internal/catalog"
 	"qvpgw/internal/figure"
 	"qvpgw/internal/pgtest"
 )
@@ -99,7 +100,7 @@ func TestTablesLaidOutByHandAreAdoptedWithTheirRows(t *testing.T) {
 		defer conn.Close(ctx)
 		hypertable := value(t, conn, "SELECT count(*) FROM pg_extension WHERE extname = 'timescaledb'") == "1"
 		for _, a := range r.Adopted {
-			want := hypertable && value(t, conn, fmt.Sprintf("SELECT count(*) FROM _timescaledb_catalog.hypertable WHERE schema_name = 'public' AND table_name = %s", literal(a.Table))) == "1"
+			want := hypertable && value(t, conn, fmt.Sprintf("SELECT count(*) FROM _timescaledb_catalog.hypertable WHERE schema_name = 'public' AND table_name = %s", catalog.Literal(a.Table))) == "1"
 			if a.Hypertable != want {
 				t.Errorf("it says of %s that it is a hypertable: %t, and it is: %t", a.Table, a.Hypertable, want)
 			}

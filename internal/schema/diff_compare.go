@@ -66,7 +66,7 @@ func lossName(n catalog.Name) string {
 }
 
 func hypertable(t *table) string {
-	return fmt.Sprintf("SELECT create_hypertable(%s, by_range(%s, INTERVAL '7 days'), create_default_indexes => false, migrate_data => true, if_not_exists => true)", literal(t.name.String()), literal(t.time))
+	return fmt.Sprintf("SELECT create_hypertable(%s, by_range(%s, INTERVAL '7 days'), create_default_indexes => false, migrate_data => true, if_not_exists => true)", catalog.Literal(t.name.String()), catalog.Literal(t.time))
 }
 
 // alter changes what differs of a table that is there.
@@ -120,7 +120,7 @@ func identity(t *table, c column) string {
 		return sql
 	}
 	return fmt.Sprintf("%s;\nALTER TABLE %s ALTER COLUMN %s ADD GENERATED %s AS IDENTITY;\nSELECT setval(pg_get_serial_sequence(%s, %s), max(%s)) FROM %s HAVING max(%s) >= 1",
-		sql, t.name, column, kind, literal(t.name.String()), literal(c.name), column, t.name, column)
+		sql, t.name, column, kind, catalog.Literal(t.name.String()), catalog.Literal(c.name), column, t.name, column)
 }
 
 func setDefault(column string, c column) string {

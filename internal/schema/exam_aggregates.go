@@ -38,7 +38,7 @@ func (e *exam) aggregates() error {
 func (e *exam) aggregate(a *catalog.Aggregate) error {
 	view := a.View.String()
 	if !a.Finalized {
-		e.find("aggregate-old-format", a.View.Name+" is in the format before TimescaleDB 2.7 and is not used", fmt.Sprintf("CALL cagg_migrate(%s);", literal(view)))
+		e.find("aggregate-old-format", a.View.Name+" is in the format before TimescaleDB 2.7 and is not used", fmt.Sprintf("CALL cagg_migrate(%s);", catalog.Literal(view)))
 		return nil
 	}
 	raw, rows := e.s.Hypertables[a.RawID], e.s.Hypertables[a.ID]
@@ -54,7 +54,7 @@ func (e *exam) aggregate(a *catalog.Aggregate) error {
 		return nil
 	}
 	if len(rows.Chunks) == 0 {
-		e.find("aggregate-empty", a.View.Name+" was never refreshed: queries read the raw rows", fmt.Sprintf("CALL refresh_continuous_aggregate(%s, NULL, NULL);", literal(view)))
+		e.find("aggregate-empty", a.View.Name+" was never refreshed: queries read the raw rows", fmt.Sprintf("CALL refresh_continuous_aggregate(%s, NULL, NULL);", catalog.Literal(view)))
 		return nil
 	}
 	if raw.TimeType != typeTimestamptz && raw.TimeType != typeTimestamp && raw.TimeType != typeDate || a.Watermark == math.MinInt64 {
@@ -82,7 +82,7 @@ func (e *exam) stale(a *catalog.Aggregate, raw *catalog.Hypertable, source strin
 	if newest.End <= a.Watermark {
 		return nil
 	}
-	allowed, err := e.ask("privileges", fmt.Sprintf("SELECT has_table_privilege(%s, 'SELECT')", literal(raw.Name.String())), 1)
+	allowed, err := e.ask("privileges", fmt.Sprintf("SELECT has_table_privilege(%s, 'SELECT')", catalog.Literal(raw.Name.String())), 1)
 	if err != nil || allowed[0][0] != "t" {
 		return err
 	}
@@ -94,7 +94,7 @@ func (e *exam) stale(a *catalog.Aggregate, raw *catalog.Hypertable, source strin
 	column := catalog.Quote(raw.TimeColumn)
 	found, err := e.ask("the newest row of "+raw.Name.String(), fmt.Sprintf(
 		"SELECT n::text, (%s)::text FROM (SELECT max(%s) AS n FROM %s WHERE %s >= %s) x WHERE n >= %s + 4 * interval %s",
-		end, column, raw.Name, column, end, end, literal(a.BucketWidth)), 2)
+		end, column, raw.Name, column, end, end, catalog.Literal(a.BucketWidth)), 2)
 	if err != nil || len(found) == 0 {
 		return err
 	}
@@ -118,7 +118,7 @@ func (e *exam) invalid(a *catalog.Aggregate, raw *catalog.Hypertable, source str
 		return nil
 	}
 	// A refresh takes whole buckets: it begins before the one that from lies in.
-	begin, err := e.ask("buckets", fmt.Sprintf("SELECT (extract(epoch FROM to_timestamp(%d / 1000000.0) - interval %s) * 1000000)::bigint", from, literal(a.BucketWidth)), 1)
+	begin, err := e.ask("buckets", fmt.Sprintf("SELECT (extract(epoch FROM to_timestamp(%d / 1000000.0) - interval %s) * 1000000)::bigint", from, catalog.Literal(a.BucketWidth)), 1)
 	if err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func (e *exam) invalid(a *catalog.Aggregate, raw *catalog.Hypertable, source str
 // refresh is the statement that refreshes an aggregate from a moment on; what lies
 // before may hold buckets whose rows retention dropped.
 func (e *exam) refresh(a *catalog.Aggregate, from int64) string {
-	return fmt.Sprintf("CALL refresh_continuous_aggregate(%s, %s, NULL);", literal(a.View.String()), literal(moment(from)))
+	return fmt.Sprintf("CALL refresh_continuous_aggregate(%s, %s, NULL);", catalog.Literal(a.View.String()), catalog.Literal(moment(from)))
 }
 
 // moment is internal time as SQL reads it.

@@ -92,7 +92,7 @@ func (e *exam) changeLog() error {
 
 // watchSQL is the statement after which a table's changes are logged.
 func watchSQL(table catalog.Name) string {
-	return fmt.Sprintf("SELECT qvpgw.watch(%s);", literal(table.String()))
+	return fmt.Sprintf("SELECT qvpgw.watch(%s);", catalog.Literal(table.String()))
 }
 
 // root is the table that an aggregate's rows come from in the end, nil when the
@@ -170,7 +170,7 @@ func (e *exam) settled() error {
 	for _, row := range rows {
 		who, mend, advice := "process "+row[0], fmt.Sprintf("SELECT pg_terminate_backend(%s);", row[0]), "if its client does not end it"
 		if row[0] == "" {
-			who, mend, advice = fmt.Sprintf("transaction %q", row[1]), fmt.Sprintf("ROLLBACK PREPARED %s;", literal(row[1])), "or COMMIT PREPARED"
+			who, mend, advice = fmt.Sprintf("transaction %q", row[1]), fmt.Sprintf("ROLLBACK PREPARED %s;", catalog.Literal(row[1])), "or COMMIT PREPARED"
 			if row[6] != "t" {
 				advice += ", in database " + row[5]
 			}
@@ -185,7 +185,7 @@ func (e *exam) settled() error {
 func (e *exam) unlogged() (map[string]bool, error) {
 	off := map[string]bool{"0": true}
 	for _, name := range e.o.Unlogged {
-		rows, err := e.ask("table "+name, fmt.Sprintf("SELECT coalesce(to_regclass(%s)::oid, 0)", literal(name)), 1)
+		rows, err := e.ask("table "+name, fmt.Sprintf("SELECT coalesce(to_regclass(%s)::oid, 0)", catalog.Literal(name)), 1)
 		if err != nil {
 			return nil, err
 		}
@@ -206,7 +206,7 @@ func (e *exam) unsettled(a *catalog.Aggregate, reason string) error {
 		}
 	case UnsettledPrivilege:
 		rows, err := e.ask("the owner of "+a.View.String(), fmt.Sprintf(
-			"SELECT r.rolname, r.rolsuper FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner WHERE c.oid = %s::regclass", literal(a.View.String())), 2)
+			"SELECT r.rolname, r.rolsuper FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner WHERE c.oid = %s::regclass", catalog.Literal(a.View.String())), 2)
 		if err != nil {
 			return err
 		}

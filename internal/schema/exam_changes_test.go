@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"qvpgw/internal/catalog"
+
 	"github.com/jackc/pgx/v5"
 )
 
@@ -88,7 +90,7 @@ func functionsMetrics(t *testing.T, conn *pgx.Conn) {
 	} {
 		metric := value(t, conn, fmt.Sprintf(`
 SELECT pg_get_function_arg_default(p.oid, i) FROM pg_proc p, generate_series(1, p.pronargs) i
-WHERE p.pronamespace = 'qvp'::regnamespace AND p.proname = %s AND p.proargnames[i] = 'metric'`, literal(function)))
+WHERE p.pronamespace = 'qvp'::regnamespace AND p.proname = %s AND p.proargnames[i] = 'metric'`, catalog.Literal(function)))
 		if got := operators[metric]; got == "" || got != platformMetric[column] {
 			t.Errorf("qvp.%s orders by %s, doctor advises %s", function, metric, platformMetric[column])
 		}

@@ -51,7 +51,7 @@ func (e *exam) timescale() {
 	case e.s.Timescale == "" && !e.v.preloaded:
 		libraries := append(strings.FieldsFunc(e.v.libraries, func(r rune) bool { return r == ',' || r == ' ' || r == '"' }), "timescaledb")
 		for i, l := range libraries {
-			libraries[i] = literal(l)
+			libraries[i] = catalog.Literal(l)
 		}
 		e.find("timescaledb-not-preloaded", "TimescaleDB "+e.v.timescaleReady+" is installed, but not preloaded",
 			fmt.Sprintf("ALTER SYSTEM SET shared_preload_libraries = %s;", commas(libraries))).Advice = as("a superuser") + ", restart the server, then `CREATE EXTENSION timescaledb;`"

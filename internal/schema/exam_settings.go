@@ -30,7 +30,7 @@ var settingRules = []rule{
 	{"cagg-rewrites", "timescaledb.enable_cagg_rewrites", is("on"), "off", true, "%s is %s: TimescaleDB itself rewrites the statements by which freshness is proven"},
 	{"triggers-off", "session_replication_role", is("replica"), "origin", true, "%s is %s: triggers do not fire, the gateway's neither"},
 	{"read-only", "default_transaction_read_only", is("on"), "off", false, "%s is %s: nothing can be written"},
-	{"serializable", "default_transaction_isolation", is("serializable"), literal("read committed"), true, "%s is %s: no statement is answered from an aggregate"},
+	{"serializable", "default_transaction_isolation", is("serializable"), catalog.Literal("read committed"), true, "%s is %s: no statement is answered from an aggregate"},
 	{"asynchronous-commit", "synchronous_commit", is("off"), "on", true, "%s is %s: a crash of the server may lose the last transactions that clients were told of"},
 	{"jit", "jit", is("on"), "off", true, "%s is %s: statements over many chunks are compiled for longer than they run"},
 	{"session-timeout", "statement_timeout", set, "0", false, timeoutText},

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"qvpgw/internal/catalog"
+
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -48,7 +50,7 @@ func (e *exam) transactions() error {
 	rows, err = e.ask("prepared transactions", preparedSQL, 3)
 	for _, row := range rows {
 		e.find("prepared-transactions", fmt.Sprintf("transaction %q of %s is prepared for %s", row[0], row[1], seconds(row[2])),
-			fmt.Sprintf("ROLLBACK PREPARED %s;", literal(row[0]))).Advice = "or COMMIT PREPARED: the transaction manager that prepared it knows which"
+			fmt.Sprintf("ROLLBACK PREPARED %s;", catalog.Literal(row[0]))).Advice = "or COMMIT PREPARED: the transaction manager that prepared it knows which"
 	}
 	return err
 }

@@ -156,7 +156,7 @@ func names(list map[string]bool) string {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		b.WriteString(literal(name))
+		b.WriteString(catalog.Literal(name))
 	}
 	return "ARRAY[" + b.String() + "]::name[]"
 }

@@ -42,14 +42,14 @@ func loss(ctx context.Context, q Query, name string) (string, error) {
 	var rows [][]string
 	var err error
 	if strings.Count(name, ".") < 2 {
-		if rows, err = q(ctx, fmt.Sprintf("SELECT coalesce(to_regclass(%s)::text, '')", literal(name))); err != nil {
+		if rows, err = q(ctx, fmt.Sprintf("SELECT coalesce(to_regclass(%s)::text, '')", catalog.Literal(name))); err != nil {
 			return "", err
 		}
 		relation = rows[0][0]
 	}
 	if i := strings.LastIndexByte(name, '.'); relation == "" && i > 0 {
 		column := name[i+1:]
-		rows, err = q(ctx, fmt.Sprintf("SELECT attrelid::regclass FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = %s AND NOT attisdropped", literal(name[:i]), literal(column)))
+		rows, err = q(ctx, fmt.Sprintf("SELECT attrelid::regclass FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = %s AND NOT attisdropped", catalog.Literal(name[:i]), catalog.Literal(column)))
 		if err != nil {
 			return "", err
 		}
@@ -103,11 +103,11 @@ func beyondRaw(ctx context.Context, q Query, name string) (from string, err erro
 	if err != nil || there[0][0] != "t" {
 		return "", err
 	}
-	rows, err := q(ctx, fmt.Sprintf(aggregateSQL, literal(name)))
+	rows, err := q(ctx, fmt.Sprintf(aggregateSQL, catalog.Literal(name)))
 	if err != nil || len(rows) == 0 {
 		return "", err
 	}
 	r := rows[0]
 	return fmt.Sprintf("%s WHERE %s + %s::interval <= coalesce((SELECT min(%s) FROM %s), 'infinity')",
-		catalog.Name{Schema: r[0], Name: r[1]}, catalog.Quote(r[2]), literal(r[6]), catalog.Quote(r[5]), catalog.Name{Schema: r[3], Name: r[4]}), nil
+		catalog.Name{Schema: r[0], Name: r[1]}, catalog.Quote(r[2]), catalog.Literal(r[6]), catalog.Quote(r[5]), catalog.Name{Schema: r[3], Name: r[4]}), nil
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"qvpgw/internal/catalog"
 	"qvpgw/internal/pgtest"
 )
 
@@ -59,7 +60,7 @@ func TestRowsOfEachVersionSurviveEveryUpAndDownSaysWhatItDrops(t *testing.T) {
 		}
 		_, err := m.Goto(ctx, 0)
 		for _, table := range before {
-			if strings.Contains(look("SELECT relkind = 'r' FROM pg_class WHERE oid = "+literal(table)+"::regclass"), "t") && !strings.Contains(err.Error(), table+" (") {
+			if strings.Contains(look("SELECT relkind = 'r' FROM pg_class WHERE oid = "+catalog.Literal(table)+"::regclass"), "t") && !strings.Contains(err.Error(), table+" (") {
 				t.Errorf("down with rows in %s says %v", table, err)
 			}
 		}

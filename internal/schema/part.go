@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 
+	"qvpgw/internal/catalog"
+
 	"github.com/jackc/pgx/v5"
 )
 
@@ -254,7 +256,7 @@ func (d *driver) runCommand(f file, direction string, list []command, i int, aga
 		return d.exec(c.text + "\n;\n" + keepPart(f, direction, list, i+1))
 	}
 	if m := makesIndex.FindStringSubmatch(c.text); m != nil && again {
-		rows, err := ConnQuery(d.conn)(d.ctx, fmt.Sprintf(brokenIndex, literal(m[1])))
+		rows, err := ConnQuery(d.conn)(d.ctx, fmt.Sprintf(brokenIndex, catalog.Literal(m[1])))
 		if err != nil {
 			return fmt.Errorf("cannot look for index %s: %w", m[1], err)
 		}
@@ -286,7 +288,7 @@ func keepPart(f file, direction string, list []command, done int) string {
 	return fmt.Sprintf(`INSERT INTO qvpgw.migration_part (version, direction, done, of, statement, digest) VALUES (%d, '%s', %d, %d, %s, '%s')
 ON CONFLICT (one) DO UPDATE SET version = EXCLUDED.version, direction = EXCLUDED.direction, done = EXCLUDED.done, of = EXCLUDED.of,
   statement = EXCLUDED.statement, digest = EXCLUDED.digest, at = now()`,
-		f.version, direction, done, len(list), literal(next), digest(list[:done]))
+		f.version, direction, done, len(list), catalog.Literal(next), digest(list[:done]))
 }
 
 // partError is the failure of one statement of a file without a transaction.

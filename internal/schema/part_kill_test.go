@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"qvpgw/internal/catalog"
 	"qvpgw/internal/pgtest"
 )
 
@@ -17,7 +18,7 @@ func killAt(t *testing.T, conn *pgx.Conn, statement string) {
 	t.Helper()
 	for limit := time.Now().Add(time.Minute); time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
 		killed := value(t, conn, fmt.Sprintf(`SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-			WHERE datname = current_database() AND pid <> pg_backend_pid() AND wait_event IS NOT NULL AND state = 'active' AND query LIKE %s`, literal(statement+"%")))
+			WHERE datname = current_database() AND pid <> pg_backend_pid() AND wait_event IS NOT NULL AND state = 'active' AND query LIKE %s`, catalog.Literal(statement+"%")))
 		if killed != "0" {
 			return
 		}

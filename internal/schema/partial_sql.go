@@ -39,7 +39,7 @@ func (l layout) touchedSQL(t *touched, numbering map[catalog.OID]bool, pattern [
 		"{relations}", array(t.relations), "{types}", array(t.types), "{functions}", array(t.functions),
 		"{typenames}", names(t.typeNames), "{functionnames}", names(t.functionNames),
 		"{badfunctions}", array(t.bad["bad-function"]), "{badoperators}", array(t.bad["bad-operator"]), "{badclasses}", array(t.bad["bad-class"]), "{badtypes}", array(t.bad["bad-type"]),
-		"{numbering}", array(numbering), "{all}", literal(pattern[0]), "{defaults}", literal(pattern[1]),
+		"{numbering}", array(numbering), "{all}", catalog.Literal(pattern[0]), "{defaults}", catalog.Literal(pattern[1]),
 	).Replace(touchedTemplate)
 }
 

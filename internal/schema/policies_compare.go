@@ -91,7 +91,7 @@ func (c *comparison) table(t TablePolicy) {
 	if h.chunk > 0 {
 		chunk.Actual = period(h.chunk)
 	}
-	name := literal(t.Table)
+	name := catalog.Literal(t.Table)
 	c.add(chunk, t.Off, impossible, "", change{sql: fmt.Sprintf("PERFORM set_chunk_time_interval(%s, %s);", name, intervalSQL(t.ChunkInterval))})
 	if impossible == "" {
 		impossible = c.edition()
@@ -129,14 +129,14 @@ func (c *comparison) note(j job) {
 }
 
 func compressSQL(t TablePolicy, h *held) string {
-	name := literal(t.Table)
+	name := catalog.Literal(t.Table)
 	if t.CompressAfter == 0 {
 		return fmt.Sprintf("PERFORM remove_compression_policy(%s, if_exists => true);", name)
 	}
 	var sql string
 	if h.segment != t.SegmentBy || h.order != t.OrderBy {
 		sql = fmt.Sprintf("ALTER TABLE %s SET (timescaledb.compress, timescaledb.compress_segmentby = %s, timescaledb.compress_orderby = %s); ",
-			catalog.Quote(t.Table), literal(t.SegmentBy), literal(t.OrderBy))
+			catalog.Quote(t.Table), catalog.Literal(t.SegmentBy), catalog.Literal(t.OrderBy))
 	}
 	j, there := h.jobs[Compression]
 	switch {
@@ -151,12 +151,12 @@ func compressSQL(t TablePolicy, h *held) string {
 // alterSQL changes the age in a job's configuration, and more of its arguments.
 func alterSQL(id int, key, interval, more string) string {
 	return fmt.Sprintf("PERFORM alter_job(%d, config => (SELECT config || jsonb_build_object(%s, (%s)::text) FROM timescaledb_information.jobs WHERE job_id = %[1]d)%[4]s);",
-		id, literal(key), interval, more)
+		id, catalog.Literal(key), interval, more)
 }
 
 func (c *comparison) retention(t TablePolicy, h *held, p Policy, impossible string) {
 	j, there := h.jobs[Retention]
-	name := literal(t.Table)
+	name := catalog.Literal(t.Table)
 	ch := change{tightening: t.Retain > 0 && (!there || t.Retain < j.after), first: there && (t.Retain == 0 || t.Retain > j.after)}
 	switch {
 	case t.Retain == 0:
@@ -223,7 +223,7 @@ func (c *comparison) aggregate(w RefreshPolicy) {
 			p.Actual = "none"
 		}
 		ch.sql = fmt.Sprintf("id := add_continuous_aggregate_policy(%s, start_offset => %s, end_offset => %s, schedule_interval => %s, if_not_exists => true); %s",
-			literal(w.Aggregate), intervalSQL(w.From), intervalSQL(w.Until), intervalSQL(w.Every), batchSQL(w))
+			catalog.Literal(w.Aggregate), intervalSQL(w.From), intervalSQL(w.Until), intervalSQL(w.Every), batchSQL(w))
 	}
 	c.add(p, w.Off, impossible, c.dropped(w, h), ch)
 	c.note(j)

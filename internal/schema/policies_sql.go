@@ -6,6 +6,8 @@ import (
 	"math"
 	"strings"
 	"time"
+
+	"qvpgw/internal/catalog"
 )
 
 // held is what the database has of one object.
@@ -66,10 +68,10 @@ SELECT coalesce((SELECT extversion FROM pg_extension WHERE extname = 'timescaled
 func actualSQL(w Policies) string {
 	var names []string
 	for _, t := range w.Tables {
-		names = append(names, fmt.Sprintf("(%s, %s)", literal(t.Table), intervalSQL(t.Retain)))
+		names = append(names, fmt.Sprintf("(%s, %s)", catalog.Literal(t.Table), intervalSQL(t.Retain)))
 	}
 	for _, a := range w.Aggregates {
-		names = append(names, fmt.Sprintf("(%s, NULL)", literal(a.Aggregate)))
+		names = append(names, fmt.Sprintf("(%s, NULL)", catalog.Literal(a.Aggregate)))
 	}
 	return `
 WITH wanted (name, retain) AS (VALUES ` + strings.Join(names, ", ") + `),

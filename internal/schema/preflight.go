@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"qvpgw/internal/catalog"
+
 	"github.com/jackc/pgx/v5"
 )
 
@@ -16,7 +18,7 @@ func quiet(ctx context.Context, q Query, without []string) error {
 	const timeouts = `SELECT set_config(name, '0', false) FROM pg_settings
 WHERE name IN ('statement_timeout', 'transaction_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout')
 UNION ALL SELECT set_config('qvpgw.without', %s, false)`
-	if _, err := q(ctx, fmt.Sprintf(timeouts, literal(strings.Join(without, " ")))); err != nil {
+	if _, err := q(ctx, fmt.Sprintf(timeouts, catalog.Literal(strings.Join(without, " ")))); err != nil {
 		return fmt.Errorf("cannot prepare the session that migrates: %w", err)
 	}
 	return nil
@@ -47,7 +49,7 @@ func demand(ctx context.Context, q Query, names []string) error {
 	if len(names) == 0 {
 		return nil
 	}
-	rows, err := read(ctx, q, "extensions", strings.Replace(demandSQL, "%s", literal(strings.Join(names, " ")), 1), 2)
+	rows, err := read(ctx, q, "extensions", strings.Replace(demandSQL, "%s", catalog.Literal(strings.Join(names, " ")), 1), 2)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,10 @@
 package schema
 
-import "fmt"
+import (
+	"fmt"
+
+	"qvpgw/internal/catalog"
+)
 
 // settleLock is the advisory lock of the gateway that settles: "qvpgs" in ASCII.
 const settleLock = 0x7176706773
@@ -99,5 +103,5 @@ func recordSQL(a *settling) string {
 	return fmt.Sprintf(`
 INSERT INTO qvpgw.settled (aggregate, low, high, triggers, reason, chunks) VALUES (%d, %d, %d, %s, %s, %s)
 ON CONFLICT (aggregate) DO UPDATE SET low = excluded.low, high = excluded.high, triggers = excluded.triggers, reason = excluded.reason, chunks = excluded.chunks, at = now()`,
-		a.id, a.low, a.high, literal(a.triggers), literal(a.reason), literal("{"+a.chunks()+"}"))
+		a.id, a.low, a.high, catalog.Literal(a.triggers), catalog.Literal(a.reason), catalog.Literal("{"+a.chunks()+"}"))
 }

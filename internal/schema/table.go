@@ -154,7 +154,7 @@ WHERE h.schema_name = %s AND h.table_name = %s ORDER BY d.id LIMIT 1`
 
 // readTable reads a table's layout, nil when there is no such relation.
 func readTable(ctx context.Context, q Query, name catalog.Name) (*table, error) {
-	rows, err := read(ctx, q, "table "+name.String(), fmt.Sprintf(tableSQL, literal(name.String())), 11)
+	rows, err := read(ctx, q, "table "+name.String(), fmt.Sprintf(tableSQL, catalog.Literal(name.String())), 11)
 	if err != nil || len(rows) == 0 {
 		return nil, err
 	}
@@ -180,7 +180,7 @@ func readTable(ctx context.Context, q Query, name catalog.Name) (*table, error) 
 	if err != nil || there[0][0] != "t" {
 		return t, err
 	}
-	rows, err = read(ctx, q, "hypertable "+name.String(), fmt.Sprintf(hypertableSQL, literal(name.Schema), literal(name.Name)), 1)
+	rows, err = read(ctx, q, "hypertable "+name.String(), fmt.Sprintf(hypertableSQL, catalog.Literal(name.Schema), catalog.Literal(name.Name)), 1)
 	if err == nil && len(rows) > 0 {
 		t.time = rows[0][0]
 	}

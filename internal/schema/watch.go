@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"qvpgw/internal/catalog"
 )
 
 // watched are the platform's tables whose changes are logged unless the
@@ -33,7 +35,7 @@ func Watch(ctx context.Context, q Query, want map[string]bool) (changed []string
 WITH `+loggedCTE+`
 SELECT r.oid, EXISTS (SELECT FROM logged l WHERE l.relation = r.oid),
        EXISTS (SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid WHERE t.tgrelid = r.oid AND (p.pronamespace, p.proowner) IN (`+ownSchema+`))
-FROM pg_class r WHERE r.oid = to_regclass(`+literal(name)+`)`, 3)
+FROM pg_class r WHERE r.oid = to_regclass(`+catalog.Literal(name)+`)`, 3)
 		if err != nil {
 			return changed, err
 		}
