@@ -246,6 +246,37 @@ pool: {size: 4, overflow: 0, login_backoff: 100ms}
 	}
 }
 
+func TestTheConsoleCountsWhoIsLoggingIn(t *testing.T) {
+	_, addr := startGateway(t, nativeConfig(t, pgtest.Native(t), ""))
+	console := connectTo(t, addr, pgtest.Superuser, "pgbouncer")
+	listed := func() string {
+		t.Helper()
+		results, err := console.Exec(t.Context(), "SHOW LISTS").ReadAll()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, row := range results[0].Rows {
+			if string(row[0]) == "login_clients" {
+				return string(row[1])
+			}
+		}
+		return "nothing"
+	}
+	if n := listed(); n != "0" {
+		t.Errorf("%s are listed, nobody logs in", n)
+	}
+	n, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	for end := time.Now().Add(10 * time.Second); listed() != "1"; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s are listed, one logs in", listed())
+		}
+	}
+}
+
 func TestTheConsolePausesKillsAndReconnects(t *testing.T) {
 	cluster := pgtest.Native(t)
 	_, addr := startGateway(t, nativeConfig(t, cluster, `

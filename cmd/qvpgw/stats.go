@@ -64,6 +64,7 @@ func (p *program) newConsole() *admin.Console {
 		Pins:    p.pinRows,
 		Cache:   p.cacheRows,
 		Logins:  p.loginRows,
+		Login:   p.gateway.LoggingIn,
 		Servers: p.serverRows,
 		Stats:   p.statRows,
 		Do:      p.do,

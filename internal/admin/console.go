@@ -85,37 +85,37 @@ func (c *Console) Answer(ctx context.Context, text string) (Table, error) {
 		}
 		return Table{Tag: cmd.Verb}, c.Do(ctx, cmd)
 	}
-	t, err := c.show(cmd)
+	t := c.show(cmd)
 	t.Tag = cmd.Verb
-	return t, err
+	return t, nil
 }
 
-func (c *Console) show(cmd Command) (Table, error) {
+func (c *Console) show(cmd Command) Table {
 	switch cmd.Topic {
 	case "POOLS":
-		return poolTable(rowsOf(c.Pools)), nil
+		return poolTable(rowsOf(c.Pools))
 	case "CLIENTS":
-		return clientTable(rowsOf(c.Clients)), nil
+		return clientTable(rowsOf(c.Clients))
 	case "SERVERS":
-		return serverTable(rowsOf(c.Servers)), nil
+		return serverTable(rowsOf(c.Servers))
 	case "STATS":
-		return c.stats(time.Now()), nil
+		return c.stats(time.Now())
 	case "DATABASES":
-		return databaseTable(rowsOf(c.Databases)), nil
+		return databaseTable(rowsOf(c.Databases))
 	case "USERS":
-		return userTable(rowsOf(c.Users)), nil
+		return userTable(rowsOf(c.Users))
 	case "LISTS":
-		return c.lists(), nil
+		return c.lists()
 	case "CONFIG":
-		return configTable(rowsOf(c.Config)), nil
+		return configTable(rowsOf(c.Config))
 	case "CACHE":
-		return cacheTable(rowsOf(c.Cache)), nil
+		return cacheTable(rowsOf(c.Cache))
 	case "LOGINS":
-		return loginTable(rowsOf(c.Logins)), nil
+		return loginTable(rowsOf(c.Logins))
 	case "PINS":
-		return pinTable(rowsOf(c.Pins)), nil
+		return pinTable(rowsOf(c.Pins))
 	case "VERSION":
-		return Table{Columns: versionColumns, Rows: [][]string{{"qvpgw " + c.Version + " (console of PgBouncer 1.24)"}}}, nil
+		return Table{Columns: versionColumns, Rows: [][]string{{"qvpgw " + c.Version + " (console of PgBouncer 1.24)"}}}
 	case "HELP":
 		t := Table{Columns: helpColumns}
 		for _, topic := range topics {
@@ -124,7 +124,7 @@ func (c *Console) show(cmd Command) (Table, error) {
 		for _, v := range verbs {
 			t.Rows = append(t.Rows, []string{strings.TrimSpace(v.name + " " + v.takes), v.does})
 		}
-		return t, nil
+		return t
 	}
 	panic("BUG: ParseCommand gave the topic " + cmd.Topic)
 }

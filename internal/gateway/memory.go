@@ -34,8 +34,12 @@ type tableMemory struct {
 	misses [metrics.CacheMisses]atomic.Int64
 }
 
-// maxTallies bounds the tables that have figures of their own; the others share one.
-const maxTallies = 256
+// maxTallies bounds the tables that have figures of their own; the others share those of
+// otherTables.
+const (
+	maxTallies  = 256
+	otherTables = "(others)"
+)
 
 // of returns what is noted of a table.
 func (m *memory) of(table string) *tableMemory {
@@ -44,7 +48,7 @@ func (m *memory) of(table string) *tableMemory {
 	t := m.tables[table]
 	if t == nil {
 		if len(m.tables) >= maxTallies {
-			table = ""
+			table = otherTables
 		}
 		if t = m.tables[table]; t == nil {
 			t = new(tableMemory)

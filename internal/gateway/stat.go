@@ -51,6 +51,13 @@ func (s *Server) Clients() []ClientStat {
 	return list
 }
 
+// LoggingIn is how many connections have not logged in yet.
+func (s *Server) LoggingIn() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.entering)
+}
+
 // PoolStat is one pool as it is now.
 type PoolStat struct {
 	Database, User string
