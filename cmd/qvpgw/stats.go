@@ -151,13 +151,13 @@ func (p *program) serverRows() (rows []admin.ServerRow) {
 	for _, x := range p.gateway.Servers() {
 		r := admin.ServerRow{
 			ID: uint64(x.PID), User: x.User, Database: x.Database, State: "tested", Connected: x.Connected,
-			Requested: x.Connected, PID: x.PID, ClientID: uint64(x.Client), App: x.App, Pinned: x.Pinned, CloseNeeded: x.Retired,
+			Requested: x.Connected, PID: x.PID, ClientID: uint64(x.Client), Use: x.Use, App: x.App, Pinned: x.Pinned, CloseNeeded: x.Retired,
 		}
 		switch {
 		case x.Idle:
 			r.State = "idle"
 		case x.Owner != 0:
-			r.State = "active"
+			r.State, r.Requested = "active", x.Since
 		}
 		r.Addr, r.Port = hostPort(x.Remote)
 		r.LocalAddr, r.LocalPort = hostPort(x.Local)

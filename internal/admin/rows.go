@@ -61,9 +61,10 @@ type ServerRow struct {
 	LocalAddr string
 	LocalPort int
 	Connected time.Time
-	Requested time.Time // when it was last given out
+	Requested time.Time // since when it has its holder; of a free one, when it was opened
 	PID       uint32
 	ClientID  uint64 // of the client that holds it, or 0
+	Use       string // what the gateway itself holds it for, or ""
 	TLS       string
 	App       string
 	Prepared  int

@@ -134,7 +134,7 @@ func serverTable(rows []ServerRow) Table {
 	slices.SortFunc(rows, func(a, b ServerRow) int { return cmp.Compare(a.ID, b.ID) })
 	t := Table{Columns: socketColumns}
 	for _, r := range rows {
-		link, pins := "", ""
+		link, pins := r.Use, ""
 		if r.ClientID != 0 {
 			link = "C" + num(r.ClientID)
 		}

@@ -22,6 +22,7 @@ type listener struct {
 	// calls and the queries sent for them have one order.
 	mu       sync.Mutex
 	conn     *pool.Conn // nil: there is none
+	owner    uint64     // as the pool knows it
 	encoding string
 	starting chan struct{}         // closed when the connection is there or was not to be had
 	users    map[*session]struct{} // from start to leave; whoever hears a channel is among them
@@ -266,7 +267,8 @@ func (s *session) waitFor(done <-chan struct{}, w listenWait) {
 func (l *listener) dial(p *pool.Pool, done chan struct{}) {
 	var w pool.Waiter
 	w.Init(nil)
-	c, err := p.Acquire(&w, l.db.srv.nextOwner.Add(1), nil, p.Empty(), l.db.srv.live.Load().QueueTimeout)
+	owner := l.db.srv.nextOwner.Add(1)
+	c, err := p.Acquire(&w, owner, nil, p.Empty(), l.db.srv.live.Load().QueueTimeout)
 	if err == nil {
 		c.Dirty = true
 		if err = c.Switch(p.Empty(), listenTimeout); err != nil {
@@ -283,7 +285,7 @@ func (l *listener) dial(p *pool.Pool, done chan struct{}) {
 		p.Release(c)
 		err = errNoListener
 	default:
-		l.conn, l.encoding = c, c.Params["client_encoding"]
+		l.conn, l.owner, l.encoding = c, owner, c.Params["client_encoding"]
 	}
 	l.mu.Unlock()
 	if err == nil {

@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -18,6 +19,9 @@ func TestTheListenersConnectionIsGivenBackWhenTheLastLeavesBehindAnother(t *test
 	first, last := dial(t, addr, dsn), dial(t, addr, dsn)
 	first.must("LISTEN first")
 	last.must("LISTEN last")
+	if !slices.ContainsFunc(g.Servers(), func(x gateway.ServerStat) bool { return x.Use == "listener" && !x.Idle }) {
+		t.Errorf("nobody is told what the listener holds: %+v", g.Servers())
+	}
 	v.close()
 	_ = first.conn.Close()
 	v.heard("UNLISTEN", 1)

@@ -106,6 +106,7 @@ func (s *Server) Catalog(name string) *catalog.Snapshot {
 type ServerStat struct {
 	Database, User string
 	Client         uint32 // virtual pid of the client that holds it, 0: none
+	Use            string // what the gateway itself holds it for: "listener", "rounds" or "control", else ""
 	Pinned         bool
 	App            string
 	pool.ConnStat
@@ -122,9 +123,10 @@ func (s *Server) Servers() []ServerStat {
 		d.mu.Lock()
 		pools := maps.Clone(d.pools)
 		d.mu.Unlock()
+		own := d.owners()
 		for user, p := range pools {
 			for _, c := range p.Conns() {
-				x := ServerStat{Database: d.name, User: user, ConnStat: c}
+				x := ServerStat{Database: d.name, User: user, Use: own[c.Owner], ConnStat: c}
 				if h := holders[c.Owner]; h != nil {
 					x.Client, x.Pinned = h.pid, h.pins.Load() != 0
 					if app := h.app.Load(); app != nil {
@@ -136,6 +138,22 @@ func (s *Server) Servers() []ServerStat {
 		}
 	}
 	return list
+}
+
+// owners are those of a database that are no clients, and what they hold connections for.
+func (d *database) owners() map[uint64]string {
+	m := map[uint64]string{pool.ControlOwner: "control"}
+	d.listener.mu.Lock()
+	if d.listener.conn != nil {
+		m[d.listener.owner] = "listener"
+	}
+	d.listener.mu.Unlock()
+	d.memory.mu.Lock()
+	if d.memory.link != nil {
+		m[d.memory.link.owner] = "rounds"
+	}
+	d.memory.mu.Unlock()
+	return m
 }
 
 // Query runs one statement of our own on a pooled server connection.

@@ -203,7 +203,7 @@ func (c *client) reconnect() bool {
 }
 
 func (c *client) flush() error {
-	_ = c.conn.SetWriteDeadline(time.Now().Add(c.r.patience()))
+	_ = c.conn.SetWriteDeadline(time.Now().Add(c.r.patience))
 	if err := c.front.Flush(); err != nil {
 		return c.gone(err)
 	}
@@ -216,7 +216,7 @@ func (c *client) gone(err error) error {
 	if errors.As(err, &timeout) && timeout.Timeout() {
 		c.r.stuck.Add(1)
 		if !c.r.broken {
-			c.r.Errorf("client %d: no answer within %v", c.n, c.r.patience())
+			c.r.Errorf("client %d: no answer within %v", c.n, c.r.patience)
 		}
 		return errLost
 	}
@@ -244,7 +244,7 @@ func (c *client) lose(format string, args ...any) {
 // looked at here.
 func (c *client) next() (pgproto3.BackendMessage, error) {
 	for {
-		_ = c.conn.SetReadDeadline(time.Now().Add(c.r.patience()))
+		_ = c.conn.SetReadDeadline(time.Now().Add(c.r.patience))
 		m, err := c.front.Receive()
 		if err != nil {
 			var ne net.Error

@@ -14,7 +14,7 @@ import (
 func TestTortureSeesEachLeakOfABrokenHandOver(t *testing.T) {
 	for _, broken := range []bool{true, false} {
 		for name, i := range map[string]int{"a temporary table": 1, "an advisory lock": 5} {
-			r := &torture{TB: t, broken: broken, direct: nativeDatabase(t, tortureSchema)}
+			r := &torture{TB: t, broken: broken, patience: patience, direct: nativeDatabase(t, tortureSchema)}
 			g, addr := serve(t, r.direct, gateway.Options{Pool: pool.Options{Size: 1, BrokenHandOver: broken}})
 			r.addr = addr
 			made, looks := newClient(r, 0), newClient(r, 1)

@@ -151,11 +151,11 @@ func (c *client) lookListen() (bool, error) {
 	if ok, err := c.steps(step{"NOTIFY " + c.channel() + ", '" + tag + "'", command()}); err != nil || !ok {
 		return ok, err
 	}
-	for deadline := time.Now().Add(c.r.patience()); c.heard != tag; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(c.r.patience); c.heard != tag; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			c.r.stuck.Add(1)
 			if !c.r.broken {
-				c.r.Errorf("client %d was not told of its own NOTIFY within %v", c.n, c.r.patience())
+				c.r.Errorf("client %d was not told of its own NOTIFY within %v", c.n, c.r.patience)
 			}
 			return false, errLost
 		}

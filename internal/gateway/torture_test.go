@@ -102,7 +102,9 @@ type torture struct {
 	extent
 	addr   string // of the gateway
 	direct string // DSN of the server itself
-	broken bool   // rows are expected to go astray: less patience
+	broken bool   // rows are expected to go astray
+	// patience is how long a client waits for a message.
+	patience time.Duration
 
 	queries, cancelled, hungUp, killed atomic.Int64
 	foreign                            atomic.Int64 // what reached a client that it was not for
@@ -220,7 +222,10 @@ CREATE SEQUENCE torture_sequence;
 CREATE TABLE torture_serial (id bigserial, tag text NOT NULL);`
 
 func runTorture(t *testing.T, e extent, gear string, broken bool) result {
-	r := &torture{TB: t, extent: e, broken: broken, begun: time.Now()}
+	r := &torture{TB: t, extent: e, broken: broken, patience: time.Minute, begun: time.Now()}
+	if broken {
+		r.patience = time.Second // an answer that went astray does not come
+	}
 	r.direct = pgtest.Database(t)
 	run(t, r.direct, tortureSchema)
 	m := metrics.New()
@@ -291,14 +296,6 @@ func (r *torture) finished() bool {
 	}
 	return r.progress() >= 1 && (r.time > 0 || r.cancelled.Load() >= r.extent.cancels &&
 		r.hungUp.Load() >= r.hangUps && r.killed.Load() >= r.kills)
-}
-
-// patience is how long a client waits for a message.
-func (r *torture) patience() time.Duration {
-	if r.broken {
-		return time.Second
-	}
-	return time.Minute
 }
 
 // foreigner reports something that is not for the client that got it.

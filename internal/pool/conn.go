@@ -71,9 +71,11 @@ type Conn struct {
 	evicted    []uint64
 	created    time.Time
 	idleSince  time.Time
-	grants     int  // how often it was given to a holder
-	failed     bool // answered an error since it was acquired: look whether it lives
-	where      int  // index in the pool's idle list, -1 when not idle; under the pool's mu
+	grants     int       // how often it was given to a holder
+	failed     bool      // answered an error since it was acquired: look whether it lives
+	where      int       // index in the pool's idle list, -1 when not idle; under the pool's mu
+	seen       uint64    // its holder when the janitor looked last, 0: it was free; under the pool's mu
+	seenSince  time.Time // since which look that is its holder; likewise
 
 	// state is owner<<16 | cancelSeen<<15 | cancels in flight: who holds the
 	// connection and whether a cancel was sent for it meanwhile (trap T10).

@@ -23,6 +23,7 @@ func (p *Pool) ChangeDefaults(former []Setting) {
 		p.eras.former = append([][]Setting(nil), p.eras.former[n-maxEras:]...)
 	}
 	p.era.Store(p.eras.now)
+	p.renewals.Add(1)
 	gone := p.retireLocked(func(*Conn) bool { return true })
 	p.mu.Unlock()
 	p.part(gone)

@@ -303,6 +303,7 @@ func (p *Pool) demoted(c *Conn) bool {
 // Reconnect closes every connection as soon as it is free; new ones take their place.
 func (p *Pool) Reconnect() {
 	p.mu.Lock()
+	p.renewals.Add(1)
 	gone := p.retireLocked(func(*Conn) bool { return true })
 	p.mu.Unlock()
 	p.part(gone)

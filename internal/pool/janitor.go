@@ -31,6 +31,11 @@ func (p *Pool) janitor() {
 func (p *Pool) expired(now time.Time) []*Conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for c := range p.all {
+		if owner := c.state.Load() >> 16; owner != c.seen {
+			c.seen, c.seenSince = owner, now
+		}
+	}
 	var gone []*Conn
 	p.wakeLocked()
 	p.fillLocked()
@@ -166,7 +171,8 @@ func (p *Pool) Stat() Stat {
 // ConnStat is one server connection as it is now.
 type ConnStat struct {
 	PID           uint32
-	Owner         uint64 // its holder, 0: free
+	Owner         uint64    // its holder, 0: free
+	Since         time.Time // the first of the janitor's looks that all found it with Owner, or now; zero: free
 	Idle          bool
 	Retired       bool // to be closed when it is free
 	Host          string
@@ -179,11 +185,20 @@ type ConnStat struct {
 func (p *Pool) Conns() []ConnStat {
 	p.mu.Lock()
 	list := make([]ConnStat, 0, len(p.all))
+	now := time.Now()
 	for c := range p.all {
-		list = append(list, ConnStat{
+		x := ConnStat{
 			PID: c.PID, Owner: c.state.Load() >> 16, Idle: c.where >= 0, Retired: c.retired, Host: c.host, Connected: c.created,
 			Remote: c.Net.RemoteAddr(), Local: c.Net.LocalAddr(), Login: c.Login,
-		})
+		}
+		switch {
+		case x.Owner == 0:
+		case x.Owner == c.seen:
+			x.Since = c.seenSince
+		default:
+			x.Since = now
+		}
+		list = append(list, x)
 	}
 	p.mu.Unlock()
 	slices.SortFunc(list, func(a, b ConnStat) int { return a.Connected.Compare(b.Connected) })

@@ -92,6 +92,7 @@ type Pool struct {
 
 	eras eras
 
+	renewals       atomic.Uint64 // how often all connections were to be replaced; changed under mu
 	era            atomic.Uint32 // eras.now, for who has no lock
 	checkDelay     atomic.Int64  // Options.CheckDelay
 	brokenHandOver bool          // Options.BrokenHandOver
@@ -227,15 +228,15 @@ func (p *Pool) dialFor(owner uint64) (*Conn, error) {
 	var c *Conn
 	var err error
 	for {
-		era := p.era.Load()
+		renewals := p.renewals.Load()
 		p.dials.Add(1)
 		c, err = p.dial()
 		p.mu.Lock()
-		if err != nil || era == p.eras.now || p.closed {
+		if err != nil || renewals == p.renewals.Load() || p.closed {
 			break
 		}
 		p.mu.Unlock()
-		c.goodbye() // it may have begun before the defaults changed
+		c.goodbye() // it may be what those were that are retired since
 		_ = c.Net.Close()
 	}
 	if err != nil {
@@ -248,6 +249,7 @@ func (p *Pool) dialFor(owner uint64) (*Conn, error) {
 				w.deliverLocked(grant{err: err})
 			}
 		}
+		p.wakeLocked() // the place is there for who waits
 		p.mu.Unlock()
 		return nil, err
 	}
@@ -310,6 +312,16 @@ func (p *Pool) removeIdleLocked(i int) *Conn {
 	p.idle = p.idle[:last]
 	c.where = -1
 	return c
+}
+
+// takeAllIdleLocked empties the idle ones, which the caller has to part with.
+func (p *Pool) takeAllIdleLocked() []*Conn {
+	gone := p.idle
+	p.idle = nil
+	for _, c := range gone {
+		c.where = -1
+	}
+	return gone
 }
 
 // Release gives the connection back between two turns: to the client that has
@@ -481,14 +493,9 @@ const SeveralOwners = ControlOwner
 func (p *Pool) Retire() {
 	p.mu.Lock()
 	p.retiring = true
-	idle := p.idle
-	p.idle = nil
+	gone := p.takeAllIdleLocked()
 	p.mu.Unlock()
-	for _, c := range idle {
-		c.where = -1
-		c.goodbye()
-		p.Discard(c)
-	}
+	p.part(gone)
 }
 
 // Close ends the pool: idle connections at once, held ones when they are
@@ -497,8 +504,7 @@ func (p *Pool) Close() {
 	p.cancel()
 	p.mu.Lock()
 	p.closed = true
-	idle := p.idle
-	p.idle = nil
+	gone := p.takeAllIdleLocked()
 	for w := p.popLocked(); w != nil; w = p.popLocked() {
 		w.deliverLocked(grant{err: ErrClosed})
 	}
@@ -509,9 +515,5 @@ func (p *Pool) Close() {
 		p.alarm.Stop()
 	}
 	p.mu.Unlock()
-	for _, c := range idle {
-		c.where = -1
-		c.goodbye()
-		p.Discard(c)
-	}
+	p.part(gone)
 }

@@ -18,6 +18,7 @@ func (p *Pool) Reload(opt Options) {
 		old.Server.User != opt.Server.User || old.Target != opt.Target
 	p.opt, p.hosts, p.resolved = opt, hosts, time.Time{}
 	p.checkDelay.Store(int64(opt.CheckDelay))
+	p.renewals.Add(1)
 	gone := p.retireLocked(func(c *Conn) bool {
 		return another || !slices.ContainsFunc(hosts, func(h *host) bool { return h.name == c.host })
 	})

@@ -196,10 +196,7 @@ func (p *Pool) fillLocked() {
 func (p *Pool) Pause() {
 	p.mu.Lock()
 	p.paused = true
-	var gone []*Conn
-	for len(p.idle) > 0 {
-		gone = append(gone, p.removeIdleLocked(0))
-	}
+	gone := p.takeAllIdleLocked()
 	p.mu.Unlock()
 	p.part(gone)
 }
