@@ -40,6 +40,14 @@ type Request struct {
 	Invalid []catalog.Span // known to be not materialized
 }
 
+// Gathered is the request with what is held nowhere among what is invalid, for requests
+// over the same chunks that differ in From and To alone.
+func (r Request) Gathered(g Grid) Request {
+	r.Invalid = append(missing(g, r), r.Invalid...)
+	r.Held = nil
+	return r
+}
+
 // maxSpans bounds the ranges that are read apart: each costs the server planning.
 const maxSpans = 6
 
@@ -138,8 +146,13 @@ const rawSpacing = Minute
 func Cost(g Grid, r Request, spans []catalog.Span) int64 {
 	var raw, buckets int64
 	for _, c := range r.Raw {
-		for _, s := range subtract(catalog.Span{Start: max(c.Start, r.From), End: min(c.End, r.To)}, spans) {
-			raw += s.End - s.Start
+		from, to := max(c.Start, r.From), min(c.End, r.To)
+		if from >= to {
+			continue
+		}
+		raw += to - from
+		for _, s := range spans {
+			raw -= max(0, min(to, s.End)-max(from, s.Start))
 		}
 	}
 	for _, s := range spans {

@@ -85,9 +85,12 @@ type candidate struct {
 	raw     *catalog.Hypertable
 	held    *catalog.Hypertable
 	under   []*catalog.Hypertable // that the aggregates under it are held in
+	holds   rollup.Request        // what the aggregate holds, of all time
 	span    timeRange
 	spans   []catalog.Span // what the aggregate answers, in order, not empty
 	cost    int64
+	arms    *armSet
+	coded   bool // texts have codes in place of what differs between texts of a shape: see sketch
 }
 
 // choose returns the cheapest aggregate of the hypertable that can answer. When
@@ -114,11 +117,16 @@ func choose(q *aggQuery, span timeRange, snap *catalog.Snapshot) (*candidate, Re
 			}
 			continue
 		}
-		if best == nil || cand.cost < best.cost || cand.cost == best.cost && view.Grid.Approx() > best.view.Grid.Approx() {
+		if cand.cheaper(best) {
 			best = cand
 		}
 	}
 	return best, reason
+}
+
+// cheaper reports whether the candidate is the better one; other may be nil.
+func (d *candidate) cheaper(other *candidate) bool {
+	return other == nil || d.cost < other.cost || d.cost == other.cost && d.view.Grid.Approx() > other.view.Grid.Approx()
 }
 
 // consider checks one aggregate. It also returns how many conditions held.
@@ -158,32 +166,44 @@ func consider(q *aggQuery, span timeRange, view *rollup.View) (*candidate, Reaso
 		}
 		cand.recipes = append(cand.recipes, recipe)
 	}
+	if reason := cand.materialized(); reason != "" {
+		return nil, reason, 7
+	}
+	q.offers = append(q.offers, cand)
 	return cand.place()
 }
 
-// place chooses the ranges that the aggregate answers and checks the bucket lemma
-// on them.
-func (d *candidate) place() (*candidate, Reason, int) {
+// materialized notes what the aggregate holds, or says why nothing.
+func (d *candidate) materialized() Reason {
 	a := d.view.Aggregate
 	if !d.raw.HasThreshold || a.Watermark <= rollup.MinTime {
-		return nil, ReasonAggNotMaterial, 7
+		return ReasonAggNotMaterial
 	}
 	reason, unsettled := d.unsettled()
 	if reason != "" {
-		return nil, reason, 7
+		return reason
 	}
 	req := rollup.Request{
-		From: d.span.from, To: d.span.to, Integer: d.query.scope.integer, Limit: min(a.Watermark, d.raw.Threshold),
+		Integer: d.query.scope.integer, Limit: min(a.Watermark, d.raw.Threshold),
 		Raw: d.raw.Chunks, Held: [][]catalog.Chunk{d.settledChunks(a, d.held)}, Invalid: slices.Concat(a.Invalid, unsettled),
 	}
 	for i, u := range d.view.Under {
 		if !d.under[i].HasThreshold || u.Watermark <= rollup.MinTime {
-			return nil, ReasonAggNotMaterial, 7
+			return ReasonAggNotMaterial
 		}
 		req.Limit = min(req.Limit, u.Watermark, d.under[i].Threshold)
 		req.Held = append(req.Held, d.settledChunks(u, d.under[i]))
 		req.Invalid = slices.Concat(req.Invalid, u.Invalid)
 	}
+	d.holds = req.Gathered(d.view.Grid)
+	return ""
+}
+
+// place chooses the ranges that the aggregate answers and checks the bucket lemma
+// on them.
+func (d *candidate) place() (*candidate, Reason, int) {
+	req := d.holds
+	req.From, req.To = d.span.from, d.span.to
 	if low := d.span.low; low != nil && low.moving {
 		req.From += AggregateRewriteMargin.Microseconds()
 	}

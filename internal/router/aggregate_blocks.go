@@ -31,7 +31,6 @@ type blocks struct {
 // piece is one SELECT that is answered from an aggregate.
 type piece struct {
 	*candidate
-	arms   *armSet
 	inner  proof // what its answer rests on in the snapshot
 	texts  queryParts
 	cost   cost
@@ -304,13 +303,11 @@ func (b *blocks) rewrite(whole *pg_query.SelectStmt) (*AggregateRewrite, Reason)
 	}
 	rw.View = strings.Join(views, ", ")
 	rw.Lock = "LOCK TABLE " + strings.Join(locks, ", ") + " IN ACCESS SHARE MODE NOWAIT"
-	rw.proves = slices.Concat(b.called, session, inner)
+	rw.proves, rw.ProofArgs = slices.Concat(b.called, session, inner).conditions()
+	rw.Proof = guarded(prepared(rw.proves))
 	if whole == nil {
 		alone := b.pieces[0].texts // the plan outlives the piece
 		rw.alone = &alone
 	}
-	var prepared string
-	prepared, rw.ProofArgs = rw.proves.prepared()
-	rw.Proof = guarded(prepared)
 	return rw, ""
 }

@@ -222,8 +222,10 @@ func interval(n *pg_query.Node) (rollup.Interval, bool) {
 // timeRange is what the query's bounds say about time: [from, to) is the estimate.
 type timeRange struct {
 	from, to   int64
-	low, high  *bound // the tightest ones, nil when open
+	low, high  *bound // the tightest ones, nil when open: those at lowAt and highAt of all
 	all        []bound
+	lowAt      int
+	highAt     int
 	validUntil time.Time // zero: for ever
 }
 
@@ -240,10 +242,10 @@ func rangeOf(bounds []bound) timeRange {
 			edge++ // t > x is t >= x + 1 µs, t <= x is t < x + 1 µs
 		}
 		if b.lower && (r.low == nil || edge > r.from) {
-			r.from, r.low = edge, b
+			r.from, r.low, r.lowAt = edge, b, i
 		}
 		if !b.lower && (r.high == nil || edge < r.to) {
-			r.to, r.high = edge, b
+			r.to, r.high, r.highAt = edge, b, i
 		}
 	}
 	return r
@@ -254,7 +256,7 @@ func rangeOf(bounds []bound) timeRange {
 // literal is read.
 func (q *aggQuery) proven(value *pg_query.Node, text string) string {
 	if c := value.GetAConst(); c != nil && c.GetSval() != nil {
-		return marked(q.scope.timeType(), c.GetSval().Sval, text)
+		return marked(q.scope.timeType(), c.GetSval().Sval)
 	}
 	if v, ok := constInteger(value); ok && q.scope.integer && value.GetAConst() != nil {
 		return markedInt(v)
@@ -270,7 +272,7 @@ func (q *aggQuery) proven(value *pg_query.Node, text string) string {
 				return false
 			}
 			typ = strings.TrimSuffix(typ[strings.LastIndex(typ, " AS ")+len(" AS "):], ")")
-			r.write("CAST(", marked(typ, c.Arg.GetAConst().GetSval().Sval, literal(c.Arg.GetAConst().GetSval().Sval)), " AS ", typ, ")")
+			r.write("CAST(", marked(typ, c.Arg.GetAConst().GetSval().Sval), " AS ", typ, ")")
 			return true
 		}
 		if f := n.GetFuncCall(); f != nil && functionName(f) == "to_timestamp" && len(f.Args) == 2 && !formatted {
@@ -280,7 +282,7 @@ func (q *aggQuery) proven(value *pg_query.Node, text string) string {
 			return true
 		}
 		if c := n.GetAConst(); c.GetSval() != nil && formatted {
-			r.write(marked("pg_catalog.text", c.GetSval().Sval, literal(c.GetSval().Sval)))
+			r.write(marked("pg_catalog.text", c.GetSval().Sval))
 			return true
 		}
 		return false

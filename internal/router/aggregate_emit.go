@@ -28,10 +28,10 @@ type rawRange struct {
 	openLeft, openRight bool
 }
 
-// arms decides which raw arms can give rows: those that overlap a chunk. A bound
+// rawArms decides which raw arms can give rows: those that overlap a chunk. A bound
 // relative to now() is given one bucket of slack, so that a clock that differs
 // does not refuse the plan.
-func (d *candidate) arms() *armSet {
+func (d *candidate) rawArms() *armSet {
 	a := &armSet{low: rollup.MinTime, high: rollup.MaxTime}
 	if b := d.span.low; b != nil {
 		a.low = b.at
@@ -74,14 +74,14 @@ func (a *armSet) add(chunks []catalog.Chunk, r rawRange) {
 
 // emit writes the SELECT and what its answer rests on.
 func (d *candidate) emit(b *blocks) (*piece, Reason) {
-	p := &piece{candidate: d, arms: d.arms()}
-	p.cost = d.estimate(p.arms)
-	if !d.writable(p.arms) {
+	d.arms = d.rawArms()
+	p := &piece{candidate: d, cost: d.estimate(d.arms)}
+	if !d.writable(d.arms) {
 		return nil, ReasonAggTimeBound
 	}
-	p.inner = d.snapshotProof(p.arms)
+	p.inner = d.snapshotProof()
 	var reason Reason
-	if p.texts, reason = d.texts(p.arms); reason != "" {
+	if p.texts, reason = d.texts(); reason != "" {
 		return nil, reason
 	}
 	for _, r := range d.recipes {
@@ -269,7 +269,7 @@ func (d *candidate) parts() (columns []partColumn, numbers [][]int) {
 }
 
 // texts writes the rewritten query.
-func (d *candidate) texts(arms *armSet) (queryParts, Reason) {
+func (d *candidate) texts() (queryParts, Reason) {
 	q := d.query
 	columns, numbers := d.parts()
 	var out queryParts
@@ -302,7 +302,7 @@ func (d *candidate) texts(arms *armSet) (queryParts, Reason) {
 		b.WriteString(" AS ")
 		b.WriteString(ident(name))
 	}
-	union, reason := d.union(columns, arms)
+	union, reason := d.union(columns)
 	if reason != "" {
 		return out, reason
 	}
@@ -358,14 +358,14 @@ func (d *candidate) texts(arms *armSet) (queryParts, Reason) {
 
 // union writes what the groups are made of: stored rows and, from raw arms, rows of
 // their form.
-func (d *candidate) union(columns []partColumn, arms *armSet) (string, Reason) {
+func (d *candidate) union(columns []partColumn) (string, Reason) {
 	stored, reason := d.storedArm(columns)
 	if reason != "" {
 		return "", reason
 	}
 	union := "(" + stored
-	for _, arm := range arms.arms {
-		union += " UNION ALL " + d.rawArm(columns, d.armConditions(arm, arms))
+	for i := range d.arms.arms {
+		union += " UNION ALL " + d.rawArm(columns, d.armConditions(i))
 	}
 	union += ") AS " + unionAlias
 	if len(d.query.scope.dims) > 0 {
@@ -377,30 +377,9 @@ func (d *candidate) union(columns []partColumn, arms *armSet) (string, Reason) {
 // storedArm reads the spans from the materialization: one row a bucket and group.
 func (d *candidate) storedArm(columns []partColumn) (string, Reason) {
 	q := d.query
-	overStored := func(r *renderer, n *pg_query.Node) bool {
-		if d.isBucket(n) {
-			r.write(storedAlias, ".", ident(d.view.Bucket))
-			return true
-		}
-		ref := n.GetColumnRef()
-		if ref == nil {
-			return false
-		}
-		c, ok := q.scope.column(ref)
-		name := d.view.Dims[c.Name]
-		if c.Name == q.scope.hyper.TimeColumn {
-			name = d.view.Bucket
-		}
-		if !ok || name == "" {
-			r.fail(ReasonAggDimension)
-			return true
-		}
-		r.write(storedAlias, ".", ident(name))
-		return true
-	}
 	var list []string
 	for i, k := range q.keys {
-		text, reason := render(q.scope.snap, k.node, overStored)
+		text, reason := render(q.scope.snap, k.node, d.overStored)
 		if reason != "" {
 			return "", reason
 		}
@@ -415,18 +394,18 @@ func (d *candidate) storedArm(columns []partColumn) (string, Reason) {
 	}
 	bucket := storedAlias + "." + ident(d.view.Bucket)
 	spans := make([]string, len(d.spans))
-	for i, s := range d.spans {
-		spans[i] = bucket + " >= " + d.time(s.Start) + " AND " + bucket + " < " + d.time(s.End)
+	for i := range d.spans {
+		spans[i] = bucket + " >= " + d.time(place{spanStart, i}) + " AND " + bucket + " < " + d.time(place{spanEnd, i})
 	}
 	where := spans
 	if len(spans) > 1 {
 		where = []string{
-			bucket + " >= " + d.time(d.lo()), bucket + " < " + d.time(d.hi()), // for the exclusion of chunks
+			bucket + " >= " + d.time(d.first()), bucket + " < " + d.time(d.last()), // for the exclusion of chunks
 			"(" + strings.Join(spans, " OR ") + ")",
 		}
 	}
-	for _, cond := range q.conds {
-		text, reason := render(q.scope.snap, cond, overStored)
+	for i := range q.conds {
+		text, reason := d.condition(i, overStored, d.overStored)
 		if reason != "" {
 			return "", reason
 		}
@@ -434,6 +413,29 @@ func (d *candidate) storedArm(columns []partColumn) (string, Reason) {
 	}
 	return "SELECT " + strings.Join(list, ", ") + " FROM " + relationText(d.view.Aggregate.Materialization) + " AS " + storedAlias +
 		" WHERE " + strings.Join(where, " AND "), ""
+}
+
+// overStored writes columns of the materialization for those of the hypertable.
+func (d *candidate) overStored(r *renderer, n *pg_query.Node) bool {
+	if d.isBucket(n) {
+		r.write(storedAlias, ".", ident(d.view.Bucket))
+		return true
+	}
+	ref := n.GetColumnRef()
+	if ref == nil {
+		return false
+	}
+	c, ok := d.query.scope.column(ref)
+	name := d.view.Dims[c.Name]
+	if c.Name == d.query.scope.hyper.TimeColumn {
+		name = d.view.Bucket
+	}
+	if !ok || name == "" {
+		r.fail(ReasonAggDimension)
+		return true
+	}
+	r.write(storedAlias, ".", ident(name))
+	return true
 }
 
 // isBucket reports whether an expression gives each stored bucket back, with its type:
@@ -455,25 +457,25 @@ var cutsTime = setOf("time_bucket", "date_trunc", "date_bin")
 // armConditions keeps a raw arm on its range. At an open end the query's own
 // bounds hold; a bound that is not constant is joined by the constant that the
 // guard proves, so that chunks are excluded when the statement is planned.
-func (d *candidate) armConditions(arm rawRange, set *armSet) []string {
-	moment := rawAlias + "." + ident(d.raw.TimeColumn)
+func (d *candidate) armConditions(i int) []string {
+	moment, arm := rawAlias+"."+ident(d.raw.TimeColumn), d.arms.arms[i]
 	var out []string
 	if !arm.openLeft {
-		out = append(out, moment+" >= "+d.time(arm.from))
+		out = append(out, moment+" >= "+d.time(place{armFrom, i}))
 	}
 	if !arm.openRight {
-		out = append(out, moment+" < "+d.time(arm.to))
+		out = append(out, moment+" < "+d.time(place{armTo, i}))
 	}
 	varies := func(b *bound) bool { return b != nil && (b.moving || !b.until.IsZero()) }
 	if arm.openLeft && varies(d.span.low) {
-		out = append(out, moment+" >= "+d.time(set.low))
+		out = append(out, moment+" >= "+d.time(place{at: lowest}))
 	}
 	if arm.openRight && varies(d.span.high) {
-		out = append(out, moment+" <= "+d.time(set.high))
+		out = append(out, moment+" <= "+d.time(place{at: highest}))
 	}
 	if arm.openLeft || arm.openRight {
-		for _, b := range d.span.all {
-			out = append(out, moment+" "+b.operator()+" ("+b.text+")")
+		for i, b := range d.span.all {
+			out = append(out, moment+" "+b.operator()+" ("+d.boundText(i)+")")
 		}
 	}
 	return out
@@ -508,8 +510,8 @@ func (d *candidate) rawArm(columns []partColumn, where []string) string {
 		}
 		list = append(list, text+" AS a"+strconv.Itoa(i+1))
 	}
-	for _, cond := range q.conds {
-		text, _ := render(q.scope.snap, cond, q.overRaw) // analyze rendered it before
+	for i := range q.conds {
+		text, _ := d.condition(i, overRaw, q.overRaw) // analyze rendered it before
 		where = append(where, text)
 	}
 	out := "SELECT " + strings.Join(list, ", ") + " FROM " + relationText(d.raw.Name) + " AS " + rawAlias + " WHERE " + strings.Join(where, " AND ")

@@ -302,7 +302,7 @@ func goldenText(b *blocks, r *AggregateRewrite) string {
 		fmt.Fprintf(&out, "range: %s [%s, %s)\n", x.Source, x.From, x.To)
 	}
 	guard := strings.TrimSuffix(strings.TrimPrefix(r.Guard(), "SELECT COALESCE("), ", FALSE)")
-	first := b.pieces[0].inner[:1].plain()
+	first := plain(b.pieces[0].inner[:1].conditions())
 	session, inner, _ := strings.Cut(guard, first)
 	inner = first + inner
 	guard = strings.ReplaceAll(session, " AND ", "\n  and ") + "… " + strings.ReplaceAll(inner, " AND ", "\n  and ")

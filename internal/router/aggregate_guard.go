@@ -30,33 +30,33 @@ func timescaleMinor(version string) (int, bool) {
 
 // snapshotProof is the part of the guard that depends on the snapshot and the
 // transaction's start alone.
-func (d *candidate) snapshotProof(arms *armSet) proof {
+func (d *candidate) snapshotProof() proof {
 	var p proof
-	d.proveBounds(&p, arms)
+	d.proveBounds(&p)
 	d.proveFresh(&p)
 	d.proveChunks(&p)
 	return p
 }
 
 // proveBounds proves every estimate that the ranges rest on.
-func (d *candidate) proveBounds(p *proof, arms *armSet) {
-	for _, b := range d.span.all {
+func (d *candidate) proveBounds(p *proof) {
+	for i, b := range d.span.all {
 		switch {
 		case b.lower && b.strict:
-			p.addf("%s > (%s)", d.moment(d.lo()), b.proven)
+			p.addf("%s > (%s)", d.moment(d.first()), d.proven(i))
 		case b.lower:
-			p.addf("%s >= (%s)", d.moment(d.lo()), b.proven)
+			p.addf("%s >= (%s)", d.moment(d.first()), d.proven(i))
 		case b.strict:
-			p.addf("%s <= (%s)", d.moment(d.hi()), b.proven)
+			p.addf("%s <= (%s)", d.moment(d.last()), d.proven(i))
 		default:
-			p.addf("%s <= (%s)", d.moment(d.hi()-1), b.proven)
+			p.addf("%s <= (%s)", d.moment(place{spanLast, d.last().i}), d.proven(i))
 		}
 	}
-	if b := d.span.low; b != nil {
-		p.addf("%s <= (%s)", d.moment(arms.low), b.proven)
+	if d.span.low != nil {
+		p.addf("%s <= (%s)", d.moment(place{at: lowest}), d.proven(d.span.lowAt))
 	}
-	if b := d.span.high; b != nil {
-		p.addf("%s >= (%s)", d.moment(arms.high), b.proven)
+	if d.span.high != nil {
+		p.addf("%s >= (%s)", d.moment(place{at: highest}), d.proven(d.span.highAt))
 	}
 }
 
@@ -72,8 +72,8 @@ func (d *candidate) proveFresh(p *proof) {
 	}
 	for _, a := range d.levels() {
 		p.addf("EXISTS (SELECT FROM _timescaledb_catalog.continuous_agg WHERE mat_hypertable_id = %d AND raw_hypertable_id = %d%s)", a.ID, a.RawID, unchanged)
-		p.addf("EXISTS (SELECT FROM _timescaledb_catalog.continuous_aggs_watermark WHERE mat_hypertable_id = %d AND watermark >= %s)", a.ID, markedInt(d.hi()))
-		p.addf("EXISTS (SELECT FROM _timescaledb_catalog.continuous_aggs_invalidation_threshold WHERE hypertable_id = %d AND watermark >= %s)", a.RawID, markedInt(d.hi()))
+		p.addf("EXISTS (SELECT FROM _timescaledb_catalog.continuous_aggs_watermark WHERE mat_hypertable_id = %d AND watermark >= %s)", a.ID, d.number(d.last()))
+		p.addf("EXISTS (SELECT FROM _timescaledb_catalog.continuous_aggs_invalidation_threshold WHERE hypertable_id = %d AND watermark >= %s)", a.RawID, d.number(d.last()))
 	}
 	for _, r := range d.recipes {
 		if r.NotNull != "" && r.NotNull != d.raw.TimeColumn { // a hypertable's time column is NOT NULL for ever
@@ -82,8 +82,8 @@ func (d *candidate) proveFresh(p *proof) {
 	}
 	clean := func(table, column string, id int32) {
 		overlaps := make([]string, len(d.spans))
-		for i, s := range d.spans {
-			overlaps[i] = fmt.Sprintf("lowest_modified_value < %s AND greatest_modified_value >= %s", markedInt(s.End), markedInt(s.Start))
+		for i := range d.spans {
+			overlaps[i] = fmt.Sprintf("lowest_modified_value < %s AND greatest_modified_value >= %s", d.number(place{spanEnd, i}), d.number(place{spanStart, i}))
 		}
 		p.addf("NOT EXISTS (SELECT FROM _timescaledb_catalog.%s WHERE %s = %d AND (%s))", table, column, id, strings.Join(overlaps, " OR "))
 	}
@@ -108,12 +108,12 @@ func (d *candidate) proveSettled(p *proof) {
 	held := append([]*catalog.Hypertable{d.held}, d.under...)
 	for i, a := range d.levels() {
 		p.addf("EXISTS (SELECT FROM qvpgw.settled WHERE aggregate = %d AND low <= %s AND high >= %s AND triggers = %s AND chunks OPERATOR(pg_catalog.@>) %s)",
-			a.ID, markedInt(d.lo()), markedInt(d.hi()), triggers, markedInts(chunkIDs(d.inSpans(held[i].Chunks))))
+			a.ID, d.number(d.first()), d.number(d.last()), triggers, markedInts(chunkIDs(d.inSpans(held[i].Chunks))))
 	}
 	p.addf("(SELECT pg_catalog.count(*) FROM pg_catalog.pg_trigger WHERE tgrelid = %d AND oid = ANY (%s) AND tgenabled IN ('O', 'A')) = pg_catalog.cardinality(%s)", relation.OID, triggers, triggers)
 	overlaps := make([]string, len(d.spans))
-	for i, s := range d.spans {
-		overlaps[i] = fmt.Sprintf("COALESCE(low, %[1]s) < %[2]s AND COALESCE(high, %[1]s) >= %[1]s", markedInt(s.Start), markedInt(s.End))
+	for i := range d.spans {
+		overlaps[i] = fmt.Sprintf("COALESCE(low, %[1]s) < %[2]s AND COALESCE(high, %[1]s) >= %[1]s", d.number(place{spanStart, i}), d.number(place{spanEnd, i}))
 	}
 	p.addf("NOT EXISTS (SELECT FROM qvpgw.changes WHERE relation = '%d'::pg_catalog.oid AND kind = 'c' AND (%s))", relation.OID, strings.Join(overlaps, " OR "))
 }
@@ -193,18 +193,6 @@ func (d *candidate) sessionProof(c *Context) proof {
 		p.addf("NOT EXISTS (SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name LIKE 'ts\\_%%\\_cagg' AND database = pg_catalog.current_database())")
 	}
 	return p
-}
-
-// time spells a moment on the time column's scale.
-func (d *candidate) time(micros int64) string {
-	typ, text := d.query.scope.timeType(), d.query.scope.momentText(micros)
-	return literal(text) + "::" + typ
-}
-
-// moment marks a moment on the time column's scale.
-func (d *candidate) moment(micros int64) string {
-	typ, text := d.query.scope.timeType(), d.query.scope.momentText(micros)
-	return marked(typ, text, literal(text)+"::"+typ)
 }
 
 // timeType is the type of moments of the time column, the widest for integers.

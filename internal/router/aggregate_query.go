@@ -38,6 +38,8 @@ type aggQuery struct {
 
 	gathers bool // some call has FILTER or DISTINCT inside, so groups must be put together
 
+	offers []*candidate // the aggregates that hold what it asks for, of some time
+
 	called bool // the query stands for a call of a function
 
 	// Every expression and window that goes into the new text, for the round trip.

@@ -182,8 +182,8 @@ type AggregateRewrite struct {
 	// each with its type beside it, and ProofArgs are their values as text.
 	Proof     string
 	ProofArgs []string
-	SQL       string // the rewritten query; same columns, names and types
-	proves    proof
+	SQL       string      // the rewritten query; same columns, names and types
+	proves    string      // the conditions of Proof, see proof.conditions
 	alone     *queryParts // nil where Within is ""
 	// Copy: SQL is a COPY of a query to the client, which has no columns to be
 	// described: those of Copy's two queries must be the same.
@@ -196,7 +196,7 @@ type AggregateRewrite struct {
 }
 
 // Guard is SELECT … returning one boolean: what Proof asks, with literals.
-func (rw *AggregateRewrite) Guard() string { return guarded(rw.proves.plain()) }
+func (rw *AggregateRewrite) Guard() string { return guarded(plain(rw.proves, rw.ProofArgs)) }
 
 // guarded is the SELECT of a guard.
 func guarded(conditions string) string { return "SELECT COALESCE(" + conditions + ", FALSE)" }
@@ -211,7 +211,7 @@ func (rw *AggregateRewrite) Within() string {
 	if rw.alone == nil {
 		return ""
 	}
-	return rw.alone.within(rw.proves.plain())
+	return rw.alone.within(plain(rw.proves, rw.ProofArgs))
 }
 
 // CopiedQuery is the query of a COPY.

@@ -280,7 +280,7 @@ func (r *Router) route(m *made, c *Context, st *state, s *survey, n *pg_query.No
 // aggregate plans a SELECT over a continuous aggregate. checked: a rewrite of this
 // shape has been proven to parse back to what was meant. bound: parameters have
 // their values in the tree.
-func (r *Router) aggregate(m *made, c *Context, snap *catalog.Snapshot, n *pg_query.Node, checked, bound bool) {
+func (r *Router) aggregate(m *made, c *Context, snap *catalog.Snapshot, n *pg_query.Node, checked, bound bool) *blocks {
 	p := m.plan
 	m.literal, m.moment = true, true
 	if p.Cursor != nil {
@@ -288,9 +288,19 @@ func (r *Router) aggregate(m *made, c *Context, snap *catalog.Snapshot, n *pg_qu
 		cursor.Query = declaredQuery(n)
 		p.Cursor = &cursor
 	}
-	b := &blocks{c: c, snap: snap, now: r.opt.Now(), checked: checked, byCost: !r.opt.AlwaysRoute}
+	b := r.blocks(c, snap, checked)
 	p.Aggregates, p.Reason = b.plan(n)
-	switch {
+	m.decided(n, bound)
+	return b
+}
+
+func (r *Router) blocks(c *Context, snap *catalog.Snapshot, checked bool) *blocks {
+	return &blocks{c: c, snap: snap, now: r.opt.Now(), checked: checked, byCost: !r.opt.AlwaysRoute}
+}
+
+// decided completes the plan of n by what became of it.
+func (m *made) decided(n *pg_query.Node, bound bool) {
+	switch p := m.plan; {
 	case p.Aggregates != nil:
 		p.Action, p.Reason = Rewrite, ReasonAggregate
 		m.expires = p.Aggregates.Expires

@@ -58,6 +58,8 @@ type state struct {
 	rules    *rules.Set
 	epoch    uint64
 	snapshot uint64 // counts snapshots, from 1
+	// sketches has *sketches by *template: of this snapshot, with which they go.
+	sketches sync.Map
 }
 
 // defaultSize is Options.Size when it is 0.
@@ -141,7 +143,7 @@ func (r *Router) find(c *Context, text []byte, parse bool, h *Hint) *Plan {
 	}
 	if shared {
 		if t := r.templates.template(c, *buf, st, r.opt.Now); t != nil {
-			if m, ok := r.fill(t, c, st.view, text, nil); ok {
+			if m, ok := r.fill(t, c, st, text, nil); ok {
 				r.keep(c, st, m, bytes.Clone(text))
 				return m.plan
 			}
@@ -190,7 +192,7 @@ func (r *Router) Bound(c *Context, text []byte, params []Param) *Plan {
 	if p := r.raw.get(c, key, st, r.opt.Now); p != nil {
 		return p
 	}
-	m, ok := r.fill(t, c, st.view, text, params)
+	m, ok := r.fill(t, c, st, text, params)
 	if !ok {
 		return planUnbound
 	}

@@ -23,6 +23,10 @@ type template struct {
 	mu   sync.Mutex     // protects what follows
 	stmt *pg_query.Node // with the literals of whoever was planned last
 	seen bool           // a rewrite of this shape was proven to parse back to what was meant
+	// free says which literals a sketch of the shape fills in; nil when no sketch can be.
+	free []bool
+	once [4]uint64 // hashes of the other literals of those planned last
+	next int       // of once, and of a state's sketches of the template
 }
 
 // spot is where the value of a literal of the text stands in the tree.
@@ -66,6 +70,10 @@ func newTemplate(plan *Plan, snap *catalog.Snapshot, stmt *pg_query.Node, text [
 			t.spots = append(t.spots, at)
 		case sqltext.UString, sqltext.BitString, sqltext.HexString:
 			return nil
+		default:
+			if c := values[int32(token.Start)]; c.GetSval() != nil {
+				n-- // a word, as in extract(hour FROM …), is the shape's
+			}
 		}
 		sign = -1
 		if token.End-token.Start == 1 && text[token.Start] == '-' {
@@ -127,23 +135,26 @@ func (p spot) put(text []byte, token sqltext.Token) bool {
 }
 
 // fill plans a text from the template of its shape; false when it cannot be.
-func (r *Router) fill(t *template, c *Context, v *view, text []byte, params []Param) (made, bool) {
+func (r *Router) fill(t *template, c *Context, st *state, text []byte, params []Param) (made, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.fill(text, c.ConformingStrings) {
 		return made{}, false
+	}
+	p := *t.plan
+	m := made{plan: &p}
+	if params == nil && r.sketched(&m, t, c, st) {
+		return m, true
 	}
 	stmt := t.stmt
 	if params != nil {
 		stmt = proto.Clone(stmt).(*pg_query.Node)
 		bind(stmt, t.counted, params)
 	}
-	p := *t.plan
-	m := made{plan: &p}
-	if f, call := calledFunction(stmt.GetSelectStmt(), v); f != nil {
-		r.called(&m, c, v, stmt, f, call, t.seen, params != nil)
-	} else {
-		r.aggregate(&m, c, v.snap, stmt, t.seen, params != nil)
+	if f, call := calledFunction(stmt.GetSelectStmt(), st.view); f != nil {
+		r.called(&m, c, st.view, stmt, f, call, t.seen, params != nil)
+	} else if b := r.aggregate(&m, c, st.view.snap, stmt, t.seen, params != nil); params == nil {
+		t.sketch(b, st)
 	}
 	t.seen = t.seen || p.Aggregates != nil
 	if p.Action != Pass {

@@ -1,0 +1,145 @@
+package router
+
+import (
+	"strconv"
+	"strings"
+
+	pg_query "github.com/pganalyze/pg_query_go/v6"
+)
+
+// place says where a moment in the texts of a candidate comes from; i is the number of
+// the span or the raw arm.
+type place struct {
+	at placeKind
+	i  int
+}
+
+type placeKind byte
+
+const (
+	spanStart placeKind = iota + 1
+	spanEnd
+	spanLast // the last moment of a span
+	armFrom
+	armTo
+	lowest // the query's bounds, see armSet
+	highest
+)
+
+// first and last are the ends of what the aggregate answers.
+func (d *candidate) first() place { return place{spanStart, 0} }
+func (d *candidate) last() place  { return place{spanEnd, len(d.spans) - 1} }
+
+// micros is the moment at a place, on the time column's scale.
+func (d *candidate) micros(p place) int64 {
+	switch p.at {
+	case spanStart:
+		return d.spans[p.i].Start
+	case spanEnd:
+		return d.spans[p.i].End
+	case spanLast:
+		return d.spans[p.i].End - 1
+	case armFrom:
+		return d.arms.arms[p.i].from
+	case armTo:
+		return d.arms.arms[p.i].to
+	case lowest:
+		return d.arms.low
+	}
+	return d.arms.high
+}
+
+// code is what stands for a part of a text that differs between texts of a shape.
+type code struct {
+	form codeForm
+	place
+	n int // of provenValue: which literal of the bound
+}
+
+type codeForm byte
+
+const (
+	timeLiteral  codeForm = iota + 1 // with its type
+	momentValue                      // as a parameter
+	numberValue                      // as a parameter of type int8
+	provenValue                      // of the i-th bound
+	writtenBound                     // the i-th bound as the user wrote it
+	overStored                       // the i-th condition, over the materialization
+	overRaw                          // over the hypertable
+)
+
+// codeMark begins a code; neither it nor mark is in any SQL text.
+const codeMark = "\x01"
+
+func (c code) String() string {
+	return codeMark + strings.Join([]string{strconv.Itoa(int(c.form)), strconv.Itoa(int(c.at)), strconv.Itoa(c.i), strconv.Itoa(c.n)}, " ") + codeMark
+}
+
+// text is what a code stands for.
+func (d *candidate) text(c code) string {
+	sc := d.query.scope
+	switch c.form {
+	case timeLiteral:
+		return literal(sc.momentText(d.micros(c.place))) + "::" + sc.timeType()
+	case momentValue:
+		return sc.momentText(d.micros(c.place))
+	case numberValue:
+		return strconv.FormatInt(d.micros(c.place), 10)
+	case provenValue:
+		parts := strings.Split(d.span.all[c.i].proven, mark)
+		return parts[3*c.n+2]
+	case writtenBound:
+		return d.span.all[c.i].text
+	}
+	over := d.overStored
+	if c.form == overRaw {
+		over = d.query.overRaw
+	}
+	text, _ := render(sc.snap, d.query.conds[c.i], over) // it was rendered when the sketch was made
+	return text
+}
+
+// or gives the text of a code, or the code where texts are coded.
+func (d *candidate) or(c code) string {
+	if d.coded {
+		return c.String()
+	}
+	return d.text(c)
+}
+
+// time spells a moment with its type.
+func (d *candidate) time(p place) string { return d.or(code{form: timeLiteral, place: p}) }
+
+// moment marks a moment for the proof, number marks it in TimescaleDB's internal time.
+func (d *candidate) moment(p place) string {
+	return marked(d.query.scope.timeType(), d.or(code{form: momentValue, place: p}))
+}
+
+func (d *candidate) number(p place) string {
+	return marked("pg_catalog.int8", d.or(code{form: numberValue, place: p}))
+}
+
+func (d *candidate) boundText(i int) string {
+	return d.or(code{form: writtenBound, place: place{i: i}})
+}
+
+// proven is the i-th bound for the proof.
+func (d *candidate) proven(i int) string {
+	text := d.span.all[i].proven
+	if !d.coded {
+		return text
+	}
+	parts := strings.Split(text, mark) // text, type, value, text, type, value, …, text
+	for n := 0; 3*n+2 < len(parts); n++ {
+		parts[3*n+2] = code{form: provenValue, place: place{i: i}, n: n}.String()
+	}
+	return strings.Join(parts, mark)
+}
+
+// condition is the i-th condition over the materialization or the hypertable.
+func (d *candidate) condition(i int, form codeForm, over func(*renderer, *pg_query.Node) bool) (string, Reason) {
+	if d.coded {
+		return code{form: form, place: place{i: i}}.String(), ""
+	}
+	return render(d.query.scope.snap, d.query.conds[i], over)
+}
