@@ -53,7 +53,7 @@ func (s *session) onBind(m *message) error {
 			s.cv.expect(reply{msg: wire.Bind, mode: fake, bytes: bindComplete})
 			return nil
 		case router.Rewrite, router.Cached:
-			if m.mem == nil && (s.lone() || plan.Action == router.Rewrite && s.within()) {
+			if m.mem == nil && s.mayAnswer(plan) {
 				if held, err := s.startGather(); held || err != nil {
 					return err
 				}
@@ -340,6 +340,12 @@ func (s *session) bodyError(err error) error {
 // running it: nothing is open, pinned or under way (trap T4).
 func (s *session) lone() bool {
 	return s.cv.idle() && s.cv.tx == wire.Idle && s.conn == nil && s.pins.Load() == 0 && len(s.pending) == 0 && s.mode != Session
+}
+
+// mayAnswer says whether that holds for a plan: one that reads an aggregate may be inside
+// a transaction.
+func (s *session) mayAnswer(plan *router.Plan) bool {
+	return s.lone() || plan.Action == router.Rewrite && s.within()
 }
 
 // maxGather bounds an extended group that is held back to see whether it is one

@@ -150,7 +150,7 @@ func (s *Server) Routes() []Route {
 func (s *session) localQuery(plan *router.Plan) error {
 	s.note(plan)
 	if s.cv.tx == wire.FailedTx {
-		return s.refuse(&Error{Code: "25P02", Message: "current transaction is aborted, commands ignored until end of transaction block"}, true)
+		return s.refuse(errAborted(), true)
 	}
 	b := s.describeLocal(plan.Local, false)
 	if plan.Local.Kind == router.LocalSet {

@@ -172,7 +172,7 @@ func (s *session) onParse(m *message) error {
 		s.cv.expect(reply{msg: wire.Parse, mode: fake, bytes: parseComplete})
 		return nil
 	case router.Rewrite, router.Cached:
-		if m.mem == nil && (s.lone() || plan.Action == router.Rewrite && s.within()) {
+		if m.mem == nil && s.mayAnswer(plan) {
 			if held, err := s.startGather(); held || err != nil {
 				return err
 			}

@@ -221,7 +221,7 @@ func (s *session) onQuery(m *message) error {
 		s.leave(m)
 		return s.localQuery(plan)
 	case router.Rewrite, router.Cached:
-		if s.lone() || plan.Action == router.Rewrite && s.within() {
+		if s.mayAnswer(plan) {
 			return s.answerQuery(m, plan, sql)
 		}
 		s.notAlone(plan, sql)
@@ -315,11 +315,11 @@ var unparsed = &router.Plan{Action: router.Pass, Reason: router.ReasonTooLong, P
 // server connection waits for the catalog while a change that is not read yet has a
 // say in it.
 func (s *session) plan(sql []byte) *router.Plan {
-	if p := s.foresee(sql); p != nil {
+	p := s.foresee(sql)
+	if p != nil {
 		s.generation = s.db.router.Generation()
 		return p
 	}
-	var p *router.Plan
 	sure := func() bool {
 		s.generation = s.db.router.Generation()
 		p = s.db.router.Plan(s.context(), sql)
