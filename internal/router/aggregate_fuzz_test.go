@@ -117,6 +117,7 @@ func (r *fuzzRun) world(t *testing.T, seed uint64, n int) {
 	wrong := r.differences
 	for i := 0; i < n && r.differences <= wrong+2; i++ {
 		if i == n/8 && !w.watched && !w.trusting {
+			r.as(t, fuzzPlain)
 			w.watch(t, r.live)
 			r.snaps[0].snap = r.look(t)
 		}
