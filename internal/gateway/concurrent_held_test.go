@@ -92,7 +92,7 @@ func TestWritersThatAreHeldAreNotMissed(t *testing.T) {
 					if !strings.HasPrefix(route, "rewrite") {
 						t.Errorf("trust %t: not routed: %s", trust, route)
 					}
-					return got == answerOf(off.query(sql))
+					return got[0] == answerOf(off.query(sql))
 				}
 			}
 			both := func(when string, logs bool) {

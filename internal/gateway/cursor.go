@@ -98,9 +98,11 @@ func (s *session) declare(g *group) (out declared, err error) {
 	case guardNo:
 		s.srv.m.Rewrites[metrics.GuardRefused].Inc()
 		s.routed(metrics.Pass, router.ReasonNotFresh, g)
+		s.db.refused()
 	default:
 		s.srv.m.Rewrites[metrics.FellBack].Inc()
 		s.routed(metrics.Pass, router.ReasonRewriteFailed, g)
+		s.db.refused()
 	}
 	return out, nil
 }

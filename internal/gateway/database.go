@@ -32,9 +32,10 @@ type database struct {
 	wake     chan struct{} // read the catalog now
 	fresh    atomic.Bool   // the catalog is as new as the last call of stale
 
-	suspected     atomic.Bool // see suspect
-	sequencesRead atomic.Bool // a client has asked for currval or lastval, or may have
-	logins        atomic.Bool // what a login runs or begins with may have changed since the catalog was read
+	suspected     atomic.Bool  // see suspect
+	refusedAt     atomic.Int64 // see refused; nanoseconds since 1970
+	sequencesRead atomic.Bool  // a client has asked for currval or lastval, or may have
+	logins        atomic.Bool  // what a login runs or begins with may have changed since the catalog was read
 
 	// mu protects what follows.
 	mu      sync.Mutex
@@ -275,6 +276,18 @@ func (d *database) refresh() {
 	select {
 	case d.wake <- struct{}{}:
 	default:
+	}
+}
+
+// refusedPause is how long after a reading for a reply without rows the next one for
+// that reason begins: such a reply may as well be the answer.
+const refusedPause = 100 * time.Millisecond
+
+// refused has the catalog read soon, since a proof inside a query may have failed.
+func (d *database) refused() {
+	now, last := time.Now().UnixNano(), d.refusedAt.Load()
+	if now-last >= int64(refusedPause) && d.refusedAt.CompareAndSwap(last, now) {
+		d.refresh()
 	}
 }
 

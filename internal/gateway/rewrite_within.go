@@ -61,6 +61,7 @@ func (s *session) rewriteWithin(g *group, d *description) (bool, error) {
 	case status == wire.InTx:
 		s.srv.m.Rewrites[metrics.GuardRefused].Inc()
 		s.routed(metrics.Pass, router.ReasonNotFresh, g)
+		s.db.refused()
 		return false, nil
 	case status != wire.FailedTx:
 		return false, s.lostWithin(nil)
@@ -77,6 +78,7 @@ func (s *session) rewriteWithin(g *group, d *description) (bool, error) {
 	}
 	s.srv.m.Rewrites[metrics.FellBack].Inc()
 	s.routed(metrics.Pass, router.ReasonRewriteFailed, g)
+	s.db.refused()
 	return false, nil
 }
 
