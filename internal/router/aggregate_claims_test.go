@@ -22,6 +22,8 @@ var claims = []claim{
 	{title: "a chunk by its name", do: "DO $$ BEGIN EXECUTE format('UPDATE %s SET v = v + 3', (SELECT c FROM show_chunks('bars') c LIMIT 1)); END $$", logged: true},
 	{title: "drop_chunks", do: "SELECT drop_chunks('bars', older_than => '2024-01-12'::timestamptz)", logged: true},
 	{title: "TRUNCATE", do: "TRUNCATE bars", logged: true},
+	{title: "a compressed chunk's own relation by its name", do: `ALTER TABLE bars SET (timescaledb.compress, timescaledb.compress_segmentby = 'k'); SELECT compress_chunk(c) FROM show_chunks('bars') c;
+DO $$ BEGIN EXECUTE (SELECT format('DELETE FROM %I.%I', c.schema_name, c.table_name) FROM _timescaledb_catalog.chunk c JOIN _timescaledb_catalog.chunk r ON r.compressed_chunk_id = c.id LIMIT 1); END $$`},
 	{title: "ALTER TYPE USING", do: "ALTER TABLE bars ALTER other TYPE int USING other + 1"},
 	{title: "the table that an aggregate joins", do: "UPDATE kinds SET weight = weight + 1"},
 }
