@@ -18,6 +18,13 @@ func TestACancelOfARewrittenStatementIsTheClients(t *testing.T) {
 	p, holder := dial(t, addr, bed.dsn), direct(t, bed.dsn)
 	question := barQuestions[1]
 	want := answerOf(holder.query(question))
+	// A cancel that was sent again may come after the answer to the one before.
+	later := func(sql string) (got []string) {
+		for got = p.query(sql); rowsOf(got) == "57014"; got = p.query(sql) {
+			p.query("ROLLBACK")
+		}
+		return got
+	}
 	for _, c := range []struct {
 		before, sql string
 		open        bool
@@ -29,7 +36,7 @@ func TestACancelOfARewrittenStatementIsTheClients(t *testing.T) {
 	} {
 		ask := func() {
 			if c.before != "" {
-				p.must(c.before)
+				later(c.before)
 			}
 			p.send(simple(c.sql))
 		}
@@ -54,10 +61,10 @@ func TestACancelOfARewrittenStatementIsTheClients(t *testing.T) {
 		if c.open != (p.tx == 'E') {
 			t.Errorf("%s: the transaction's status is %c", c.sql, p.tx)
 		}
-		if p.tx != 'I' {
-			p.must("ROLLBACK")
+		for p.tx != 'I' {
+			later("ROLLBACK")
 		}
-		if got := answerOf(p.query(question)); got != want {
+		if got := answerOf(later(question)); got != want {
 			t.Errorf("%s: asked again: got %.300s", c.sql, got)
 		}
 	}
