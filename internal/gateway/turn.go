@@ -236,7 +236,7 @@ func (s *session) passQuery(m *message, plan *router.Plan, sql []byte) error {
 		s.leave(m)
 		return s.answer(err, true)
 	}
-	if own := s.deallocates(plan); own {
+	if s.deallocates(plan) {
 		s.leave(m)
 		s.cv.expect(reply{msg: wire.Query, mode: fake, bytes: wire.AppendReadyForQuery(wire.AppendCommandComplete(nil, "DEALLOCATE"), s.cv.tx)})
 		return nil
@@ -283,7 +283,10 @@ func (s *session) onSync(m *message) error {
 	return nil
 }
 
-var readyIdle = wire.AppendReadyForQuery(nil, wire.Idle)
+var (
+	readyIdle    = wire.AppendReadyForQuery(nil, wire.Idle)
+	flushMessage = wire.AppendFlush(nil)
+)
 
 // drain has everything that was sent answered before it returns.
 func (s *session) drain() error {
@@ -297,8 +300,6 @@ func (s *session) drain() error {
 	}
 	return s.serverHalf()
 }
-
-var flushMessage = wire.AppendFlush(nil)
 
 // effects returns plan if completions of its statements must be looked at.
 func effects(plan *router.Plan) *router.Plan {
@@ -586,11 +587,10 @@ func (s *session) refuse(e *Error, query bool) error {
 
 // answer is refuse for any error.
 func (s *session) answer(err error, query bool) error {
-	var e *Error
-	if !errors.As(err, &e) {
-		return err
+	if e, ok := errors.AsType[*Error](err); ok {
+		return s.refuse(e, query)
 	}
-	return s.refuse(e, query)
+	return err
 }
 
 func refusal(r *router.Refusal) *Error {
