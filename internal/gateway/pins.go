@@ -151,7 +151,11 @@ func (r clientReader) Read(b []byte) (int, error) {
 	s := r.s
 	for {
 		n, err := s.net.Read(b)
-		if n > 0 || s.first || !timedOut(err) || s.evicted.Load() != nil {
+		if n > 0 || s.first || !timedOut(err) {
+			return n, err
+		}
+		_ = s.raw.SetReadDeadline(time.Time{}) // ahead of the looks: who wakes it behind one is heard
+		if s.evicted.Load() != nil {
 			return n, err
 		}
 		if s.srv.isDraining() {
@@ -161,7 +165,6 @@ func (r clientReader) Read(b []byte) (int, error) {
 			s.stay()
 			continue
 		}
-		_ = s.raw.SetReadDeadline(time.Time{})
 		if err := s.passMail(); err != nil {
 			return 0, err
 		}
