@@ -283,10 +283,7 @@ func (s *session) onSync(m *message) error {
 	return nil
 }
 
-var (
-	readyIdle    = wire.AppendReadyForQuery(nil, wire.Idle)
-	flushMessage = wire.AppendFlush(nil)
-)
+var readyIdle, flushMessage = wire.AppendReadyForQuery(nil, wire.Idle), wire.AppendFlush(nil)
 
 // drain has everything that was sent answered before it returns.
 func (s *session) drain() error {
