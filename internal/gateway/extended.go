@@ -84,6 +84,10 @@ func (s *session) onBind(m *message) error {
 		if err := s.useNames(plan); err != nil {
 			return err
 		}
+		if s.cv.skip {
+			s.leave(m)
+			return nil
+		}
 		if err := s.executes(plan); err != nil {
 			return err
 		}

@@ -25,7 +25,8 @@ func told(name []byte) []byte { return name[:min(len(name), 63)] }
 // included.
 const codeRuns = router.PinUnparsed | router.PinFunction | router.PinRelation | router.PinDo | router.PinCatalog
 
-// useNames has the connection ready for a text that may name prepared statements.
+// useNames has the connection ready for a text that may name prepared statements. The
+// group that the text is in may have failed meanwhile.
 func (s *session) useNames(plan *router.Plan) error {
 	n := &plan.Names
 	if s.cv.tx == wire.FailedTx {
@@ -128,6 +129,10 @@ func (s *session) parseAs(name string, st *statement) error {
 func (s *session) showStatements() error {
 	if s.allPlaced() {
 		return nil
+	}
+	// What is removed must not be taken for gone because its group failed before.
+	if err := s.drain(); err != nil || s.cv.skip {
+		return err
 	}
 	if s.pins.Load() != 0 || s.due != 0 {
 		// There may be statements that nobody but the server knows of: of code, or of a

@@ -190,6 +190,10 @@ func (s *session) onParse(m *message) error {
 	if err := s.useNames(plan); err != nil {
 		return err
 	}
+	if s.cv.skip {
+		s.leave(m)
+		return nil
+	}
 	s.pinFor(plan, plan.Pins, sql) // planning may run what the text calls
 	if len(name) == 0 {
 		s.keepUnnamed(plan, sql, oids)
@@ -206,6 +210,10 @@ func (s *session) onParse(m *message) error {
 		}
 		if err := s.prepare(have); err != nil {
 			return s.unprepared(m, err)
+		}
+		if s.cv.skip {
+			s.leave(m) // it failed meanwhile
+			return nil
 		}
 		s.rename(m, len(name), have.name)
 		s.cv.expect(reply{msg: wire.Parse})
