@@ -1,17 +1,11 @@
 package main
 
 import (
-	"compress/gzip"
 	"context"
 	"encoding/binary"
-	"encoding/csv"
-	"errors"
 	"fmt"
-	"io"
 	"math"
 	"math/rand/v2"
-	"os"
-	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -28,8 +22,7 @@ import (
 const knnDimensions = 128
 
 // knnWindows are n vectors: the returns of successive bars, each vector of length 1.
-// The bars are those of the file that QVPGW_BARS names, with a header that has symbol
-// and close, or prices that wander.
+// The bars are those of pgtest.Bars, or prices that wander.
 func knnWindows(t *testing.T, n int) [][]float32 {
 	t.Helper()
 	series := knnSeries(t, n)
@@ -74,8 +67,8 @@ func knnWindow(closes []float64) []float32 {
 // knnSeries are closes, symbol by symbol, with n windows or more.
 func knnSeries(t *testing.T, n int) (series [][]float64) {
 	t.Helper()
-	path := os.Getenv("QVPGW_BARS")
-	if path == "" {
+	lines := pgtest.Bars(t)
+	if lines == nil {
 		rng := rand.New(rand.NewPCG(6, 6))
 		for range 10 {
 			price, swing := 100.0, 0.001
@@ -90,46 +83,26 @@ func knnSeries(t *testing.T, n int) (series [][]float64) {
 		}
 		return series
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	r, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	lines := csv.NewReader(r)
-	lines.ReuseRecord = true
-	header, err := lines.Read()
-	if err != nil {
-		t.Fatal(err)
-	}
-	symbol, price := slices.Index(header, "symbol"), slices.Index(header, "close")
-	if symbol < 0 || price < 0 {
-		t.Fatalf("the bars have no symbol or close: %q", header)
-	}
 	by := map[string]int{}
-	for {
-		line, err := lines.Read()
-		if errors.Is(err, io.EOF) {
-			return series
+	for _, line := range lines {
+		bar := strings.Split(line, ",")
+		if len(bar) != 7 {
+			t.Fatalf("a bar is %q", line)
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		i, ok := by[line[symbol]]
+		symbol, price := bar[1], bar[5]
+		i, ok := by[symbol]
 		if !ok {
 			i = len(series)
-			by[strings.Clone(line[symbol])] = i
+			by[symbol] = i
 			series = append(series, nil)
 		}
-		v, err := strconv.ParseFloat(line[price], 64)
+		v, err := strconv.ParseFloat(price, 64)
 		if err != nil || v <= 0 {
-			t.Fatalf("a close is %q", line[price])
+			t.Fatalf("a close is %q", price)
 		}
 		series[i] = append(series[i], v)
 	}
+	return series
 }
 
 // perturbed is a vector with noise of a relative length.
