@@ -133,7 +133,7 @@ bench-triggers: ## what the change log's triggers cost INSERT, COPY and UPDATE, 
 	export QVPGW_BENCH_TRIGGERS=full
 	$(GO) test -count=1 -timeout 20m -json -run TestWhatTheChangeLogsTriggersCost ./internal/schema | $(TESTSUM) -v
 
-bench-knn: ## neighbours of 100,000 windows from memory, direct and without, seven minutes; BARS=/path/bars.csv.gz for yours
+bench-knn: ## neighbours of 100,000 windows from memory, direct and without, and a million questions, twenty minutes; BARS=/path/bars.csv.gz for yours
 	@$(FIGURES)
 	export QVPGW_BENCH_KNN=full QVPGW_BARS=$(abspath $(BARS))
 	$(GO) test -count=1 -timeout 40m -json -run TestBenchKNN ./cmd/qvpgw | $(TESTSUM) -v

@@ -18,9 +18,9 @@ import (
 )
 
 // fillQuery goes ahead of a query whose answer may be kept: the snapshot before its own,
-// of which server, and whether distances are told in full.
+// of which server, and whether distances are told in full; router.KNN's Proof is behind it.
 const fillQuery = "SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text, pg_catalog.pg_is_in_recovery()::pg_catalog.text, " +
-	knn.Server + ", pg_catalog.current_setting('extra_float_digits')"
+	knn.Server + ", pg_catalog.current_setting('extra_float_digits'), "
 
 // hidden is how many columns of a probe are not the client's.
 const hidden = 2
@@ -52,7 +52,7 @@ func (s *session) fill(g *group, mark knn.Mark) (bool, error) {
 			f.probe, f.facts = &p, facts
 		}
 	}
-	b := wire.AppendQuery(s.scratch[:0], fillQuery)
+	b := wire.AppendQuery(s.scratch[:0], fillQuery+g.plan.KNN.Proof)
 	b, ok := f.appendRun(b)
 	s.scratch = b[:0]
 	if !ok {
@@ -137,7 +137,7 @@ func (f *filling) appendRun(b []byte) ([]byte, bool) {
 
 // prove reads what fillQuery gave.
 func (f *filling) prove(mark knn.Mark, rows [][]*string) bool {
-	if len(rows) != 1 || len(rows[0]) != 4 {
+	if len(rows) != 1 || len(rows[0]) != 5 {
 		return false
 	}
 	for _, v := range rows[0] {
@@ -147,7 +147,7 @@ func (f *filling) prove(mark knn.Mark, rows [][]*string) bool {
 	}
 	row := rows[0]
 	var err error
-	if f.proof.Snapshot, err = knn.ParseSnapshot(*row[0]); err != nil || *row[1] != "false" || !f.proof.Prove(mark, *row[2]) {
+	if f.proof.Snapshot, err = knn.ParseSnapshot(*row[0]); err != nil || *row[1] != "false" || *row[4] != "t" || !f.proof.Prove(mark, *row[2]) {
 		return false
 	}
 	digits, err := strconv.Atoi(*row[3])

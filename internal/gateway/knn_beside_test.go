@@ -76,3 +76,38 @@ func TestKNNConditionsBesideTheRows(t *testing.T) {
 		})
 	}
 }
+
+// TestKNNConditionC9 has the tables that a text means change before the gateway has read the
+// catalog anew: what it then asks for is not kept as an answer from the tables of before.
+func TestKNNConditionC9NamesMeanTheTablesThatTheServerFindsNow(t *testing.T) {
+	dsn := nativeDatabase(t, plainTable("points")+changeLog(t)+"")
+	_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 3}})
+	p, d := dial(t, addr, dsn), direct(t, dsn)
+	for _, c := range []*peer{p, d} {
+		c.must("SET search_path = ahead, public")
+	}
+	const question = "SELECT id FROM points ORDER BY v <-> '[1.03125,0]' LIMIT 2"
+	for _, change := range []string{
+		"INSERT INTO points" + nearer,
+		"ALTER TABLE points RENAME TO former; CREATE TABLE points AS SELECT * FROM former WHERE id BETWEEN 3 AND 5",
+		"INSERT INTO points" + nearer,
+		"CREATE SCHEMA ahead; CREATE TABLE ahead.points AS SELECT * FROM points WHERE id BETWEEN 4 AND 5",
+		"INSERT INTO points" + nearer,
+		"DROP SCHEMA ahead CASCADE; DROP TABLE points; ALTER TABLE former RENAME TO points",
+		"DELETE FROM points WHERE id = 90",
+	} {
+		before := d.rows(question)
+		for range 2 {
+			p.want(question, before)
+		}
+		d.must(change)
+		if after := d.rows(question); after == before {
+			t.Errorf("%s changes nothing", change)
+		}
+	}
+	p.want(question, d.rows(question))
+	p.want(question, d.rows(question))
+	if got := p.route(); got != "cached hit public.points" {
+		t.Errorf("with the tables of before: %s", got)
+	}
+}

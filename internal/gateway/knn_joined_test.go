@@ -67,12 +67,13 @@ CREATE TABLE places (at vector(3), place text); INSERT INTO places VALUES ('[3,0
 						t.Errorf("after %q: %s", change, got)
 					}
 					p.want(one.sql, want)
-					if got := p.route(); logged && got != "cached hit public.points" { // else anything that the server does ends it
+					kept := logged && !strings.Contains(change, "RENAME")            // the catalog is older
+					if got := p.route(); kept && got != "cached hit public.points" { // else anything that the server does ends it
 						t.Errorf("again after %q: %s", change, got)
 					}
 					exact.must("INSERT INTO elsewhere VALUES (1)")
 					p.want(one.sql, want)
-					if got := p.route(); strings.HasPrefix(got, "cached hit") != logged {
+					if got := p.route(); strings.HasPrefix(got, "cached hit") != kept {
 						t.Errorf("after a write to another table: %s", got)
 					}
 				}

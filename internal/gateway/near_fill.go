@@ -53,7 +53,7 @@ func (s *session) fillNear(g *group, n *nearQuery) error {
 		f.hidden = 3
 	}
 	norms := n.op == vector.InnerProduct || n.op == vector.Cosine && n.query.Kind != vector.Halfvec
-	b := wire.AppendQuery(s.scratch[:0], fillQuery)
+	b := wire.AppendQuery(s.scratch[:0], fillQuery+g.plan.KNN.Proof)
 	if norms {
 		b = wire.AppendQuery(b, n.Squares())
 	}

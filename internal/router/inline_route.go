@@ -3,6 +3,7 @@ package router
 import (
 	"slices"
 	"strconv"
+	"strings"
 
 	pg_query "github.com/pganalyze/pg_query_go/v6"
 	"google.golang.org/protobuf/proto"
@@ -140,6 +141,7 @@ func (r *Router) routeNeighbours(m *made, c *Context, in *inlined) {
 		p.Reason = ReasonInlineAround
 		return
 	}
+	k.Proof = strings.Join(append(in.proof(), k.Proof), " AND ")
 	p.KNN, p.Reason, p.Action = k, reason, Cached
 }
 

@@ -2,6 +2,7 @@ package router
 
 import (
 	"slices"
+	"strings"
 
 	pg_query "github.com/pganalyze/pg_query_go/v6"
 
@@ -129,6 +130,7 @@ func knn(n *pg_query.SelectStmt, c *Context, v *view, text []byte) (*KNN, Reason
 			k.Tables = append(k.Tables, oid)
 		}
 	}
+	k.Proof = strings.Join(t.proof, " AND ")
 	k.Once = len(t.reads) == 1
 	if text != nil && k.Once {
 		k.Spots = t.spots(n, text, c.ConformingStrings)
@@ -145,6 +147,7 @@ type neighbours struct {
 	sources []source
 	using   map[string]bool // columns that a join has merged
 	reads   []catalog.OID   // every table that was found, those of sub-queries too
+	proof   proof           // that the server finds the same
 }
 
 // source is a table and what its columns may be qualified by.

@@ -32,6 +32,11 @@ func (t *neighbours) from(n *pg_query.Node) Reason {
 	}
 	t.sources = append(t.sources, s)
 	t.reads = append(t.reads, s.rel.OID)
+	name := quoteIdentifier(from.Relname)
+	if from.Schemaname != "" {
+		name = quoteIdentifier(from.Schemaname) + "." + name
+	}
+	t.proof.addf("pg_catalog.to_regclass(%s)::pg_catalog.oid = %d AND NOT (SELECT relrowsecurity FROM pg_catalog.pg_class WHERE oid = %[2]d)", quoteLiteral(name), s.rel.OID)
 	return ""
 }
 
@@ -80,6 +85,6 @@ func (t *neighbours) row(n *pg_query.SubLink) bool {
 	if in.from(q.FromClause[0]) != "" || !in.isVectorColumn(q.TargetList[0].GetResTarget().GetVal()) || !in.condition(q.WhereClause) {
 		return false
 	}
-	t.reads = append(t.reads, in.reads...)
+	t.reads, t.proof = append(t.reads, in.reads...), append(t.proof, in.proof...)
 	return true
 }

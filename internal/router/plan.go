@@ -138,6 +138,9 @@ type KNN struct {
 	Operator string
 	// Tables are the relations that it reads, the one whose rows are ordered first.
 	Tables []catalog.OID
+	// Proof is an SQL expression that is true where the names in the text mean these tables,
+	// and these may be read as the catalog has it: it may be older than what the server knows.
+	Proof string
 	// Once says that it reads one table, once: what a change does to its answer can be
 	// told from the row that changed.
 	Once bool

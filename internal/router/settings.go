@@ -241,11 +241,13 @@ func quoteName(name string) string {
 	parts := strings.Split(name, ".")
 	for i, p := range parts {
 		if !plainName(p) {
-			parts[i] = `"` + strings.ReplaceAll(p, `"`, `""`) + `"`
+			parts[i] = quoteIdentifier(p)
 		}
 	}
 	return strings.Join(parts, ".")
 }
+
+func quoteIdentifier(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
 // plainName reports whether an identifier needs no quotes as a setting's name.
 func plainName(name string) bool {
