@@ -124,7 +124,9 @@ func (h *tableHistory) check(expected func(question int, rows []truthRow) string
 			continue
 		}
 		if n <= to {
-			given[i] = n
+			if given[i] = n; n > from && r.later > 0 && h.behind(r, from, n-1, expected) {
+				given[i] = from // what the later state looks like, an emptied earlier one does too
+			}
 			continue
 		}
 		if h.behind(r, from, to, expected) {

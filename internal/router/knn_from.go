@@ -32,11 +32,11 @@ func (t *neighbours) from(n *pg_query.Node) Reason {
 	}
 	t.sources = append(t.sources, s)
 	t.reads = append(t.reads, s.rel.OID)
-	name := quoteIdentifier(from.Relname)
+	name := catalog.Quote(from.Relname)
 	if from.Schemaname != "" {
-		name = quoteIdentifier(from.Schemaname) + "." + name
+		name = catalog.Quote(from.Schemaname) + "." + name
 	}
-	t.proof.addf("pg_catalog.to_regclass(%s)::pg_catalog.oid = %d AND NOT (SELECT relrowsecurity FROM pg_catalog.pg_class WHERE oid = %[2]d)", quoteLiteral(name), s.rel.OID)
+	t.proof.addf("pg_catalog.to_regclass(%s)::pg_catalog.oid = %d AND NOT (SELECT relrowsecurity FROM pg_catalog.pg_class WHERE oid = %[2]d)", catalog.Literal(name), s.rel.OID)
 	return ""
 }
 

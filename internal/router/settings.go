@@ -241,13 +241,11 @@ func quoteName(name string) string {
 	parts := strings.Split(name, ".")
 	for i, p := range parts {
 		if !plainName(p) {
-			parts[i] = quoteIdentifier(p)
+			parts[i] = catalog.Quote(p)
 		}
 	}
 	return strings.Join(parts, ".")
 }
-
-func quoteIdentifier(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
 // plainName reports whether an identifier needs no quotes as a setting's name.
 func plainName(name string) bool {
