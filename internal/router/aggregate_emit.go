@@ -367,7 +367,7 @@ func (d *candidate) union(columns []partColumn) (string, Reason) {
 	for i := range d.arms.arms {
 		union += " UNION ALL " + d.rawArm(columns, d.armConditions(i))
 	}
-	union += ") AS " + unionAlias
+	union += d.query.fence() + ") AS " + unionAlias
 	if len(d.query.scope.dims) > 0 {
 		return d.query.from(union)
 	}
@@ -521,10 +521,8 @@ func (d *candidate) rawArm(columns []partColumn, where []string) string {
 	return out + " GROUP BY " + strings.Join(q.rawGroups(), ", ")
 }
 
-// rawGroups are what a raw arm groups by: the keys, but for expressions over grouped
-// columns their columns, which are put together above. TimescaleDB takes compressed
-// rows for sorted by such an expression when the column is one that it segments by,
-// and then gives a group several times.
+// rawGroups are what a raw arm groups by: the keys, but for those that are derived their
+// columns, which are put together above.
 func (q *aggQuery) rawGroups() []string {
 	var groups []string
 	add := func(text string) {
@@ -533,24 +531,48 @@ func (q *aggQuery) rawGroups() []string {
 		}
 	}
 	for i, k := range q.keys {
-		columns, timed := []string(nil), false
-		_, _ = render(q.scope.snap, k.node, func(r *renderer, n *pg_query.Node) bool {
-			if ref := n.GetColumnRef(); ref != nil {
-				c, _ := q.scope.column(ref)
-				timed = timed || c.Name == q.scope.hyper.TimeColumn
-				columns = append(columns, rawAlias+"."+ident(c.Name))
-			}
-			return q.overRaw(r, n)
-		})
-		if timed || k.node.GetColumnRef() != nil || len(columns) == 0 {
+		columns := q.derivedFrom(k.node)
+		if len(columns) == 0 {
 			add(strconv.Itoa(i + 1))
-			continue
 		}
 		for _, c := range columns {
-			add(c)
+			add(rawAlias + "." + ident(c))
 		}
 	}
 	return groups
+}
+
+// fence has the server group the rows of all arms only when they are put together, where
+// a key is derived.
+func (q *aggQuery) fence() string {
+	for _, k := range q.keys {
+		if len(q.derivedFrom(k.node)) > 0 {
+			return " OFFSET 0"
+		}
+	}
+	return ""
+}
+
+// derivedFrom returns the columns of a key that is an expression over grouped columns;
+// none for another. TimescaleDB takes compressed rows for sorted by such an expression
+// when the column is one that it segments by, and then gives a group several times.
+func (q *aggQuery) derivedFrom(key *pg_query.Node) (columns []string) {
+	if key.GetColumnRef() != nil {
+		return nil
+	}
+	timed := false
+	_, _ = render(q.scope.snap, key, func(r *renderer, n *pg_query.Node) bool {
+		if ref := n.GetColumnRef(); ref != nil {
+			c, _ := q.scope.column(ref)
+			timed = timed || c.Name == q.scope.hyper.TimeColumn
+			columns = append(columns, c.Name)
+		}
+		return q.overRaw(r, n)
+	})
+	if timed {
+		return nil
+	}
+	return columns
 }
 
 func (b bound) operator() string {
