@@ -543,14 +543,23 @@ func (q *aggQuery) rawGroups() []string {
 }
 
 // fence has the server group the rows of all arms only when they are put together, where
-// a key is derived.
+// a key is derived by arithmetic, a function or a cast: of these TimescaleDB holds some
+// to keep the order.
 func (q *aggQuery) fence() string {
 	for _, k := range q.keys {
-		if len(q.derivedFrom(k.node)) > 0 {
-			return " OFFSET 0"
+		switch k.node.Node.(type) {
+		case *pg_query.Node_AExpr, *pg_query.Node_FuncCall, *pg_query.Node_TypeCast:
+			if x := k.node.GetAExpr(); (x == nil || ordersAlike(x)) && len(q.derivedFrom(k.node)) > 0 {
+				return " OFFSET 0"
+			}
 		}
 	}
 	return ""
+}
+
+// ordersAlike says whether an operator is one by which a column's order may be kept.
+func ordersAlike(x *pg_query.A_Expr) bool {
+	return x.Kind == pg_query.A_Expr_Kind_AEXPR_OP && strings.ContainsAny(x.Name[len(x.Name)-1].GetString_().GetSval(), "+-*/")
 }
 
 // derivedFrom returns the columns of a key that is an expression over grouped columns;
