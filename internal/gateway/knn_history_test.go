@@ -101,16 +101,22 @@ func (h *tableHistory) check(expected func(question int, rows []truthRow) string
 	}
 	reads := slices.Clone(h.reads)
 	slices.SortStableFunc(reads, func(a, b tableRead) int { return cmp.Compare(a.invoked, b.invoked) })
-	byAnswer := make([]int, len(reads))
-	for i := range byAnswer {
-		byAnswer[i] = i
+	// A read binds those that begin after it: to the state that its snapshot was given, and
+	// once it was really run, to the one that emptied its table.
+	type end struct {
+		at    int64
+		given *int
 	}
-	sort.SliceStable(byAnswer, func(a, b int) bool { return reads[byAnswer[a]].answered < reads[byAnswer[b]].answered })
-	given := make([]int, len(reads)) // the state that each was given
+	ends := make([]end, 0, 2*len(reads))
+	given, emptied := make([]int, len(reads)), make([]int, len(reads))
+	for i, r := range reads {
+		ends = append(ends, end{r.answered, &given[i]}, end{max(r.answered, r.later), &emptied[i]})
+	}
+	slices.SortStableFunc(ends, func(a, b end) int { return cmp.Compare(a.at, b.at) })
 	ended, least := 0, 0
 	for i, r := range reads {
-		for ended < len(reads) && reads[byAnswer[ended]].answered < r.invoked {
-			least = max(least, given[byAnswer[ended]])
+		for ended < len(ends) && ends[ended].at < r.invoked {
+			least = max(least, *ends[ended].given)
 			ended++
 		}
 		// State n may be current as long as n+1 may still be unseen.
@@ -125,7 +131,7 @@ func (h *tableHistory) check(expected func(question int, rows []truthRow) string
 		}
 		if n <= to {
 			if given[i] = n; n > from && r.later > 0 && h.behind(r, from, n-1, expected) {
-				given[i] = from // what the later state looks like, an emptied earlier one does too
+				given[i], emptied[i] = from, n // what the later state looks like, an emptied earlier one does too
 			}
 			continue
 		}
@@ -220,5 +226,25 @@ func TestTheHistoryCheckerKnowsWhatASingleCopyCanAnswer(t *testing.T) {
 	h := tableHistory{states: back, reads: []tableRead{read(360, 370, "1"), read(260, 270, "1")}}
 	if found := h.check(value); len(found) != 1 || found[0].verdict != stale || found[0].read.invoked != 260 {
 		t.Errorf("a state that comes back: %v", found)
+	}
+	// One whose snapshot is of before a TRUNCATE, and which was run after it, shows that it
+	// has happened by then, and not that it had when the snapshot was taken.
+	ids := func(_ int, rows []truthRow) string {
+		var list []int
+		for _, r := range rows {
+			list = append(list, r.id)
+		}
+		return fmt.Sprint(list)
+	}
+	h = tableHistory{
+		states: []tableState{{rows: []truthRow{{id: 1}}}, {invoked: 200, answered: 290, gone: []int{1}}},
+		reads: []tableRead{
+			{invoked: 160, answered: 210, later: 280, answer: "[]"},
+			{invoked: 220, answered: 230, answer: "[1]"},
+			{invoked: 285, answered: 288, answer: "[1]"},
+		},
+	}
+	if found := h.check(ids); len(found) != 1 || found[0].verdict != reverse || found[0].read.invoked != 285 {
+		t.Errorf("a snapshot of before a TRUNCATE: %v", found)
 	}
 }
