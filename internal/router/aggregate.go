@@ -132,7 +132,7 @@ func (d *candidate) cheaper(other *candidate) bool {
 // consider checks one aggregate. It also returns how many conditions held.
 func consider(q *aggQuery, span timeRange, view *rollup.View) (*candidate, Reason, int) {
 	cand := &candidate{query: q, view: view, span: span, raw: q.scope.hyper, held: q.scope.snap.Hypertables[view.Aggregate.ID]}
-	if cand.held == nil {
+	if cand.held == nil || q.scope.snap.Relations[view.Aggregate.Materialization] == nil {
 		return nil, ReasonAggCatalog, 2
 	}
 	for _, u := range view.Under {

@@ -196,6 +196,17 @@ func goldenSnapshot(t testing.TB) *catalog.Snapshot {
   sum(tick_data_1m.sum_spread) AS sum_spread, sum(tick_data_1m.count_spread) AS count_spread, max(tick_data_1m.max_spread) AS max_spread
  FROM tick_data_1m GROUP BY (time_bucket('01:00:00'::interval, tick_data_1m.bucket)), tick_data_1m.symbol`, "01:00:00", "2024-03-15 12:00",
 		strings.Fields("bucket symbol open high low close volume first_timestamp last_timestamp count sum_price count_price count_volume sum_spread count_spread max_spread"))
+	number := func(list []catalog.Column) {
+		for i := range list {
+			list[i].Number = int16(i + 1)
+		}
+	}
+	for _, r := range s.Relations {
+		number(r.Columns)
+	}
+	for _, a := range s.Aggregates {
+		number(a.Columns)
+	}
 	return s
 }
 

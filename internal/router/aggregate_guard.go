@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 
+	pg_query "github.com/pganalyze/pg_query_go/v6"
+
 	"qvpgw/internal/catalog"
 )
 
@@ -33,9 +35,46 @@ func timescaleMinor(version string) (int, bool) {
 func (d *candidate) snapshotProof() proof {
 	var p proof
 	d.proveBounds(&p)
+	d.proveColumns(&p)
 	d.proveFresh(&p)
 	d.proveChunks(&p)
 	return p
+}
+
+// proveColumns proves that the columns' names mean what they meant when the catalog was
+// read. An aggregate follows its columns by their numbers, so one that took another's
+// name, as where a column is replaced by a better one, would be answered with the other's
+// values; and the description of the original is of the types of then.
+func (d *candidate) proveColumns(p *proof) {
+	raw, stored := map[string]bool{d.raw.TimeColumn: true}, map[string]bool{d.view.Bucket: true}
+	for name, in := range d.view.Dims {
+		raw[name], stored[in] = true, true
+	}
+	visit(&pg_query.Node{Node: &pg_query.Node_SelectStmt{SelectStmt: d.query.stmt}}, func(m any) bool {
+		if ref, ok := m.(*pg_query.ColumnRef); ok {
+			raw[lastName(ref.Fields)] = true
+		}
+		return true
+	})
+	for _, r := range d.recipes {
+		for _, part := range r.Parts {
+			stored[part.Stored] = true
+		}
+	}
+	relation, a := d.query.scope.relation, d.view.Aggregate
+	p.columns(relation.OID, relation.Columns, raw)
+	p.columns(d.query.scope.snap.Relations[a.Materialization].OID, a.Columns, stored)
+}
+
+// columns adds that a relation's columns of these names are as listed.
+func (p *proof) columns(relation catalog.OID, list []catalog.Column, names map[string]bool) {
+	var each []string
+	for _, c := range list {
+		if names[c.Name] {
+			each = append(each, fmt.Sprintf("(%d, %s, %d, %d)", c.Number, literal(c.Name), c.Type, c.TypMod))
+		}
+	}
+	p.addf("(SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute WHERE attrelid = %d AND (attnum, attname, atttypid, atttypmod) IN (%s)) = %d", relation, strings.Join(each, ", "), len(each))
 }
 
 // proveBounds proves every estimate that the ranges rest on.
