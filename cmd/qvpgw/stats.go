@@ -297,8 +297,8 @@ func (p *program) status() admin.Status {
 		Cache:   admin.CacheFigures{Entries: st.Entries, Bytes: st.Bytes, Budget: st.Budget, Hits: st.Hits, Misses: st.Misses, Evictions: st.Evictions},
 		Pools:   p.poolRows(), Clients: p.clientRows(),
 	}
-	for i, c := range p.metrics.Queries {
-		s.Actions = append(s.Actions, admin.Count{Name: metrics.Action(i).String(), Count: metrics.Value(c)})
+	for i := range p.metrics.Queries {
+		s.Actions = append(s.Actions, admin.Count{Name: metrics.Action(i).String(), Count: float64(p.metrics.Queries[i].Load())})
 	}
 	for _, r := range p.gateway.Routes() {
 		s.Routes = append(s.Routes, admin.RouteRow{

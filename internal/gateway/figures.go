@@ -16,9 +16,10 @@ func (s *Server) resolveMetrics() {
 	for i, r := range all {
 		names[i] = string(r)
 	}
-	s.reasons = make(map[router.Reason]metrics.Counter, len(all))
-	for i, c := range s.m.Reasons(names) {
-		s.reasons[all[i]] = c
+	s.reasons = make(map[router.Reason]*metrics.Count, len(all))
+	counts := s.m.Reasons(names)
+	for i := range counts {
+		s.reasons[all[i]] = &counts[i]
 	}
 	s.plain = s.reasons[router.ReasonPlain]
 	s.rules = map[string]metrics.RuleHits{}

@@ -18,26 +18,27 @@ const cancelAgain = time.Second
 // cancelled; nothing is read from the client, so nothing needs handing back, and
 // TLS makes no difference. A client that has been silent for too long is ended.
 func (s *session) look(now time.Time) {
+	age := now.Sub(s.started)
 	busy := s.busy.Load()
-	if busy != s.looked || s.since.IsZero() {
-		s.looked, s.since, s.again = busy, now, time.Time{}
+	if busy != s.looked || s.since == 0 {
+		s.looked, s.since, s.again = busy, age, 0
 		return
 	}
 	if busy&1 == 0 {
-		s.lookIdle(now.Sub(s.since))
+		s.lookIdle(age - s.since)
 		return
 	}
 	if s.pool == nil {
 		return
 	}
 	s.pool.Expire(&s.waiter, s.srv.live.Load().QueueTimeout)
-	s.lookSlow(now)
-	if now.Before(s.again) || !peerClosed(s.raw) {
+	s.lookSlow(age)
+	if age < s.again || !peerClosed(s.raw) {
 		return
 	}
 	s.pool.Abort(&s.waiter, errHungUp)
 	if c := s.held.Load(); c != nil && c.BeginCancel(s.owner) {
-		s.again = now.Add(cancelAgain)
+		s.again = age + cancelAgain
 		go func() { _ = c.Cancel(s.cancelContext()) }()
 	}
 }
@@ -45,20 +46,20 @@ func (s *session) look(now time.Time) {
 // lookSlow ends a client that does not read the answer which it keeps a server
 // connection for, when others wait for one (trap T14). What it was sent may end
 // inside a message, so it cannot be told.
-func (s *session) lookSlow(now time.Time) {
+func (s *session) lookSlow(age time.Duration) {
 	limit, c := s.srv.live.Load().SlowReader, s.held.Load()
 	queued, stuck := 0, false
 	if limit > 0 && c != nil {
 		queued, stuck = unread(s.raw)
 	}
-	if !stuck || s.stuck.IsZero() || queued != s.queued {
-		s.queued, s.stuck = queued, time.Time{}
+	if !stuck || s.stuck == 0 || queued != s.queued {
+		s.queued, s.stuck = queued, 0
 		if stuck {
-			s.stuck = now
+			s.stuck = age
 		}
 		return
 	}
-	if now.Sub(s.stuck) < limit || s.pool.Stat().Waiting == 0 {
+	if age-s.stuck < limit || s.pool.Stat().Waiting == 0 {
 		return
 	}
 	e := fatal("53400", "terminating connection because the client does not read", "limits.slow_reader_timeout is "+limit.String()+".")

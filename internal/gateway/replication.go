@@ -89,7 +89,7 @@ func (s *session) replicate() error {
 	left := make(chan error, 1)
 	go func() {
 		n, err := io.Copy(c.Net, onlyReader{s.net})
-		s.srv.m.Received.Add(float64(n))
+		s.srv.m.Received.Add(n)
 		if timedOut(err) { // wake, for a shutdown
 			left <- errDrain
 		} else {
@@ -101,7 +101,7 @@ func (s *session) replicate() error {
 	st.SetDst(s.net)
 	err := relay(st)
 	_, sent := st.Counts()
-	s.srv.m.Sent.Add(float64(sent))
+	s.srv.m.Sent.Add(sent)
 	var we *wire.WriteError
 	var gone error
 	select {

@@ -472,13 +472,13 @@ func (s *session) giveBack(now time.Time) {
 func (s *session) account(now time.Time) {
 	m := s.srv.m
 	read, _ := s.client.Counts()
-	m.Received.Add(float64(read - s.readBefore))
+	m.Received.Add(read - s.readBefore)
 	t := s.tally()
 	t.received.Add(read - s.readBefore)
 	s.readBefore = read
 	if s.conn != nil {
 		_, sent := s.conn.Stream.Counts()
-		m.Sent.Add(float64(sent - s.sentBefore))
+		m.Sent.Add(sent - s.sentBefore)
 		t.sent.Add(sent - s.sentBefore)
 		s.sentBefore = sent
 	} else {

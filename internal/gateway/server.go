@@ -128,9 +128,9 @@ type Server struct {
 	forced    atomic.Bool    // the drain's deadline is over
 	done      chan struct{}  // closed when Shutdown begins
 	routes    routeLog
-	reasons   map[router.Reason]metrics.Counter // by reason code
-	plain     metrics.Counter                   // that of ReasonPlain
-	rules     map[string]metrics.RuleHits       // by rule
+	reasons   map[router.Reason]*metrics.Count // by reason code
+	plain     *metrics.Count                   // that of ReasonPlain
+	rules     map[string]metrics.RuleHits      // by rule
 
 	unchecked atomic.Bool // nobody looks what a transaction left behind: for the tests that must see it
 

@@ -18,101 +18,106 @@ import (
 
 // session is one client from its first byte to its last. But for what is atomic,
 // its goroutine alone uses it.
+//
+// What every turn looks at comes first and lies together: with thousands of clients a
+// turn finds little of its session in the processor's caches, and fetches it by the line.
 type session struct {
 	*work // nil while it is parked with nothing in it
 
 	srv  *Server
+	db   *database
+	pool *pool.Pool
+	loop *netloop.Conn // the socket when it is one of the loops', else nil
 	net  net.Conn      // with TLS when the client asked for it
 	raw  net.Conn      // the socket
-	loop *netloop.Conn // the same when it is one of the loops', else nil
 
 	// Of the gears. The rest of the session belongs to who holds word.
 	word        atomic.Uint32
-	handler     netloop.Handler // the session itself
 	phase       phase
-	first       bool  // nothing may block
-	failed      error // what ends the session, for the second gear to do
+	first       bool // nothing may block
+	mode        Mode
+	handler     netloop.Handler // the session itself
+	failed      error           // what ends the session, for the second gear to do
 	foreseen    *router.Plan
-	foreseenFor *byte // the text that it is for
-	db          *database
-	pool        *pool.Pool
+	foreseenFor *byte        // the text that it is for
+	binds       []*statement // of the turn that easy looked at
 
-	// guest, startup and binding are nil once it is logged in.
-	guest   *guest
-	startup *wire.Startup
-	bounded *boundedConn // under TLS, nil without
-	binding []byte       // of the certificate shown to it
-	direct  bool         // TLS began at once
-	method  auth.Method  // how it logged in
-	trusted bool         // without a proof
+	// Of the server connection.
+	owner     uint64
+	conn      *pool.Conn                // held, or nil
+	held      atomic.Pointer[pool.Conn] // the same, for cancels
+	last      *pool.Conn                // held before, preferred
+	bucket    *pool.Bucket              // settings now
+	era       uint32                    // Pool.Era of the defaults above which base and bucket are
+	pid       uint32                    // virtual backend key, from register
+	busy      atomic.Uint64             // odd while a turn runs
+	cancelled atomic.Uint64             // busy of the turn that was cancelled before it had a server connection
+	awaiting  atomic.Uint32             // awaitsCatalog, awaitsSettings, awaitCancelled, or 0
+	inTx      atomic.Bool               // a transaction is open between two turns
+	idle      atomic.Uint32             // idle_session_timeout in ms, 0: none
+	evicted   atomic.Pointer[Error]
+
+	// Of what it leaves behind.
+	pins       atomic.Uint32 // router.Pins
+	kept       router.Pins   // of what no check finds out
+	culprit    *router.Plan  // that began to keep the server connection, or made that last
+	lastly     bool          // the latter
+	renew      bool          // the next one must be one that nobody had before
+	local      bool          // it has a SET LOCAL that changes what texts mean
+	literals   bool          // it has a SET that changes how literals are read
+	undone     bool          // an error undid pending, unless a savepoint keeps it
+	rebased    bool          // what is reported next is what a RESET or DISCARD ALL went back to
+	ddl        bool          // the open transaction changed the catalog
+	perhapsDDL bool          // code that it ran may have
+	notifies   bool          // the open transaction may send notifications
+	shown      bool          // the connection was told of chans in this turn
+	decided    bool          // the route of the statement under way is known already
+	wrote      bool          // since the last round that it waited for, perhaps
+	switches
+	chans      *channels // nil before the first LISTEN
+	route      lastRoute
+	generation uint64 // of the router, when the newest plan was made
+	waiter     pool.Waiter
+
+	// What follows is for rarer events.
 
 	database string
 	user     string
-	login    string // the user of the pool's server connections
-	mode     Mode
+	login    string                 // the user of the pool's server connections
 	app      atomic.Pointer[string] // application_name
-	pid      uint32                 // virtual backend key, from register
 	key      []byte
 	started  time.Time
 
-	replication bool // it asked for a replication connection
+	// guest, startup and binding are nil once it is logged in.
+	guest       *guest
+	startup     *wire.Startup
+	bounded     *boundedConn // under TLS, nil without
+	binding     []byte       // of the certificate shown to it
+	direct      bool         // TLS began at once
+	trusted     bool         // without a proof
+	method      auth.Method  // how it logged in
+	replication bool         // it asked for a replication connection
 
-	owner  uint64
-	waiter pool.Waiter
-	conn   *pool.Conn                // held, or nil
-	renew  bool                      // the next one must be one that nobody had before
-	held   atomic.Pointer[pool.Conn] // the same, for cancels
-	last   *pool.Conn                // held before, preferred
-	// sequences is where it used a sequence last.
-	sequences *pool.Conn
-	busy      atomic.Uint64 // odd while a turn runs
-	looked    uint64        // busy at the sweeper's last look, and since when; the sweeper's alone
-	since     time.Time
-	queued    int // bytes that the client does not read, and since when; the sweeper's alone
-	stuck     time.Time
-	cancelled atomic.Uint64 // busy of the turn that was cancelled before it had a server connection
-	awaiting  atomic.Uint32 // awaitsCatalog, awaitsSettings, awaitCancelled, or 0
-	inTx      atomic.Bool   // a transaction is open between two turns
-	idle      atomic.Uint32 // idle_session_timeout in ms, 0: none
-	evicted   atomic.Pointer[Error]
-	again     time.Time // when a hung-up client's statement is cancelled next; likewise
+	// The sweeper's alone. Times are since started, 0: none.
+	looked uint64        // busy at its last look,
+	since  time.Duration // and since when
+	queued int           // bytes that the client does not read,
+	stuck  time.Duration // and since when
+	again  time.Duration // when a hung-up client's statement is cancelled next
 
-	pins     atomic.Uint32 // router.Pins
-	fixed    bool          // PinStatement stays: literals were read once and for all
-	lasting  bool          // PinCatalog stays: not all of them are there
-	kept     router.Pins   // of what no check finds out
-	counted  router.Pins   // in the metrics
-	base     *pool.Bucket  // settings of the startup packet
-	bucket   *pool.Bucket  // settings now
-	era      uint32        // Pool.Era of the defaults above which base and bucket are
-	wrote    bool          // since the last round that it waited for, perhaps
-	local    bool          // it has a SET LOCAL that changes what texts mean
-	literals bool          // it has a SET that changes how literals are read
-	dated    bool          // a SET datestyle completed
-	undone   bool          // an error undid pending, unless a savepoint keeps it
-	params   params        // reported ones as the client knows them
-	rebased  bool          // what is reported next is what a RESET or DISCARD ALL went back to
-	ddl      bool          // the open transaction changed the catalog
-	change   router.Change // what that does to others
-	logins   bool          // and perhaps what a login runs
-
-	generation uint64 // of the router, when the newest plan was made
-
-	perhapsDDL bool // code that it ran may have
-	switches
-	before   *switches // what the open transaction goes back to
-	answered bool      // the client was passed a FATAL error, or a message that will not end: it can be told nothing more
-
-	named    map[string]*statement // the client's prepared statements
-	binds    []*statement          // of the turn that easy looked at
-	chans    *channels             // nil before the first LISTEN
-	notifies bool                  // the open transaction may send notifications
-	shown    bool                  // the connection was told of chans in this turn
-	route    lastRoute
-	waited   time.Duration // for the catalog
-	culprit  *router.Plan  // that began to keep the server connection, or made that last
-	lastly   bool          // the latter
-	decided  bool          // the route of the statement under way is known already
+	fixed     bool                  // PinStatement stays: literals were read once and for all
+	lasting   bool                  // PinCatalog stays: not all of them are there
+	dated     bool                  // a SET datestyle completed
+	logins    bool                  // the open transaction changed what a login runs, perhaps
+	answered  bool                  // the client was passed a FATAL error, or a message that will not end: it can be told nothing more
+	counted   router.Pins           // in the metrics
+	base      *pool.Bucket          // settings of the startup packet
+	sequences *pool.Conn            // where it used a sequence last
+	params    params                // reported ones as the client knows them
+	change    router.Change         // what ddl does to others
+	before    *switches             // what the open transaction goes back to
+	named     map[string]*statement // the client's prepared statements
+	waited    time.Duration         // for the catalog
 }
 
 // serveConn takes a client in and runs its first turn.

@@ -16,8 +16,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
 
 	"qvpgw/internal/figure"
 	"qvpgw/internal/gateway"
@@ -258,11 +256,11 @@ func runTorture(t *testing.T, e extent, gear string, broken bool) result {
 	for _, p := range g.Pools() {
 		res.handovers += p.Handovers
 	}
-	shared, pinned := count(t, m.Transactions[metrics.Shared]), count(t, m.Transactions[metrics.Pinned])
+	shared, pinned := float64(m.Transactions[metrics.Shared].Load()), float64(m.Transactions[metrics.Pinned].Load())
 	res.unpinned = shared / max(shared+pinned, 1)
 	var pins, unknown float64
 	for i := range metrics.Pins {
-		n := count(t, m.Pins[i])
+		n := metrics.Value(m.Pins[i])
 		if pins += n; i == metrics.PinUnparsed {
 			unknown += n
 		}
@@ -463,15 +461,6 @@ func run(t testing.TB, dsn, sql string) [][]string {
 		rows = append(rows, row)
 	}
 	return rows
-}
-
-func count(t testing.TB, c prometheus.Counter) float64 {
-	t.Helper()
-	var m dto.Metric
-	if err := c.Write(&m); err != nil {
-		t.Fatal(err)
-	}
-	return m.GetCounter().GetValue()
 }
 
 // newRand is repeatable for each client.

@@ -4,8 +4,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus/testutil"
-
 	"qvpgw/internal/gateway"
 	"qvpgw/internal/metrics"
 	"qvpgw/internal/pool"
@@ -21,9 +19,9 @@ func TestATableThatIsAskedInVainIsPassedInTheFirstGear(t *testing.T) {
 	p, exact := dial(t, addr, dsn), direct(t, dsn)
 	const question = "SELECT id FROM points ORDER BY v <-> '[1.2,0,0]' LIMIT 2"
 	want := exact.rows(question)
-	turns := func() float64 { return testutil.ToFloat64(m.Turns[metrics.FirstGear]) }
+	turns := m.Turns[metrics.FirstGear].Load
 	var passed int
-	var before float64
+	var before int64
 	for n := range 160 {
 		exact.must("INSERT INTO elsewhere VALUES (1)")
 		if n == 64 {

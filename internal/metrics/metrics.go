@@ -10,9 +10,6 @@ import (
 
 const namespace = "qvpgw"
 
-// Counter is a resolved counter, for those who keep one and know no Prometheus.
-type Counter = prometheus.Counter
-
 // Metrics are the instruments. Counters count since the start of the process.
 type Metrics struct {
 	registry *prometheus.Registry
@@ -21,8 +18,6 @@ type Metrics struct {
 	connections   prometheus.Counter
 	connected     prometheus.Gauge
 	LoginFailures [loginFailures]prometheus.Counter // by LoginFailure
-	Received      prometheus.Counter                // bytes from clients
-	Sent          prometheus.Counter                // bytes to clients
 	Cancels       [cancelOutcomes]prometheus.Counter
 	SlowReaders   prometheus.Counter          // ended since they did not read while others waited
 	errors        [36 * 36]prometheus.Counter // by SQLSTATE class, see Error
@@ -30,19 +25,20 @@ type Metrics struct {
 	reloads [2]prometheus.Counter // of the configuration: refused, applied
 
 	// Statements.
-	Queries      [actions]prometheus.Counter // by Action
+	Received     Count          // bytes from clients
+	Sent         Count          // bytes to clients
+	Queries      [actions]Count // by Action
+	Transactions [txModes]Count // by TxMode
+	Turns        [gears]Count   // by Gear
 	Duration     [actions]*Histogram
-	Transactions [txModes]prometheus.Counter // by TxMode
-	Turns        [gears]prometheus.Counter   // by Gear
-	Pins         [Pins]prometheus.Counter    // pins taken, by Pin
-	pinned       *prometheus.CounterVec      // see PinnedBy
-	PoolWait     *Histogram                  // in the queue for a server connection
+	Pins         [Pins]prometheus.Counter // pins taken, by Pin
+	pinned       *prometheus.CounterVec   // see PinnedBy
+	PoolWait     *Histogram               // in the queue for a server connection
 
 	// Rewrites.
 	Rewrites      [rewriteOutcomes]prometheus.Counter // by RewriteOutcome
 	Reassociated  prometheus.Counter                  // routed with a float sum, average or variance
 	ruleHits      *prometheus.CounterVec
-	reasons       *prometheus.CounterVec
 	catalogReads  prometheus.Counter
 	catalogErrors prometheus.Counter
 
@@ -69,8 +65,8 @@ func New() *Metrics {
 	for i := range m.LoginFailures {
 		m.LoginFailures[i] = vec.WithLabelValues(loginFailureNames[i])
 	}
-	m.Received = m.counter("client_received_bytes_total", "Bytes received from clients.")
-	m.Sent = m.counter("client_sent_bytes_total", "Bytes sent to clients.")
+	m.collect(&m.Received, "client_received_bytes_total", "Bytes received from clients.")
+	m.collect(&m.Sent, "client_sent_bytes_total", "Bytes sent to clients.")
 	vec = m.vec("cancels_total", "Cancel requests, by outcome.", "outcome")
 	for i := range m.Cancels {
 		m.Cancels[i] = vec.WithLabelValues(cancelOutcomeNames[i])
@@ -88,27 +84,16 @@ func New() *Metrics {
 	vec = m.vec("config_reloads_total", "Times the configuration was read again, by outcome.", "outcome")
 	m.reloads = [...]prometheus.Counter{vec.WithLabelValues("refused"), vec.WithLabelValues("applied")}
 
-	vec = m.vec("queries_total", "Statements, by what was done with them.", "action")
-	duration := m.histogram("query_duration_seconds", "Time from a statement's arrival to the end of its answer, by what was done with it.", "action", actionNames[:]...)
-	for i := range m.Queries {
-		m.Queries[i] = vec.WithLabelValues(actionNames[i])
-		m.Duration[i] = duration[i]
-	}
-	vec = m.vec("turns_total", "Turns of clients, by the gear in which they ended.", "gear")
-	for i := range m.Turns {
-		m.Turns[i] = vec.WithLabelValues(gearNames[i])
-	}
-	vec = m.vec("transactions_total", "Transactions, by whether their server connection was free for others afterwards.", "mode")
-	for i := range m.Transactions {
-		m.Transactions[i] = vec.WithLabelValues(txModeNames[i])
-	}
+	m.collectBy(m.Queries[:], "queries_total", "Statements, by what was done with them.", "action", actionNames[:]...)
+	copy(m.Duration[:], m.histogram("query_duration_seconds", "Time from a statement's arrival to the end of its answer, by what was done with it.", "action", actionNames[:]...))
+	m.collectBy(m.Turns[:], "turns_total", "Turns of clients, by the gear in which they ended.", "gear", gearNames[:]...)
+	m.collectBy(m.Transactions[:], "transactions_total", "Transactions, by whether their server connection was free for others afterwards.", "mode", txModeNames[:]...)
 	vec = m.vec("pins_total", "Clients that began to keep their server connection, by reason.", "reason")
 	for i := range m.Pins {
 		m.Pins[i] = vec.WithLabelValues(pinNames[i])
 	}
 	m.pinned = m.vec("pinned_transactions_total", "Transactions whose client kept its server connection, by reason and by the kind of the statement that began it.", "reason", "statement")
 	m.PoolWait = m.histogram("pool_wait_seconds", "Time in the queue for a server connection, of those that had to wait.", "")[0]
-	m.reasons = m.vec("query_reasons_total", "Statements, by the reason for what was done with them.", "reason")
 	m.ruleHits = m.vec("rule_hits_total", "Statements that a rule spoke about, by rule and what it did.", "rule", "mode")
 
 	vec = m.vec("rewrites_total", "Statements that had a rewrite to a continuous aggregate, by outcome.", "outcome")
@@ -217,14 +202,12 @@ func (m *Metrics) CatalogRead() { m.catalogReads.Inc() }
 // CatalogFailed counts a reading of the catalog that failed.
 func (m *Metrics) CatalogFailed() { m.catalogErrors.Inc() }
 
-// Reasons resolves the counters of the reason codes, in the order of names, the
+// Reasons returns the counters of the reason codes, in the order of names, the
 // router's closed list. Call it once at the start and keep the slice.
-func (m *Metrics) Reasons(names []string) []prometheus.Counter {
-	counters := make([]prometheus.Counter, len(names))
-	for i, name := range names {
-		counters[i] = m.reasons.WithLabelValues(name)
-	}
-	return counters
+func (m *Metrics) Reasons(names []string) []Count {
+	of := make([]Count, len(names))
+	m.collectBy(of, "query_reasons_total", "Statements, by the reason for what was done with them.", "reason", names...)
+	return of
 }
 
 // RuleHits are the counters of one rule.

@@ -175,7 +175,7 @@ func TestConcurrentCountsAndScrapesAgree(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if got := Value(m.Queries[Rewrite]); got != 8000 {
+	if got := m.Queries[Rewrite].Load(); got != 8000 {
 		t.Errorf("%v queries", got)
 	}
 	if n, err := testutil.GatherAndCount(m.Registry(), "qvpgw_errors_total"); err != nil || n != len(sqlstateClasses)+1 {
@@ -185,7 +185,7 @@ func TestConcurrentCountsAndScrapesAgree(t *testing.T) {
 
 func BenchmarkAStatementsFigures(b *testing.B) {
 	m := New()
-	c := m.Queries[Pass]
+	c := &m.Queries[Pass]
 	b.ReportAllocs()
 	for b.Loop() {
 		c.Inc()
