@@ -122,12 +122,11 @@ func (s *session) shares(plan *router.Plan) bool {
 		if !s.listens() {
 			return false
 		}
-		if plan.Names.Channel.Off && plan.Names.Channel.Name == "" {
-			s.channelStep(plan.Names.Channel) // on both
-			return false
-		}
-		_, on := s.chans.on[plan.Names.Channel.Name]
+		_, on := s.chans.on[plan.Names.Channel.Name] // UNLISTEN * is for both
 		return on
+	}
+	if s.notifies && !plan.Names.Channel.Off {
+		return false // it hears what its transaction has sent
 	}
 	if st := s.pool.Stat(); st.Size+st.Overflow < 2 {
 		return false
@@ -192,7 +191,7 @@ func (s *session) subscriptions() *channels {
 // completion of a statement.
 func (s *session) channelsDid(st *router.Statement, tag string) {
 	c := s.chans
-	if c == nil || len(c.pending) == 0 {
+	if c == nil || len(c.pending)+len(c.on) == 0 {
 		return
 	}
 	last := -1
@@ -204,6 +203,8 @@ func (s *session) channelsDid(st *router.Statement, tag string) {
 		}
 	}
 	switch st.Kind {
+	case sqltext.Unlisten: // the server was told of, which knows of other channels
+		s.channelStep(&router.Channel{Name: st.Name, Off: true})
 	case sqltext.Savepoint:
 		c.pending = append(c.pending, channelStep{savepoint: true, Channel: router.Channel{Name: st.Name}})
 	case sqltext.RollbackTo:
@@ -245,6 +246,7 @@ func (s *session) applyChannels(answered bool) bool {
 	c.pending = nil
 	if slices.ContainsFunc(steps, func(x channelStep) bool { return x.Off }) {
 		s.hearOut()
+		defer s.unhear()
 	}
 	for _, x := range steps {
 		switch {
@@ -273,6 +275,24 @@ func (s *session) applyChannels(answered bool) bool {
 		}
 	}
 	return true
+}
+
+// unhear takes back what the client has sent itself in the transaction that ended its
+// listening.
+func (s *session) unhear() {
+	c := s.chans
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var kept []byte
+	for b := c.mail; len(b) > 0; {
+		m, rest := cutMessage(b)
+		pid, channel, _, err := wire.ParseNotification(m.mem[5:])
+		if _, on := c.on[string(channel)]; on || err != nil || pid != s.pid {
+			kept = append(kept, m.mem...)
+		}
+		b = rest
+	}
+	c.mail = kept
 }
 
 // hearOut has delivered what was sent, before an UNLISTEN, to the channels that the
@@ -321,8 +341,32 @@ func (s *session) listens() bool { return s.chans != nil && len(s.chans.on) > 0 
 
 // noteNotify remembers that the transaction may send notifications.
 func (s *session) noteNotify(plan *router.Plan) {
-	const code = router.PinUnparsed | router.PinFunction | router.PinRelation | router.PinDo | router.PinCatalog
-	s.notifies = s.notifies || plan.Names.Notifies || plan.Pins&code != 0
+	s.notifies = s.notifies || plan.Names.Notifies || plan.Pins&codeRuns != 0
+}
+
+// listenHere has the client's own connection listen, for a text that may NOTIFY, to what
+// its transaction LISTENs to: it hears what it sends itself. The group that the text is in
+// may have failed meanwhile.
+func (s *session) listenHere(plan *router.Plan) error {
+	c := s.chans
+	if c == nil || !plan.Names.Notifies {
+		return nil
+	}
+	if err := s.drain(); err != nil || s.cv.skip { // a LISTEN of the group may not have been answered
+		return err
+	}
+	if len(c.pending) == 0 || slices.ContainsFunc(c.pending, func(x channelStep) bool { return x.savepoint || x.Off }) {
+		return nil
+	}
+	for _, x := range c.pending {
+		if err := s.inject("LISTEN " + catalog.Quote(x.Name)); err != nil {
+			return err
+		}
+	}
+	c.pending = nil
+	s.due |= sqltext.LeavesListen
+	s.pin(router.PinListen)
+	return nil
 }
 
 // notified waits, when a transaction that may have sent notifications has ended,
@@ -335,12 +379,19 @@ func (s *session) notified() {
 	}
 }
 
-// showChannels has the server connection listen to what the client listens to, for
-// a statement that asks the server which channels these are. The connection is
-// reset before anybody else gets it.
-func (s *session) showChannels(plan *router.Plan) *Error {
-	if !plan.Names.Listening || !s.listens() || s.shown {
+// showChannels has the server connection listen to what the client listens to, for a
+// statement that asks the server which channels these are; it is reset before anybody
+// else gets it. For code that may UNLISTEN it goes on listening in their place.
+func (s *session) showChannels(plan *router.Plan) error {
+	if !s.listens() || s.shown {
 		return nil
+	}
+	if !plan.Names.Listening {
+		if plan.Leaves&(sqltext.LeavesListen|sqltext.LeavesAnything) == 0 || !s.between() {
+			return nil
+		}
+		s.pin(router.PinListen)
+		return s.moveChannels()
 	}
 	if s.cv.tx != wire.Idle || s.cv.group {
 		return &Error{
@@ -351,7 +402,7 @@ func (s *session) showChannels(plan *router.Plan) *Error {
 	s.conn.Dirty, s.shown = true, true
 	for _, name := range s.chans.inOrder() {
 		if err := s.inject("LISTEN " + catalog.Quote(name)); err != nil {
-			return &Error{Code: "08006", Message: "the server connection was lost", Fatal: true, Err: err}
+			return err
 		}
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"qvpgw/internal/pool"
+	"qvpgw/internal/router"
 	"qvpgw/internal/wire"
 )
 
@@ -145,3 +146,47 @@ func gone(err error) bool {
 }
 
 func timedOut(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
+
+// refuse answers one message with an error, the way the server would.
+func (s *session) refuse(e *Error, query bool) error {
+	b := wire.AppendErrorResponse(nil, e.fields())
+	if e.Fatal {
+		return e
+	}
+	s.srv.m.Error(e.Code)
+	if query {
+		b = wire.AppendReadyForQuery(b, s.cv.tx)
+		s.cv.expect(reply{msg: wire.Query, mode: fake, bytes: b})
+		return nil
+	}
+	s.undone = s.undone || s.conn == nil && s.chans != nil
+	if s.conn != nil {
+		// The server must fail this group too: it gets a statement that cannot
+		// be parsed, and its error is exchanged for ours.
+		p := wire.AppendParse(s.scratch[:0], injected, "refused by qvpgw", nil)
+		s.scratch = p[:0]
+		s.cv.expect(reply{msg: wire.Parse, mode: instead, bytes: b})
+		if err := s.client.Inject(p); err != nil {
+			return s.clientError(err)
+		}
+		return nil
+	}
+	s.cv.expect(reply{msg: wire.Parse, mode: fake, bytes: b})
+	s.cv.skip = true
+	return nil
+}
+
+// answer is refuse for any error.
+func (s *session) answer(err error, query bool) error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return s.refuse(e, query)
+	}
+	return err
+}
+
+func refusal(r *router.Refusal) *Error {
+	if r == cancelledPlan.Refusal {
+		return noServer(errCancelled)
+	}
+	return &Error{Code: r.SQLState, Message: r.Message, Detail: r.Detail, Hint: r.Hint}
+}

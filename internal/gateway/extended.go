@@ -14,7 +14,7 @@ const namesPrefix = 8 << 10
 
 // onBind handles a Bind. Of its body only the two names are looked at.
 func (s *session) onBind(m *message) error {
-	if left, err := s.awaitSettings(m); left || err != nil {
+	if left, err := s.awaitFate(m); left || err != nil {
 		return err
 	}
 	head, err := s.prefix(m, namesPrefix)
@@ -59,7 +59,7 @@ func (s *session) onBind(m *message) error {
 				}
 			}
 		}
-	} else if e := unknownStatement(name); e != nil {
+	} else if e := s.unknownStatement(name); e != nil {
 		s.leave(m)
 		return s.refuse(e, false)
 	}
@@ -69,19 +69,23 @@ func (s *session) onBind(m *message) error {
 		s.leave(m)
 		return s.answer(err, false)
 	}
+	here := false // under the client's own name, as what lists them must find it
 	if st == nil {
 		if err := s.claim(); err != nil {
 			return err
 		}
 	} else {
-		if e := s.showChannels(plan); e != nil {
+		if err := s.showChannels(plan); err != nil {
 			s.leave(m)
-			return s.refuse(e, false)
+			return s.answer(err, false)
 		}
 		if err := s.spoilPrepare(plan); err != nil {
 			return err
 		}
 		if err := s.useNames(plan); err != nil {
+			return err
+		}
+		if err := s.listenHere(plan); err != nil {
 			return err
 		}
 		if s.cv.skip {
@@ -91,13 +95,15 @@ func (s *session) onBind(m *message) error {
 		if err := s.executes(plan); err != nil {
 			return err
 		}
-		err := s.prepare(st)
-		if next := s.successor(m, st); err != nil && next != st {
-			st = next
-			err = s.prepare(st)
-		}
-		if err != nil {
-			return s.unprepared(m, err)
+		if here = plan.Names.Prepared && s.placed(string(told(name)), st); !here {
+			err := s.prepare(st)
+			if next := s.successor(m, st); err != nil && next != st {
+				st = next
+				err = s.prepare(st)
+			}
+			if err != nil {
+				return s.unprepared(m, err)
+			}
 		}
 		if s.cv.skip {
 			s.leave(m) // it failed meanwhile
@@ -118,11 +124,12 @@ func (s *session) onBind(m *message) error {
 		}
 	}
 	s.setPortal(portal, st)
-	s.cv.expect(reply{msg: wire.Bind, of: shared(st)})
-	if st == nil || st.own || st.name == "" {
+	if here || st == nil || st.own || st.name == "" {
+		s.cv.expect(reply{msg: wire.Bind})
 		s.forward(m)
 		return nil
 	}
+	s.cv.expect(reply{msg: wire.Bind, of: shared(st)})
 	b := wire.AppendBindHead(s.scratch[:0], portal, st.name, m.Len-n)
 	s.scratch = b[:0]
 	s.replace(m, 5+n, b)
@@ -130,13 +137,13 @@ func (s *session) onBind(m *message) error {
 }
 
 // unknownStatement is the error for a name that the client has not prepared, but
-// that stands for a statement on the server connection: another client's unnamed
-// one, or a shared one. Nil for a name that the server is to look for.
-func unknownStatement(name []byte) *Error {
+// that stands for a statement on the server connection: another client's, or a shared
+// one. Nil for a name that the server is to look for, after claim.
+func (s *session) unknownStatement(name []byte) *Error {
 	switch {
 	case len(name) == 0:
 		return &Error{Code: "26000", Message: "unnamed prepared statement does not exist"}
-	case bytes.HasPrefix(name, []byte(injected)):
+	case bytes.HasPrefix(name, []byte(injected)), s.conn != nil && s.cv.tx == wire.FailedTx && s.conn.Own[string(told(name))] != 0:
 		return &Error{Code: "26000", Message: "prepared statement \"" + string(name) + "\" does not exist"}
 	}
 	return nil
@@ -181,6 +188,11 @@ func (s *session) portalOf(name []byte) *statement {
 
 // onDescribe handles a Describe of a statement or portal.
 func (s *session) onDescribe(m *message) error {
+	if s.cv.tx == wire.FailedTx {
+		if left, err := s.awaitFate(m); left || err != nil {
+			return err
+		}
+	}
 	body, err := s.body(m, maxName)
 	if err != nil {
 		return s.bodyError(err)
@@ -192,7 +204,7 @@ func (s *session) onDescribe(m *message) error {
 	st := s.portalOf(name)
 	if kind == 'S' {
 		st = s.lookup(name)
-		if e := unknownStatement(name); st == nil && e != nil {
+		if e := s.unknownStatement(name); st == nil && e != nil {
 			s.leave(m)
 			return s.refuse(e, false)
 		}
@@ -301,7 +313,7 @@ func (s *session) onClose(m *message) error {
 		st := s.lookup(name)
 		switch {
 		case st == nil:
-			here = s.conn == nil || unknownStatement(name) != nil
+			here = s.conn == nil || s.unknownStatement(name) != nil
 			if !here {
 				if err := s.claim(); err != nil {
 					return err

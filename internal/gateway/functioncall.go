@@ -24,6 +24,10 @@ func (s *session) onFunctionCall(m *message) error {
 	if err := s.drain(); err != nil {
 		return err
 	}
+	if s.cv.skip {
+		s.leave(m) // its group has failed
+		return nil
+	}
 	oid, err := s.prefix(m, 4)
 	if err != nil && !errors.Is(err, wire.ErrBodyTooLarge) {
 		return s.clientError(err)

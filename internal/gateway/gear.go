@@ -411,6 +411,9 @@ func (s *session) easy() ease {
 		}
 		return easyTurn
 	}
+	if s.cv.tx == wire.FailedTx {
+		return hardTurn // what ends it is waited for before the rest is looked at
+	}
 	return s.easyGroup(b)
 }
 
@@ -518,7 +521,7 @@ func (s *session) easyPlan(p *router.Plan, group bool) bool {
 	}
 	for i := range p.Statements {
 		switch st := &p.Statements[i]; st.Kind {
-		case sqltext.Copy, sqltext.Discard, sqltext.Deallocate, sqltext.Prepare, sqltext.Execute:
+		case sqltext.Copy, sqltext.Discard, sqltext.Deallocate, sqltext.Prepare, sqltext.Execute, sqltext.Unlisten:
 			return false
 		default:
 			if group && st.Setting != nil {

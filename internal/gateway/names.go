@@ -65,8 +65,8 @@ func (s *session) claim() error {
 	if s.cv.tx == wire.FailedTx {
 		return nil
 	}
-	for name, id := range c.Own {
-		if st := s.named[name]; c.OwnOf == s.owner && st != nil && st.id == id {
+	for name := range c.Own {
+		if st := s.named[name]; st != nil && s.placed(name, st) {
 			continue
 		}
 		if err := s.inject("DEALLOCATE " + catalog.Quote(name)); err != nil {
@@ -76,6 +76,35 @@ func (s *session) claim() error {
 	}
 	c.OwnOf = s.owner
 	return nil
+}
+
+// unready is the error for a text that ends a failed transaction and goes on with what the
+// connection is not ready for, since nothing could be sent ahead of it.
+func (s *session) unready(plan *router.Plan) *Error {
+	if s.cv.tx != wire.FailedTx || len(plan.Statements) < 2 || !recovers[plan.Statements[0].Kind] {
+		return nil
+	}
+	n := &plan.Names
+	named := len(n.Uses) > 0 || n.Prepared || plan.Pins&codeRuns != 0
+	ready := !n.Listening || !s.listens()
+	for name := range s.conn.Own { // another's, or its own that are no more
+		st := s.named[name]
+		ready = ready && (!named || st != nil && s.placed(name, st))
+	}
+	for _, name := range n.Uses {
+		st := s.named[name]
+		ready = ready && (st == nil || st.own || s.placed(name, st))
+	}
+	for i := range plan.Statements {
+		ready = ready && (!plan.Statements[i].Currval || s.conn.SequenceOwner == 0 || s.ownSequences())
+	}
+	if ready && (!n.Prepared || s.mode == Session || s.allPlaced()) {
+		return nil
+	}
+	return &Error{
+		Code: "0A000", Message: "cannot go on in the text that ends a failed transaction", Hint: "Send ROLLBACK by itself first.",
+		Detail: "What comes behind it needs prepared statements, values of sequences or channels, which the server connection is given before a text.",
+	}
 }
 
 // place has the client's statement of that name be on the connection under it.

@@ -113,3 +113,32 @@ func TestADeallocatedStatementIsGoneFromEveryConnection(t *testing.T) {
 	a.must("DEALLOCATE ALL")
 	each(func() { a.want("EXECUTE q", "26000") })
 }
+
+// What comes behind the end of a failed transaction, in one text with it, runs, but
+// nothing can be sent ahead of it: it gets nothing of another client's.
+func TestATextThatEndsAFailedTransactionGetsNothingOfAnotherClients(t *testing.T) {
+	dsn := nativeDatabase(t, "CREATE SEQUENCE one; CREATE SEQUENCE two START 50")
+	_, a, b := handOver(t, dsn)
+	b.must("PREPARE q AS SELECT 'b'")
+	b.must("SELECT nextval('one')")
+	fail := func() {
+		a.must("BEGIN")
+		a.want("SELECT 1/0", "22012")
+	}
+	for _, text := range []string{
+		"ROLLBACK; EXECUTE q", "ROLLBACK; SELECT name FROM pg_prepared_statements", "ROLLBACK; DO $$ BEGIN EXECUTE 'EXECUTE q'; END $$",
+		"ROLLBACK; SELECT lastval()",
+	} {
+		fail()
+		a.want(text, "0A000")
+		a.want("SELECT 1", "25P02")
+		a.want("ROLLBACK; SELECT 2", "2")
+	}
+	fail()
+	a.want("ROLLBACK; SELECT nextval('two')", "50")
+	b.want("SELECT lastval()", "55000")
+	b.want("EXECUTE q", "b")
+	fail()
+	a.must("ROLLBACK")
+	a.want("EXECUTE q", "26000")
+}

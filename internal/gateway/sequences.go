@@ -14,13 +14,16 @@ import (
 func (s *session) useSequences(reads bool) error {
 	c := s.conn
 	if s.cv.tx == wire.FailedTx {
-		return nil // it will not run
+		if c.SequenceOwner != 0 && !s.ownSequences() {
+			c.SequenceOwner = pool.SeveralOwners // it runs only behind the end of the transaction
+		}
+		return nil
 	}
 	asked := reads || s.db.sequencesRead.Load()
 	if reads && !s.db.sequencesRead.Load() {
 		s.db.sequencesRead.Store(true)
 	}
-	if c.SequenceOwner != 0 && (c.SequenceOwner != s.owner || s.sequences != c) {
+	if c.SequenceOwner != 0 && !s.ownSequences() {
 		if !asked && s.cv.tx == wire.Idle {
 			c.SequenceOwner, s.sequences = pool.SeveralOwners, c
 			return nil
@@ -31,4 +34,9 @@ func (s *session) useSequences(reads bool) error {
 	}
 	c.SequenceOwner, s.sequences = s.owner, c
 	return nil
+}
+
+// ownSequences says whether the values that the connection has are the client's newest.
+func (s *session) ownSequences() bool {
+	return s.conn.SequenceOwner == s.owner && s.sequences == s.conn
 }

@@ -54,6 +54,7 @@ func (s *session) onComplete(r *reply, tag []byte) {
 		tag = tag[:n-1]
 	}
 	st := &r.plan.Statements[i]
+	s.recovered(st)
 	s.channelsDid(st, string(tag))
 	if st.Setting != nil || st.Kind == sqltext.Discard { // anything else changes none
 		s.rebased = r.restored || st.Setting != nil && st.Setting.Reset && !st.Setting.Local || string(tag) == "DISCARD ALL"
@@ -186,11 +187,11 @@ func (s *session) settingsReady() {
 	s.undone = false
 }
 
-// awaitSettings has the fate of every setting that was sent known before a text
-// that it may give another meaning is looked at; left: the group has failed
-// meanwhile, and the message with it.
-func (s *session) awaitSettings(m *message) (left bool, err error) {
-	if !s.settingsInFlight() {
+// awaitFate has the fate of every setting that was sent, and of the end of a failed
+// transaction, known before a text that it may give another meaning is looked at; left:
+// the group has failed meanwhile, and the message with it.
+func (s *session) awaitFate(m *message) (left bool, err error) {
+	if !s.fateInFlight() {
 		return false, nil
 	}
 	if err := s.drain(); err != nil {
@@ -202,18 +203,37 @@ func (s *session) awaitSettings(m *message) (left bool, err error) {
 	return s.cv.skip, nil
 }
 
-// settingsInFlight says whether a SET was sent whose completion is not known.
-func (s *session) settingsInFlight() bool {
+// fateInFlight says whether a SET, or what may end a failed transaction, was sent whose
+// completion is not known.
+func (s *session) fateInFlight() bool {
 	for i := range s.cv.queue.n {
 		if p := s.cv.queue.at(i).plan; p != nil {
 			for j := range p.Statements {
-				if p.Statements[j].Setting != nil || p.Statements[j].Kind == sqltext.Discard {
+				st := &p.Statements[j]
+				if st.Setting != nil || st.Kind == sqltext.Discard || s.cv.tx == wire.FailedTx && recovers[st.Kind] {
 					return true
 				}
 			}
 		}
 	}
 	return false
+}
+
+// recovers are the kinds of statements after which a failed transaction is none.
+var recovers = map[sqltext.Kind]bool{
+	sqltext.Commit: true, sqltext.Rollback: true, sqltext.RollbackTo: true, sqltext.PrepareTransaction: true,
+}
+
+// recovered follows the end of a failed transaction, or of the part that failed: what
+// comes behind it, before the ReadyForQuery, runs.
+func (s *session) recovered(st *router.Statement) {
+	switch {
+	case s.cv.tx != wire.FailedTx || !recovers[st.Kind]:
+	case st.Chain || st.Kind == sqltext.RollbackTo:
+		s.cv.tx = wire.InTx
+	default:
+		s.cv.tx = wire.Idle
+	}
 }
 
 // settleSettings makes the settings of a transaction that has ended count.

@@ -134,7 +134,7 @@ func (t *statements) put(st *statement) {
 // onParse handles a Parse: statements of our own making are answered here, named
 // ones are prepared once for each server connection.
 func (s *session) onParse(m *message) error {
-	if left, err := s.awaitSettings(m); left || err != nil {
+	if left, err := s.awaitFate(m); left || err != nil {
 		return err
 	}
 	body, err := s.body(m, s.srv.opt.MaxText)
@@ -183,9 +183,9 @@ func (s *session) onParse(m *message) error {
 		s.leave(m)
 		return s.answer(err, false)
 	}
-	if e := s.showChannels(plan); e != nil {
+	if err := s.showChannels(plan); err != nil {
 		s.leave(m)
-		return s.refuse(e, false)
+		return s.answer(err, false)
 	}
 	if err := s.useNames(plan); err != nil {
 		return err

@@ -160,7 +160,7 @@ func (s *survey) execute(n *pg_query.ExecuteStmt) {
 func (s *survey) session(n *pg_query.Node, st *Statement) bool {
 	switch x := n.Node.(type) {
 	case *pg_query.Node_TransactionStmt:
-		st.Kind, st.Name = transactionKinds[x.TransactionStmt.Kind], x.TransactionStmt.SavepointName
+		st.Kind, st.Name, st.Chain = transactionKinds[x.TransactionStmt.Kind], x.TransactionStmt.SavepointName, x.TransactionStmt.Chain
 	case *pg_query.Node_VariableSetStmt:
 		s.set(x.VariableSetStmt, st)
 	case *pg_query.Node_VariableShowStmt:
@@ -181,7 +181,7 @@ func (s *survey) session(n *pg_query.Node, st *Statement) bool {
 		s.against(PinListen, "LISTEN")
 		s.leaves |= sqltext.LeavesListen
 	case *pg_query.Node_UnlistenStmt:
-		st.Kind = sqltext.Unlisten
+		st.Kind, st.Name = sqltext.Unlisten, x.UnlistenStmt.Conditionname
 		s.ends = sqltext.LeavesListen
 	case *pg_query.Node_NotifyStmt:
 		st.Kind = sqltext.Notify

@@ -83,7 +83,8 @@ type Statement struct {
 	Currval bool     // calls currval or lastval
 	DDL     bool     // changes the catalog
 	Logins  bool     // with DDL: certainly changes what a login runs or begins with
-	Name    string   // of a SQL-level prepared statement, "" for DEALLOCATE ALL; of a FETCH's cursor; what DISCARD names, as "all"
+	Chain   bool     // COMMIT or ROLLBACK … AND CHAIN
+	Name    string   // of a SQL-level prepared statement, "" for DEALLOCATE ALL; of a FETCH's cursor; of an UNLISTEN's channel, "" for UNLISTEN *; what DISCARD names, as "all"
 }
 
 // Setting is a SET or RESET that the gateway can replay.
