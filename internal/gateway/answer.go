@@ -97,6 +97,9 @@ func (s *session) answerQuery(m *message, plan *router.Plan, sql []byte) error {
 	// The text outlives the message: it is looked at after the answer is decided.
 	s.scratch2 = append(s.scratch2[:0], sql...)
 	g := &group{plan: plan, sql: s.scratch2, began: time.Now()}
+	if s.first {
+		return s.rewriteFirst(m, g)
+	}
 	done, err := s.answerGroup(g)
 	if err != nil {
 		return err

@@ -359,9 +359,9 @@ func (s *session) lone() bool {
 }
 
 // mayAnswer says whether that holds for a plan: one that reads an aggregate may be inside
-// a transaction.
+// a transaction, and in the first gear the connection is there already.
 func (s *session) mayAnswer(plan *router.Plan) bool {
-	return s.lone() || plan.Action == router.Rewrite && s.within()
+	return s.lone() || plan.Action == router.Rewrite && (s.within() || s.rewrites != nil)
 }
 
 // maxGather bounds an extended group that is held back to see whether it is one

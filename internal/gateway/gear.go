@@ -133,7 +133,7 @@ func (s *session) crashed(r any) *Error {
 
 // shift makes reads and writes block, or not.
 func (s *session) shift(first bool) {
-	s.first, s.foreseen, s.light = first, nil, false
+	s.first, s.foreseen, s.rewrites, s.light = first, nil, nil, false
 	if s.loop != nil {
 		s.loop.SetBlocking(!first)
 	}
@@ -314,6 +314,10 @@ func (s *session) takeFirst(c *pool.Conn) progress {
 // sendFirst handles the turn's messages, which are all there.
 func (s *session) sendFirst() progress {
 	s.phase = atClient
+	if s.unprovable() {
+		s.detach() // or it would not be alone
+		return mustBlock
+	}
 	if s.light = s.sendPlain(); !s.light {
 		if s.failed = s.clientHalf(); s.failed != nil {
 			return mustBlock
@@ -341,14 +345,14 @@ func (s *session) serverReady() progress {
 		if err == netloop.ErrWouldBlock && s.loop.Pending() == 0 {
 			return mustWait
 		}
-		if err == netloop.ErrWouldBlock {
+		if err == netloop.ErrWouldBlock || err == errShift {
 			return mustBlock
 		}
 		if err != nil {
 			s.failed = err
 			return mustBlock
 		}
-		if _, sent := s.conn.Stream.Counts(); s.cv.copying || sent-s.sentBefore > maxFirst {
+		if s.cv.copying || s.muchSent() {
 			return mustBlock
 		}
 	}
@@ -365,6 +369,12 @@ func (s *session) serverReady() progress {
 	}
 	s.phase = atClient
 	return goesOn
+}
+
+// muchSent says that the turn has passed more than maxFirst.
+func (s *session) muchSent() bool {
+	_, sent := s.conn.Stream.Counts()
+	return sent-s.sentBefore > maxFirst
 }
 
 // settlesAtOnce says that settle will not ask the server anything.
@@ -399,7 +409,7 @@ func (s *session) easy() ease {
 	if len(b) < 5 {
 		return incomplete
 	}
-	s.reads = true
+	s.reads, s.rewrites = true, nil
 	s.binds = s.binds[:0]
 	if b[0] == wire.Query {
 		m, _, e := cutEasy(b)
@@ -485,7 +495,18 @@ func (s *session) easyText(sql []byte, group bool) bool {
 		return false
 	}
 	p := s.db.router.KnownLike(&s.hint, s.context(), sql)
-	if p == nil || !s.easyPlan(p, group) {
+	switch {
+	case p == nil:
+		return false
+	case p.Action == router.Rewrite:
+		if group {
+			return false
+		}
+		if s.rewrites = s.rewritable(p, sql); s.rewrites == nil {
+			return false
+		}
+		s.reads = false // no settings go ahead of it
+	case !s.easyPlan(p, group):
 		return false
 	}
 	s.foreseen, s.foreseenFor = p, unsafe.SliceData(sql)

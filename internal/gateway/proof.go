@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"encoding/binary"
 	"errors"
 	"strconv"
 
@@ -66,12 +67,16 @@ func statementName(id uint64) string { return serverPrefix + strconv.FormatUint(
 
 // appendProof appends the messages that ask a prepared proof, but no Sync.
 func appendProof(b []byte, id uint64, args []string) []byte {
-	values := make([][]byte, len(args))
-	for i, a := range args {
-		values[i] = []byte(a)
+	size := 6 + 4*len(args)
+	for _, a := range args {
+		size += len(a)
 	}
-	b = wire.AppendBind(b, "", statementName(id), nil, values, nil)
-	return wire.AppendExecute(b, "", 0)
+	b = wire.AppendBindHead(b, "", statementName(id), size)
+	b = binary.BigEndian.AppendUint16(append(b, 0, 0), uint16(len(args)))
+	for _, a := range args {
+		b = append(binary.BigEndian.AppendUint32(b, uint32(len(a))), a...)
+	}
+	return wire.AppendExecute(append(b, 0, 0), "", 0)
 }
 
 type guardAnswer uint8
@@ -81,31 +86,6 @@ const (
 	guardNo
 	guardYes
 )
-
-// readGuard reads the replies to BEGIN, LOCK and the proof of that id. After guardError
-// the whole reply was read, up to ReadyForQuery.
-func (s *session) readGuard(id uint64) (guardAnswer, error) {
-	var rows [][]*string
-	for range 3 {
-		var err error
-		rows, err = s.conn.CollectOne()
-		var se *pool.ServerError
-		switch {
-		case errors.As(err, &se):
-			if se.Fields.Code == noSuchStatement {
-				s.conn.Forget(id)
-			}
-			s.noteInterrupt(se.Fields)
-			return guardError, nil
-		case err != nil:
-			return guardError, s.serverError(err)
-		}
-	}
-	if len(rows) == 1 && len(rows[0]) == 1 && rows[0][0] != nil && *rows[0][0] == "t" || s.srv.unproven.Load() {
-		return guardYes, nil
-	}
-	return guardNo, nil
-}
 
 // noSuchStatement is the SQLSTATE of a prepared statement that is gone, as after a
 // DISCARD ALL inside of something that was not seen.

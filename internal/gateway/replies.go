@@ -40,6 +40,9 @@ func (s *session) serverHalf() error {
 
 // step handles one message of the server. After a deadline it may be called again.
 func (s *session) step() error {
+	if s.pipeline != nil {
+		return s.stepPipeline()
+	}
 	st := &s.conn.Stream
 	s.emitFakes()
 	if s.cv.queue.n == 0 {

@@ -18,11 +18,8 @@ type description struct {
 	fingerprint string // of the catalog that it was asked under
 	params      wire.OIDs
 	fields      []wire.Field
+	head        []byte // RowDescription of them as text
 }
-
-// beginRewrite opens the one snapshot that guard and query read. The lock comes
-// before the snapshot, so that no chunk can go between guard and query (trap T3).
-const beginRewrite = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 // rewrite answers g from a continuous aggregate when the guard proves it equal in
 // the snapshot that reads. Everything is sent in one pipeline with one Sync, so that
@@ -80,60 +77,14 @@ func (s *session) rewrite(g *group) (bool, error) {
 		s.routed(metrics.Pass, router.ReasonRewriteFailed, g)
 		return false, nil
 	}
-	b := appendStatement(s.scratch[:0], beginRewrite)
-	b = appendStatement(b, rw.Lock)
-	b = appendProof(b, proof, rw.ProofArgs)
-	b = g.appendRun(b, rw.SQL, d)
-	b = appendStatement(b, "COMMIT")
-	b = wire.AppendSync(b)
-	s.scratch = b[:0]
-	s.conn.Unnamed = 0
-	if _, err := s.up.Write(b); err != nil {
-		return false, s.clientError(&wire.WriteError{Err: err})
-	}
-	proven, err := s.readGuard(proof)
+	p, err := s.sendPipeline(g, d, proof)
 	if err != nil {
 		return false, err
 	}
-	started, status := false, wire.FailedTx
-	if proven != guardError {
-		if started, status, err = s.readRewritten(g, d, sendIf(proven == guardYes)); err != nil {
-			return false, err
-		}
+	if err := p.read(s); err != nil {
+		return false, err
 	}
-	if status == wire.FailedTx {
-		if _, err := s.up.Write(wire.AppendQuery(nil, "ROLLBACK")); err != nil {
-			return false, s.clientError(&wire.WriteError{Err: err})
-		}
-		if status, err = s.readStatus(); err != nil {
-			return false, err
-		}
-	}
-	if status != wire.Idle {
-		return false, s.serverGone(errors.New("the transaction of a rewritten statement did not end"))
-	}
-	switch {
-	case s.interrupted != nil && !started:
-		return true, s.injectError(s.interrupted)
-	case started:
-		s.srv.m.Rewrites[metrics.Routed].Inc()
-		if rw.Float {
-			s.srv.m.Reassociated.Inc()
-		}
-		s.routed(metrics.Rewrite, g.plan.Reason, g)
-		return true, s.injectReady(wire.Idle)
-	case proven == guardYes:
-		s.srv.m.Rewrites[metrics.FellBack].Inc()
-		s.routed(metrics.Pass, router.ReasonRewriteFailed, g)
-	case proven == guardNo:
-		s.srv.m.Rewrites[metrics.GuardRefused].Inc()
-		s.routed(metrics.Pass, router.ReasonNotFresh, g)
-	default:
-		s.srv.m.Rewrites[metrics.LockRefused].Inc()
-		s.routed(metrics.Pass, router.ReasonLockRefused, g)
-	}
-	s.db.refresh()
-	return false, nil
+	return p.conclude(s)
 }
 
 // appendStatement appends the messages that run a statement of ours, but no Sync.
@@ -219,94 +170,6 @@ func (s *session) readStatus() (wire.TxStatus, error) {
 	}
 }
 
-// sending says from where on the reply to a rewritten query goes to the client.
-type sending uint8
-
-const (
-	sendNever  sending = iota
-	sendRows           // from the first row on: without any, nothing was said
-	sendAlways         // from the first row or the end on
-)
-
-func sendIf(yes bool) sending {
-	if yes {
-		return sendAlways
-	}
-	return sendNever
-}
-
-// readRewritten reads the reply to the rewritten query and passes it to the client
-// under the original's description; started says that it did. What follows of our own
-// up to ReadyForQuery, whose status it returns, is not the client's.
-func (s *session) readRewritten(g *group, d *description, send sending) (started bool, status wire.TxStatus, err error) {
-	st := &s.conn.Stream
-	failed := false // an error came, or the columns are not the original's
-	done := false   // the query's reply has ended
-	for {
-		h, err := st.Next()
-		if err != nil {
-			return started, 0, s.serverError(err)
-		}
-		if h.Type == wire.CopyOutResponse && send == sendAlways && !failed {
-			started = true
-		}
-		if (h.Type == wire.DataRow && send >= sendRows || h.Type == wire.CommandComplete && send == sendAlways) && !failed && !started && !done {
-			started = true
-			if err := st.Inject(s.replyHead(g, d)); err != nil {
-				return started, 0, s.serverError(err)
-			}
-		}
-		switch h.Type {
-		case wire.DataRow, wire.CopyOutResponse, wire.CopyData, wire.CopyDone, wire.CommandComplete, wire.ErrorResponse:
-			if h.Type == wire.ErrorResponse {
-				body, err := st.Body(wire.MaxMessage)
-				if err != nil {
-					return started, 0, s.serverError(err)
-				}
-				if f, err := wire.ParseErrorFields(body); err == nil {
-					s.noteInterrupt(f)
-				}
-				failed = true
-				s.conn.Failed()
-			}
-			forward := started && !done
-			done = done || h.Type == wire.CommandComplete
-			if forward {
-				st.Forward()
-			} else {
-				st.Drop()
-			}
-		case wire.RowDescription:
-			body, err := st.Body(wire.MaxMessage)
-			if err != nil {
-				return started, 0, s.serverError(err)
-			}
-			fields, err := wire.ParseRowDescription(body)
-			failed = failed || err != nil || !sameColumns(fields, d.fields)
-			st.Drop()
-		case wire.ParameterStatus:
-			body, err := st.Body(wire.MaxMessage)
-			if err == nil {
-				err = s.conn.NoteParam(body)
-			}
-			if err != nil {
-				return started, 0, s.serverError(err)
-			}
-			st.Drop()
-		case wire.ReadyForQuery:
-			body, err := st.Body(1)
-			if err != nil {
-				return started, 0, s.serverError(err)
-			}
-			status, err = wire.ParseReadyForQuery(body)
-			st.Drop()
-			return started, status, err
-		default:
-			st.Drop()
-		}
-	}
-}
-
 // sameColumns says whether the rewritten result has the original's columns in
 // number, type and type modifier; names and origins are the original's anyway.
 func sameColumns(a, b []wire.Field) bool {
@@ -330,7 +193,10 @@ func (s *session) replyHead(g *group, d *description) []byte {
 	if g.extended {
 		b = wire.AppendBindComplete(b)
 	}
-	if !g.extended || g.describe {
+	switch {
+	case g.formats.Len() == 0 && (!g.extended || g.describe):
+		b = append(b, d.head...)
+	case g.describe:
 		fields := make([]wire.Field, len(d.fields))
 		for i, f := range d.fields {
 			f.Format = g.formats.Of(i)
@@ -358,19 +224,29 @@ func appendTyped(b, sql []byte, conforming bool) []byte {
 	}
 }
 
+// columnsOf returns what is known of a statement with the declared types of its
+// parameters, nil if nothing is, and the key and the catalog that it is kept under.
+func (s *session) columnsOf(sql []byte, oids wire.OIDs) (d *description, key string, snap *catalog.Snapshot) {
+	if snap = s.db.catalog.Load(); snap == nil {
+		return nil, "", nil
+	}
+	k := append(s.scratch[:0], s.bucket.Key()...)
+	k = append(append(k, 1), oids...)
+	k = appendTyped(k, sql, s.context().ConformingStrings)
+	s.scratch, key = k[:0], string(k)
+	if d, ok := s.db.described(key); ok && d.fingerprint == snap.Fingerprint {
+		return d, key, snap
+	}
+	return nil, key, snap
+}
+
 // describe returns the description of a statement with the declared types of its
 // parameters, asking the server when it is not known. Nil: the server cannot parse
 // it, or it gives no rows.
 func (s *session) describe(sql []byte, oids wire.OIDs) (*description, error) {
-	snap := s.db.catalog.Load()
-	if snap == nil {
-		return nil, nil
-	}
-	k := make([]byte, 0, len(s.bucket.Key())+1+len(oids)+len(sql))
-	k = append(append(append(k, s.bucket.Key()...), 1), oids...)
-	key := string(appendTyped(k, sql, s.context().ConformingStrings))
-	if d, ok := s.db.described(key); ok && d.fingerprint == snap.Fingerprint {
-		return d, nil
+	known, key, snap := s.columnsOf(sql, oids)
+	if known != nil || snap == nil {
+		return known, nil
 	}
 	within := s.cv.tx == wire.InTx
 	b := s.scratch[:0]
@@ -440,6 +316,7 @@ func (s *session) describe(sql []byte, oids wire.OIDs) (*description, error) {
 	if failed || d.fields == nil {
 		return nil, nil
 	}
+	d.head = wire.AppendRowDescription(nil, d.fields)
 	s.db.keepDescription(key, d)
 	return d, nil
 }

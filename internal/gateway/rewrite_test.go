@@ -15,6 +15,7 @@ import (
 
 	"qvpgw/internal/catalog"
 	"qvpgw/internal/gateway"
+	"qvpgw/internal/metrics"
 	"qvpgw/internal/pool"
 )
 
@@ -95,6 +96,7 @@ type actor struct {
 	address string
 	answers map[string]replies // by what is asked, see ask
 	gate    chan struct{}      // when not nil, the guard is answered once it is closed
+	metrics *metrics.Metrics   // the gateway's
 
 	// mu protects answers and asked.
 	mu    sync.Mutex
@@ -127,7 +129,7 @@ func newActor(t *testing.T, answers map[string]replies) *actor {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &actor{t: t, address: l.Addr().String(), answers: usual()}
+	a := &actor{t: t, address: l.Addr().String(), answers: usual(), metrics: metrics.New()}
 	for what, r := range answers {
 		a.answers[what] = r
 	}
@@ -147,6 +149,17 @@ func newActor(t *testing.T, answers map[string]replies) *actor {
 	t.Cleanup(func() { _ = l.Close(); running.Wait() })
 	return a
 }
+
+// expect exchanges answers, and forgets what was asked.
+func (a *actor) expect(answers map[string]replies) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.asked = nil
+	maps.Copy(a.answers, answers)
+}
+
+// turns is how many turns the gateway has ended in the first gear.
+func (a *actor) turns() int64 { return a.metrics.Turns[metrics.FirstGear].Load() }
 
 func (a *actor) serve(b *pgproto3.Backend) {
 	m, err := b.ReceiveStartupMessage()
@@ -296,7 +309,8 @@ func (a *actor) answer(b *pgproto3.Backend, what string) (replies, bool) {
 func (a *actor) gateway() (g *gateway.Server, addr, dsn string) {
 	dsn = "postgres://app@" + a.address + "/market?sslmode=disable"
 	g, addr = serve(a.t, dsn, gateway.Options{
-		Pool: pool.Options{Size: 1},
+		Pool:    pool.Options{Size: 1},
+		Metrics: a.metrics,
 		Backend: func(database, user string) (*pgconn.Config, error) {
 			return pgconn.ParseConfig(dsn)
 		},
@@ -394,7 +408,11 @@ var rewriteCases = []struct {
 
 func TestARewrittenStatementKeepsItsOrder(t *testing.T) {
 	for _, c := range rewriteCases {
-		for _, protocol := range []string{"simple", "extended"} {
+		for _, protocol := range []string{"simple", "extended", "first gear"} {
+			asks := c.answers["describe"] != nil || c.answers["prepare"] != nil
+			if protocol == "first gear" && asks {
+				continue // there nothing of that is asked
+			}
 			t.Run(c.name+", "+protocol, func(t *testing.T) {
 				answers := map[string]replies{}
 				asked, want := slices.Clone(c.asked), []string{}
@@ -424,12 +442,26 @@ func TestARewrittenStatementKeepsItsOrder(t *testing.T) {
 					}
 					want = append(want, columns)
 				}
-				a := newActor(t, answers)
+				a := newActor(t, nil)
 				g, addr, dsn := a.gateway()
 				p := dial(t, addr, dsn)
-				if protocol == "extended" {
+				if protocol == "first gear" {
+					p.send(simple(hourly))
+					p.reply(1)
+					before := a.turns()
+					p.send(simple(hourly))
+					p.reply(1)
+					nothingHeld(t, g)
+					if a.turns() == before {
+						t.Error("a known statement was not rewritten in the first gear")
+					}
+					asked = asked[2:]
+				}
+				a.expect(answers)
+				switch protocol {
+				case "extended":
 					p.send(group("", hourly)...)
-				} else {
+				default:
 					p.send(simple(hourly))
 				}
 				got := p.reply(1)
@@ -504,9 +536,7 @@ func TestAProofIsPreparedOnce(t *testing.T) {
 	p := dial(t, addr, dsn)
 	ask := func(sql string, want ...string) {
 		t.Helper()
-		a.mu.Lock()
-		a.asked = nil
-		a.mu.Unlock()
+		a.expect(nil)
 		p.send(simple(sql))
 		p.reply(1)
 		a.mu.Lock()
@@ -520,14 +550,9 @@ func TestAProofIsPreparedOnce(t *testing.T) {
 	ask(strings.Replace(hourly, "01-10", "01-12", 1), "lock", "guard", "rewritten", "commit")
 	ask(hourly+" HAVING count(*) > 1", "describe", "lock", "guard", "rewritten", "commit")
 	ask(hourly+" HAVING count(*) > 2", "describe", "lock", "guard", "rewritten", "commit")
-	answer := func(answers map[string]replies) {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		maps.Copy(a.answers, answers)
-	}
-	answer(map[string]replies{"guard": {failure("26000")}})
+	a.expect(map[string]replies{"guard": {failure("26000")}})
 	ask(hourly, "lock", "guard", "rollback", "original")
-	answer(usual())
+	a.expect(usual())
 	ask(hourly, whole[1:]...)
 }
 

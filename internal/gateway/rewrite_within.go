@@ -39,10 +39,11 @@ func (s *session) rewriteWithin(g *group, d *description) (bool, error) {
 	if status, err := s.readStatus(); err != nil || status != wire.InTx {
 		return false, s.lostWithin(err)
 	}
-	started, _, err := s.readRewritten(g, d, sendRows)
-	if err != nil {
+	r := rewritten{send: sendRows}
+	if _, err := r.read(s, g, d); err != nil {
 		return false, err
 	}
+	started := r.started
 	status, err := s.readStatus()
 	if err != nil {
 		return false, s.lostWithin(err)

@@ -336,6 +336,7 @@ const abandonTimeout = 5 * time.Second
 // what runs is cancelled, an open transaction is rolled back, the rest is reset.
 func (s *session) abandon() {
 	c := s.conn
+	s.pipeline = nil
 	if s.srv.opt.Pool.BrokenHandOver {
 		s.detach()
 		return

@@ -42,6 +42,8 @@ type work struct {
 	round       knn.Waiter            // for its proof
 	long        *long                 // a text on its way to the server
 	interrupted *wire.ErrorFields     // a cancel that met a statement of ours
+	rewrites    *rewritable           // the text that easy looked at
+	pipeline    *pipeline             // whose reply step reads
 
 	began      time.Time // of the turn's first statement
 	opened     time.Time // when the transaction's first statement came
@@ -84,7 +86,7 @@ func (s *session) layDown() {
 	w.unnamed.plan, w.unnamed.bucket, w.unnamed.skeleton = nil, nil, nil
 	w.unnamed.now.Store(nil)
 	s.foreseen, s.foreseenFor = nil, nil
-	w.light = false
+	w.light, w.rewrites = false, nil
 	s.work = nil
 	works.Put(w)
 }

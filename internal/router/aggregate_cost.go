@@ -53,8 +53,10 @@ func (d *candidate) estimate(arms *armSet) cost {
 		rows, _ := d.rows(max(a.from, d.span.from), min(a.to, d.span.to), share)
 		c.routed += costArm + rows
 	}
-	held := d.inSpans(d.held.Chunks)
-	c.routed += costChunk*float64(len(held)) + costLock*float64(len(held)+len(arms.chunks))
+	c.routed += costLock * float64(len(arms.chunks))
+	for range d.inSpans(d.held.Chunks) {
+		c.routed += costChunk + costLock
+	}
 	for _, s := range d.spans {
 		c.routed += d.stored(s, share)
 	}

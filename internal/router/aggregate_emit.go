@@ -173,23 +173,25 @@ func (d *candidate) expires(now time.Time) time.Time {
 func (d *candidate) lock(arms *armSet) []string {
 	var names []string
 	add := func(n catalog.Name) { names = append(names, "ONLY "+relationText(n)) }
-	chunks := func(list []catalog.Chunk) {
-		for _, c := range list {
-			add(c.Name)
-			if c.Compressed.Name != "" {
-				add(c.Compressed)
-			}
+	chunk := func(c *catalog.Chunk) {
+		add(c.Name)
+		if c.Compressed.Name != "" {
+			add(c.Compressed)
 		}
 	}
 	if len(arms.chunks) > 0 {
 		add(d.raw.Name)
-		chunks(arms.chunks)
+		for i := range arms.chunks {
+			chunk(&arms.chunks[i])
+		}
 	}
 	for _, dim := range d.query.scope.dims {
 		names = append(names, relationText(dim.relation.Name)) // with what inherits from it
 	}
 	add(d.view.Aggregate.Materialization)
-	chunks(d.inSpans(d.held.Chunks))
+	for c := range d.inSpans(d.held.Chunks) {
+		chunk(c)
+	}
 	return names
 }
 

@@ -2,6 +2,7 @@ package router
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -146,8 +147,9 @@ func (d *candidate) proveSettled(p *proof) {
 	triggers := literal(relation.Triggers) + "::pg_catalog.oid[]"
 	held := append([]*catalog.Hypertable{d.held}, d.under...)
 	for i, a := range d.levels() {
+		ids, _ := d.idsInSpans(held[i].Chunks)
 		p.addf("EXISTS (SELECT FROM qvpgw.settled WHERE aggregate = %d AND low <= %s AND high >= %s AND triggers = %s AND chunks OPERATOR(pg_catalog.@>) %s)",
-			a.ID, d.number(d.first()), d.number(d.last()), triggers, markedInts(chunkIDs(d.inSpans(held[i].Chunks))))
+			a.ID, d.number(d.first()), d.number(d.last()), triggers, markedInts(ids))
 	}
 	p.addf("(SELECT pg_catalog.count(*) FROM pg_catalog.pg_trigger WHERE tgrelid = %d AND oid = ANY (%s) AND tgenabled IN ('O', 'A')) = pg_catalog.cardinality(%s)", relation.OID, triggers, triggers)
 	overlaps := make([]string, len(d.spans))
@@ -168,31 +170,47 @@ func (d *candidate) proveChunks(p *proof) {
 	if minor, _ := timescaleMinor(d.query.scope.snap.Timescale); minor < 26 {
 		alive = " AND NOT dropped"
 	}
+	all := make([]int32, len(d.raw.Chunks))
+	for i := range d.raw.Chunks {
+		all[i] = d.raw.Chunks[i].ID
+	}
 	p.addf("(SELECT pg_catalog.array_agg(id ORDER BY id) = %s AND NOT pg_catalog.bool_or(osm_chunk) FROM _timescaledb_catalog.chunk WHERE hypertable_id = %d%s)",
-		markedInts(chunkIDs(d.raw.Chunks)), d.raw.ID, alive)
+		markedInts(idList(all)), d.raw.ID, alive)
 	for _, h := range append([]*catalog.Hypertable{d.held}, d.under...) {
-		held := d.inSpans(h.Chunks)
+		ids, n := d.idsInSpans(h.Chunks)
 		p.addf("(SELECT pg_catalog.count(*) FROM _timescaledb_catalog.chunk WHERE hypertable_id = %d%s AND NOT osm_chunk AND id = ANY (%s)) = %s",
-			h.ID, alive, markedInts(chunkIDs(held)), markedInt(int64(len(held))))
+			h.ID, alive, markedInts(ids), markedInt(int64(n)))
 	}
 }
 
-// inSpans returns the chunks in the spans.
-func (d *candidate) inSpans(chunks []catalog.Chunk) []catalog.Chunk {
-	var out []catalog.Chunk
-	for _, c := range chunks {
-		if slices.ContainsFunc(d.spans, func(s catalog.Span) bool { return c.Start < s.End && c.End > s.Start }) {
-			out = append(out, c)
+// inSpans gives the chunks in the spans.
+func (d *candidate) inSpans(chunks []catalog.Chunk) iter.Seq[*catalog.Chunk] {
+	return func(yield func(*catalog.Chunk) bool) {
+		for i := range chunks {
+			c := &chunks[i]
+			for _, s := range d.spans {
+				if c.Start < s.End && c.End > s.Start {
+					if !yield(c) {
+						return
+					}
+					break
+				}
+			}
 		}
 	}
-	return out
 }
 
-func chunkIDs(chunks []catalog.Chunk) string {
-	ids := make([]int32, len(chunks))
-	for i, c := range chunks {
-		ids[i] = c.ID
+// idsInSpans lists the ids of the chunks in the spans, and says how many there are.
+func (d *candidate) idsInSpans(chunks []catalog.Chunk) (text string, n int) {
+	var ids []int32
+	for c := range d.inSpans(chunks) {
+		ids = append(ids, c.ID)
 	}
+	return idList(ids), len(ids)
+}
+
+// idList writes ids in their order.
+func idList(ids []int32) string {
 	slices.Sort(ids)
 	var b strings.Builder
 	for i, id := range ids {
@@ -245,10 +263,10 @@ func (s *scope) timeType() string {
 	return "pg_catalog.timestamp"
 }
 
-// momentText spells a moment of the time column.
-func (s *scope) momentText(micros int64) string {
+// appendMoment spells a moment of the time column.
+func (s *scope) appendMoment(b []byte, micros int64) []byte {
 	if s.integer {
-		return strconv.FormatInt(micros, 10)
+		return strconv.AppendInt(b, micros, 10)
 	}
-	return momentText(micros, s.timeIsUTC)
+	return appendMoment(b, micros, s.timeIsUTC)
 }

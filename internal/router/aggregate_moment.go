@@ -37,15 +37,16 @@ func parseTimestamp(s string) (int64, zoneOffset, bool) {
 		clock, zone = clock[:i], clock[i:]
 	}
 	clock = strings.TrimRight(clock, " ")
-	for _, layout := range []string{"15:04", "15:04:05", "15:04:05.999999"} {
-		t, err := time.Parse(layout, clock)
-		if err != nil || len(clock) > len("15:04:05.999999") {
-			continue
-		}
-		offset, ok := parseOffset(zone)
-		return micros + t.Sub(time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)).Microseconds(), offset, ok
+	layout := "15:04:05" // it reads fractions too
+	if strings.Count(clock, ":") == 1 {
+		layout = "15:04"
 	}
-	return 0, zoneOffset{}, false
+	t, err := time.Parse(layout, clock)
+	if err != nil || len(clock) > len("15:04:05.999999") {
+		return 0, zoneOffset{}, false
+	}
+	offset, ok := parseOffset(zone)
+	return micros + t.Sub(time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)).Microseconds(), offset, ok
 }
 
 func parseOffset(s string) (zoneOffset, bool) {
@@ -69,11 +70,15 @@ func parseOffset(s string) (zoneOffset, bool) {
 
 // momentText spells a moment as PostgreSQL reads it under every DateStyle.
 func momentText(micros int64, instant bool) string {
-	text := time.UnixMicro(micros).UTC().Format("2006-01-02 15:04:05.999999")
+	return string(appendMoment(nil, micros, instant))
+}
+
+func appendMoment(b []byte, micros int64, instant bool) []byte {
+	b = time.UnixMicro(micros).UTC().AppendFormat(b, "2006-01-02 15:04:05.999999")
 	if instant {
-		text += "+00"
+		b = append(b, "+00"...)
 	}
-	return text
+	return b
 }
 
 // moment is a value of the clock that a bound's expression has when it is

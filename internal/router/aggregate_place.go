@@ -75,28 +75,32 @@ func (c code) String() string {
 	return codeMark + strings.Join([]string{strconv.Itoa(int(c.form)), strconv.Itoa(int(c.at)), strconv.Itoa(c.i), strconv.Itoa(c.n)}, " ") + codeMark
 }
 
-// text is what a code stands for.
-func (d *candidate) text(c code) string {
+// append appends what a code stands for.
+func (d *candidate) append(b []byte, c code) []byte {
 	sc := d.query.scope
 	switch c.form {
 	case timeLiteral:
-		return literal(sc.momentText(d.micros(c.place))) + "::" + sc.timeType()
+		b = append(sc.appendMoment(append(b, '\''), d.micros(c.place)), "'::"...)
+		return append(b, sc.timeType()...)
 	case momentValue:
-		return sc.momentText(d.micros(c.place))
+		return sc.appendMoment(b, d.micros(c.place))
 	case numberValue:
-		return strconv.FormatInt(d.micros(c.place), 10)
+		return strconv.AppendInt(b, d.micros(c.place), 10)
 	case provenValue:
-		parts := strings.Split(d.span.all[c.i].proven, mark)
-		return parts[3*c.n+2]
+		part, rest, _ := strings.Cut(d.span.all[c.i].proven, mark)
+		for range 3*c.n + 2 {
+			part, rest, _ = strings.Cut(rest, mark)
+		}
+		return append(b, part...)
 	case writtenBound:
-		return d.span.all[c.i].text
+		return append(b, d.span.all[c.i].text...)
 	}
 	over := d.overStored
 	if c.form == overRaw {
 		over = d.query.overRaw
 	}
 	text, _ := render(sc.snap, d.query.conds[c.i], over) // it was rendered when the sketch was made
-	return text
+	return append(b, text...)
 }
 
 // or gives the text of a code, or the code where texts are coded.
@@ -104,7 +108,7 @@ func (d *candidate) or(c code) string {
 	if d.coded {
 		return c.String()
 	}
-	return d.text(c)
+	return string(d.append(nil, c))
 }
 
 // time spells a moment with its type.

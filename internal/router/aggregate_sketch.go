@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	pg_query "github.com/pganalyze/pg_query_go/v6"
 
@@ -30,6 +31,7 @@ type outline struct {
 	key  string
 	rw   *AggregateRewrite
 	head []segment // of rw.alone.head
+	rest string    // of rw.SQL behind it
 	args []segment // rw.ProofArgs
 }
 
@@ -232,16 +234,19 @@ func (d *candidate) key() string {
 			b = append(b, '>')
 		}
 	}
-	chunks := func(list []catalog.Chunk) {
+	b = append(b, 'c')
+	for i := range d.arms.chunks {
+		number(int(d.arms.chunks[i].ID))
+	}
+	stored := func(list []catalog.Chunk) {
 		b = append(b, 'c')
-		for i := range list {
-			number(int(list[i].ID))
+		for c := range d.inSpans(list) {
+			number(int(c.ID))
 		}
 	}
-	chunks(d.arms.chunks)
-	chunks(d.inSpans(d.held.Chunks))
+	stored(d.held.Chunks)
 	for _, u := range d.under {
-		chunks(d.inSpans(u.Chunks))
+		stored(u.Chunks)
 	}
 	return string(b)
 }
@@ -256,15 +261,20 @@ func (d *candidate) outline(key string, rw *AggregateRewrite) *outline {
 	if reason != "" || rw.alone == nil || len(args) != len(rw.ProofArgs) || strings.Contains(rw.SQL, codeMark) {
 		return nil
 	}
-	o := &outline{key: key, rw: rw, head: segmentsOf(texts.head)}
+	rest, ok := strings.CutPrefix(rw.SQL, rw.alone.head)
+	if !ok {
+		return nil
+	}
+	rw.Memo = new(atomic.Value)
+	o := &outline{key: key, rw: rw, head: segmentsOf(texts.head), rest: rest}
 	for i, a := range args {
 		parts := segmentsOf(a)
-		if len(parts) != 1 || d.filled(parts) != rw.ProofArgs[i] {
+		if len(parts) != 1 || string(d.fill(nil, parts)) != rw.ProofArgs[i] {
 			return nil
 		}
 		o.args = append(o.args, parts[0])
 	}
-	if d.filled(o.head) != rw.alone.head {
+	if string(d.fill(nil, o.head)) != rw.alone.head {
 		return nil
 	}
 	return o
@@ -289,38 +299,34 @@ func segmentsOf(text string) []segment {
 	return out
 }
 
-// filled puts parts together.
-func (d *candidate) filled(parts []segment) string {
-	if len(parts) == 1 {
-		return d.segment(parts[0])
+// fill appends parts one behind the other.
+func (d *candidate) fill(b []byte, parts []segment) []byte {
+	for i := range parts {
+		if p := &parts[i]; p.code.form == 0 {
+			b = append(b, p.text...)
+		} else {
+			b = d.append(b, p.code)
+		}
 	}
-	texts, size := make([]string, len(parts)), 0
-	for i, p := range parts {
-		texts[i] = d.segment(p)
-		size += len(texts[i])
-	}
-	b := make([]byte, 0, size)
-	for _, t := range texts {
-		b = append(b, t...)
-	}
-	return string(b)
-}
-
-func (d *candidate) segment(p segment) string {
-	if p.code.form == 0 {
-		return p.text
-	}
-	return d.text(p.code)
+	return b
 }
 
 // fill gives the rewrite for a candidate of the same key.
 func (o *outline) fill(d *candidate, b *blocks) *AggregateRewrite {
 	rw, alone := *o.rw, *o.rw.alone
-	alone.head = d.filled(o.head)
-	rw.alone, rw.SQL = &alone, alone.alone()
-	rw.ProofArgs = make([]string, len(o.args))
-	for i, a := range o.args {
-		rw.ProofArgs[i] = d.segment(a)
+	text := d.fill(make([]byte, 0, len(rw.SQL)+len(rw.SQL)/4+64*len(o.args)), o.head)
+	head := len(text)
+	text = append(text, o.rest...)
+	sql, ends := len(text), make([]int, len(o.args))
+	for i := range o.args {
+		text = d.fill(text, o.args[i:i+1])
+		ends[i] = len(text)
+	}
+	all := string(text)
+	alone.head, rw.SQL, rw.alone = all[:head], all[:sql], &alone
+	rw.ProofArgs = make([]string, len(ends))
+	for i, from := 0, sql; i < len(ends); i++ {
+		rw.ProofArgs[i], from = all[from:ends[i]], ends[i]
 	}
 	rw.Ranges, rw.Expires = d.ranges(d.arms), d.expires(b.now)
 	return &rw

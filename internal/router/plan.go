@@ -1,6 +1,7 @@
 package router
 
 import (
+	"sync/atomic"
 	"time"
 
 	"qvpgw/internal/catalog"
@@ -197,6 +198,9 @@ type AggregateRewrite struct {
 	Ranges  []Range   // what is read from where, for EXPLAIN (QVPGW)
 	Float   bool      // a float sum was re-associated
 	Expires time.Time // plan again after this (bounds relative to now()); zero: never
+	// Memo is for who carries it out: what holds for all rewrites that differ in bounds and
+	// compared values alone, which have it in common. Nil where there is no telling.
+	Memo *atomic.Value
 }
 
 // Guard is SELECT … returning one boolean: what Proof asks, with literals.

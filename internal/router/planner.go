@@ -55,6 +55,8 @@ type made struct {
 	literal bool      // on the literals of the text
 	moment  bool      // on chunks and watermarks
 	expires time.Time // on the time, if not zero
+	// sketched: it was cheap to find.
+	sketched bool
 	// template plans other texts of the shape; nil when there is none.
 	template *template
 }

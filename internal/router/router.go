@@ -42,8 +42,8 @@ type Router struct {
 	// follow makes one goroutine at a time follow the catalog.
 	follow sync.Mutex
 
-	// once has hashes of texts that a shape answered once: at their second time
-	// they are kept by their bytes.
+	// once has hashes of texts that a shape or a sketch answered once: at their second
+	// time they are kept by their bytes.
 	once [1 << 12]atomic.Uint64
 	seed maphash.Seed
 
@@ -138,16 +138,18 @@ func (r *Router) find(c *Context, text []byte, parse bool, h *Hint) *Plan {
 			return p
 		}
 	}
-	if !parse {
-		return nil
-	}
 	if shared {
 		if t := r.templates.template(c, *buf, st, r.opt.Now); t != nil {
-			if m, ok := r.fill(t, c, st, text, nil); ok {
-				r.keep(c, st, m, bytes.Clone(text))
+			if m, ok := r.fill(t, c, st, text, nil, parse); ok {
+				if !m.sketched || r.twice(text) {
+					r.keep(c, st, m, bytes.Clone(text))
+				}
 				return m.plan
 			}
 		}
+	}
+	if !parse {
+		return nil
 	}
 	r.parsed.Add(1)
 	made := r.plan(c, st, text, info)
@@ -192,7 +194,7 @@ func (r *Router) Bound(c *Context, text []byte, params []Param) *Plan {
 	if p := r.raw.get(c, key, st, r.opt.Now); p != nil {
 		return p
 	}
-	m, ok := r.fill(t, c, st, text, params)
+	m, ok := r.fill(t, c, st, text, params, true)
 	if !ok {
 		return planUnbound
 	}
@@ -205,12 +207,15 @@ var planUnbound = &Plan{Action: Pass, Reason: ReasonAggTimeParameter}
 
 // remember keeps a text that its shape answered for the second time.
 func (r *Router) remember(c *Context, text []byte, p *Plan, st *state) {
-	h := maphash.Bytes(r.seed, text) | 1
-	slot := &r.once[h>>1%uint64(len(r.once))]
-	if slot.Swap(h) != h {
-		return
+	if r.twice(text) {
+		r.raw.put(c, &planEntry{text: bytes.Clone(text), plan: p, epoch: st.epoch})
 	}
-	r.raw.put(c, &planEntry{text: bytes.Clone(text), plan: p, epoch: st.epoch})
+}
+
+// twice reports whether a text was found without being kept before, of late.
+func (r *Router) twice(text []byte) bool {
+	h := maphash.Bytes(r.seed, text) | 1
+	return r.once[h>>1%uint64(len(r.once))].Swap(h) == h
 }
 
 // current follows the catalog: a snapshot with another fingerprint voids all

@@ -1,8 +1,8 @@
 package router
 
 import (
-	"bytes"
 	"strconv"
+	"strings"
 	"sync"
 
 	pg_query "github.com/pganalyze/pg_query_go/v6"
@@ -109,8 +109,15 @@ func (p spot) put(text []byte, token sqltext.Token) bool {
 		if src[0] != '\'' || token.Escapes {
 			return false
 		}
-		value := string(bytes.ReplaceAll(src[1:len(src)-1], []byte("''"), []byte("'")))
-		p.value.Val = &pg_query.A_Const_Sval{Sval: &pg_query.String{Sval: value}}
+		value := string(src[1 : len(src)-1])
+		if strings.Contains(value, "''") {
+			value = strings.ReplaceAll(value, "''", "'")
+		}
+		if s, ok := p.value.Val.(*pg_query.A_Const_Sval); ok {
+			s.Sval.Sval = value
+		} else {
+			p.value.Val = &pg_query.A_Const_Sval{Sval: &pg_query.String{Sval: value}}
+		}
 		return true
 	case sqltext.Integer:
 		if n, err := strconv.ParseInt(string(src), 10, 32); err == nil {
@@ -134,9 +141,14 @@ func (p spot) put(text []byte, token sqltext.Token) bool {
 	return true
 }
 
-// fill plans a text from the template of its shape; false when it cannot be.
-func (r *Router) fill(t *template, c *Context, st *state, text []byte, params []Param) (made, bool) {
-	t.mu.Lock()
+// fill plans a text from the template of its shape; false when it cannot be. Without
+// trees it can be by a sketch alone, and not while another text is being planned.
+func (r *Router) fill(t *template, c *Context, st *state, text []byte, params []Param, trees bool) (made, bool) {
+	if trees {
+		t.mu.Lock()
+	} else if !t.mu.TryLock() {
+		return made{}, false
+	}
 	defer t.mu.Unlock()
 	if !t.fill(text, c.ConformingStrings) {
 		return made{}, false
@@ -144,7 +156,11 @@ func (r *Router) fill(t *template, c *Context, st *state, text []byte, params []
 	p := *t.plan
 	m := made{plan: &p}
 	if params == nil && r.sketched(&m, t, c, st) {
+		m.sketched = true
 		return m, true
+	}
+	if !trees {
+		return made{}, false
 	}
 	stmt := t.stmt
 	if params != nil {

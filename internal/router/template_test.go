@@ -77,7 +77,7 @@ func describeRewrite(a *AggregateRewrite) string {
 	if a.Cursor != nil {
 		s += fmt.Sprint(*a.Cursor)
 	}
-	copied.alone, copied.Copy, copied.Cursor = nil, nil, nil
+	copied.alone, copied.Copy, copied.Cursor, copied.Memo = nil, nil, nil, nil
 	return s + fmt.Sprint(" ", copied, a.Guard(), a.Within())
 }
 
