@@ -103,7 +103,7 @@ func (p *program) poolRows() (rows []admin.PoolRow) {
 	for _, x := range p.gateway.Pools() {
 		r := admin.PoolRow{
 			Database: x.Database, User: x.User, Mode: x.Mode.String(), ClientsWaiting: x.Waiting,
-			ServersActive: x.Active(), ServersIdle: x.Idle, ServersResting: x.Resting,
+			ServersActive: x.Active(), ServersIdle: x.Idle, ServersResting: x.Resting, ServersLogin: x.Login, Cancels: x.Cancels,
 			Size: x.Size, Overflow: x.Overflow, OldestWait: x.OldestWait, Handovers: x.Handovers,
 			Resets: x.Resets, LastError: x.LastDialError, Paused: x.Paused,
 			Reserve: x.Reserve, ReserveUsed: x.ReserveUsed, ReservePeak: x.ReservePeak, ReserveOpened: x.ReserveOpened,

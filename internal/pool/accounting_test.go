@@ -215,3 +215,32 @@ func TestTheHolderIsKnownSinceALook(t *testing.T) {
 		t.Errorf("a free one: %+v", x)
 	}
 }
+
+// TestWhatIsBeingDialledOrCancelledIsCounted while the server lets nobody in, and until
+// a cancel has been sent.
+func TestWhatIsBeingDialledOrCancelledIsCounted(t *testing.T) {
+	f := startFake(t, "")
+	p := newPool(t, Options{Server: to(t, f), Size: 1})
+	opens := make(chan struct{})
+	go f.set(func() { <-opens })
+	taken := make(chan *Conn)
+	go func() {
+		c, _ := try(p, 0)
+		taken <- c
+	}()
+	eventually(t, "it dials", func() bool { s := p.Stat(); return s.Login == 1 && s.Active() == 0 })
+	close(opens)
+	c := <-taken
+	if s := p.Stat(); c == nil || s.Login != 0 || s.Active() != 1 {
+		t.Fatalf("logged in, holding %v: %+v", c, s)
+	}
+	if !c.BeginCancel(owners) || p.Stat().Cancels != 1 {
+		t.Errorf("a cancel on its way: %+v", p.Stat())
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := c.Cancel(gone); err == nil || p.Stat().Cancels != 0 {
+		t.Errorf("a cancel that came to nothing, %v: %+v", err, p.Stat())
+	}
+	p.Lost(c)
+}

@@ -129,14 +129,16 @@ type Stat struct {
 	Paused        bool
 	Kept          int // connections that their holders keep beyond their transactions
 	Retired       int // to be closed when they are free
+	Login         int // being dialled, of Open
+	Cancels       int // cancel requests on their way to the server
 	Reserve       int
 	ReserveUsed   int   // connections open beyond Size and Overflow,
 	ReservePeak   int   // at most since the start,
 	ReserveOpened int64 // and how many of them were opened
 }
 
-// Active is the number of connections held by clients or being dialled.
-func (s Stat) Active() int { return s.Open - s.Idle - s.Resting }
+// Active is the number of connections that have a holder.
+func (s Stat) Active() int { return s.Open - s.Idle - s.Resting - s.Login }
 
 // Stat returns the pool's figures.
 func (p *Pool) Stat() Stat {
@@ -153,7 +155,9 @@ func (p *Pool) Stat() Stat {
 		if c.retired {
 			s.Retired++
 		}
+		s.Cancels += int(c.state.Load() & (cancelSeen - 1))
 	}
+	s.Login = p.open - len(p.all)
 	s.Open, s.Idle, s.Resting, s.Waiting = p.open, len(p.idle), p.resting, p.waiting.n+p.control.n
 	if w := p.waiting.head; w != nil {
 		s.OldestWait = time.Since(w.queued)
