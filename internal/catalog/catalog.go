@@ -50,8 +50,11 @@ type Snapshot struct {
 	// it.
 	Functions map[Name]*Function
 
-	// Words are the names that the texts of users' functions mention.
+	// Words are the names that the texts of users' functions mention, Bases those of
+	// relations whose code others run: views and rules over them, tables that hold them or
+	// that they hold, keys that they follow; and of hypertables.
 	Words map[string]bool
+	Bases map[string]bool
 
 	UserCasts  bool // a cast between built-in types with a user function exists: any expression may run it
 	Validators bool // a foreign-data wrapper's validator is a user's

@@ -247,7 +247,7 @@ func (d *database) stale(c router.Change) {
 	d.mu.Lock()
 	d.wanted++
 	d.doubts.add(c, d.wanted)
-	if c.Any || len(d.touched.Names)+len(c.Touched.Names) > maxDoubtful {
+	if c.Any || c.Whole || len(d.touched.Names)+len(c.Touched.Names) > maxDoubtful {
 		d.whole, d.touched = d.wanted, catalog.Touched{}
 	} else {
 		d.touched.Add(c.Touched)

@@ -71,8 +71,8 @@ func TestAChangeIsInDoubtUntilItIsReadForWhatMentionsIt(t *testing.T) {
 	want("after DROP TABLE b", true, true, false)
 	c.read(snap(), 1)
 	want("the first is read", false, true, false)
-	c.change("ALTER TABLE a ENABLE TRIGGER t") // 3
-	want("after ALTER TABLE", true, true, true)
+	c.change("CREATE EXTENSION e") // 3
+	want("after CREATE EXTENSION", true, true, true)
 	c.read(snap("later"), 3)
 	want("all are read", false, false, false)
 	c.change("CREATE TABLE later (i int)") // 4
@@ -82,6 +82,13 @@ func TestAChangeIsInDoubtUntilItIsReadForWhatMentionsIt(t *testing.T) {
 	want("no function mentions it", false, false, false)
 	c.read(snap("told"), 4)
 	want("one does that was read meanwhile", true, true, true)
+	c.read(snap(), 5)
+	c.change("ALTER TABLE a ENABLE TRIGGER t") // 6
+	want("a has more code", true, false, false)
+	c.read(&catalog.Snapshot{Bases: map[string]bool{"a": true}}, 5)
+	want("something stands on a that was read meanwhile", true, true, true)
+	c.read(&catalog.Snapshot{Bases: map[string]bool{"a": true}}, 6)
+	want("its code is read", false, false, false)
 }
 
 func TestReadingsThatNobodyWaitsForTakeATenthOfTheTime(t *testing.T) {

@@ -1,6 +1,11 @@
 package gateway
 
-import "time"
+import (
+	"time"
+
+	"qvpgw/internal/catalog"
+	"qvpgw/internal/router"
+)
 
 // Unproven has answers from memory and from aggregates given without proof, for the
 // tests that must see wrong ones then (trap T17).
@@ -25,3 +30,15 @@ func ReloadWith(s *Server, change func(*Options)) {
 	change(&now)
 	s.Reload(now)
 }
+
+// Doubts are a database's doubts.
+type Doubts struct{ doubts }
+
+// Add is doubts.add.
+func (d *Doubts) Add(c router.Change, n uint64) { d.add(c, n) }
+
+// Read is doubts.read.
+func (d *Doubts) Read(snap *catalog.Snapshot, n uint64) { d.read(snap, n) }
+
+// About is doubts.about.
+func (d *Doubts) About(p *router.Plan) bool { return d.about(p) }

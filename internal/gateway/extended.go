@@ -64,7 +64,9 @@ func (s *session) onBind(m *message) error {
 		return s.refuse(e, false)
 	}
 	s.runs(plan)
-	s.needs(plan)
+	if err := s.needs(plan); err != nil {
+		return err
+	}
 	if err := s.attach(); err != nil {
 		s.leave(m)
 		return s.answer(err, false)

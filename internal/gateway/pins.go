@@ -202,10 +202,13 @@ func (s *session) lend(idle time.Duration) error {
 	if router.Pins(s.pins.Load()) != router.PinCatalog || s.lasting || s.mode == Session {
 		return nil
 	}
-	return s.lendWhile(s.patience(idle), func() bool {
-		s.resolve()
-		return router.Pins(s.pins.Load())&router.PinCatalog != 0 && !s.lasting
-	})
+	return s.lendWhile(s.patience(idle), s.unresolved)
+}
+
+// unresolved looks whether the catalog is still to be read for what the session ran.
+func (s *session) unresolved() bool {
+	s.resolve()
+	return router.Pins(s.pins.Load())&router.PinCatalog != 0 && !s.lasting
 }
 
 // await has a client that keeps its connection wait for the catalog, as one without does

@@ -11,11 +11,27 @@ import (
 
 // needs has the next server connection be one that nobody had before when the plan
 // depends on what its server process did and counted so far. What a session does to
-// its process is not undone by DISCARD ALL.
-func (s *session) needs(plan *router.Plan) {
-	if plan.Pins&router.PinProcess != 0 && s.conn == nil {
-		s.renew = true
+// its process is not undone by DISCARD ALL. A connection that is kept for want of a
+// catalog alone is kept until that is known, and then given back.
+func (s *session) needs(plan *router.Plan) error {
+	if plan.Pins&router.PinProcess == 0 {
+		return nil
 	}
+	if s.conn != nil && s.between() && s.mode != Session {
+		if router.Pins(s.pins.Load()) == router.PinCatalog {
+			if err := s.lendWhile(catalogWait, s.unresolved); err != nil {
+				return err
+			}
+			if err := s.check(); err != nil {
+				return err
+			}
+		}
+		if s.pins.Load() == 0 {
+			s.detach()
+		}
+	}
+	s.renew = s.renew || s.conn == nil
+	return nil
 }
 
 // loginTriggers says whether logins to the database run code of a user: then each

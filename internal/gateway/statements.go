@@ -178,7 +178,9 @@ func (s *session) onParse(m *message) error {
 			}
 		}
 	}
-	s.needs(plan)
+	if err := s.needs(plan); err != nil {
+		return err
+	}
 	if err := s.attach(); err != nil {
 		s.leave(m)
 		return s.answer(err, false)

@@ -231,7 +231,9 @@ func (s *session) onQuery(m *message) error {
 
 // passQuery sends a simple query to the server as it is.
 func (s *session) passQuery(m *message, plan *router.Plan, sql []byte) error {
-	s.needs(plan)
+	if err := s.needs(plan); err != nil {
+		return err
+	}
 	if err := s.attach(); err != nil {
 		s.leave(m)
 		return s.answer(err, true)

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	pg_query "github.com/pganalyze/pg_query_go/v6"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"qvpgw/internal/catalog"
@@ -32,15 +33,19 @@ var identifierSeed = maphash.MakeSeed()
 // Change is what DDL does to what other statements mean: to those that mention one
 // of Names, or have code run that does, and to no other; or with Any to whichever.
 type Change struct {
-	Names   []Identifier
+	Names []Identifier
+	// Deep are those of Names that more code may run with: of relations and functions, which
+	// then runs with what stands on them, too.
+	Deep    []Identifier
 	Any     bool
-	Touched catalog.Touched // in other words, unless Any
+	Whole   bool            // objects are gone that Names has not
+	Touched catalog.Touched // Names in other words, unless Any or Whole
 }
 
 // Add adds what other does.
 func (c *Change) Add(other Change) {
-	c.Any = c.Any || other.Any
-	c.Names = append(c.Names, other.Names...)
+	c.Any, c.Whole = c.Any || other.Any, c.Whole || other.Whole
+	c.Names, c.Deep = append(c.Names, other.Names...), append(c.Deep, other.Deep...)
 	c.Touched.Add(other.Touched)
 }
 
@@ -118,25 +123,33 @@ func (p *Plan) Mentions(has func(Identifier) bool) bool {
 
 // confined returns what a statement of DDL does to others. What makes an object has
 // no say in what is there already but where a text, a function's included, may mean
-// the new one by the name; what drops an object on which nothing stands leaves no
-// more code than there was. The rest may change anything: what has a table hold,
-// check or follow another, what puts code in the place of other code or on
-// something that is there, and whatever runs code of a user itself.
+// the new one by the name; what drops an object, with what stands on it or not, leaves no
+// more code than there was. What puts code on a table that is there, or in the place of
+// other code, or has a table hold, check or follow another, goes deep. The rest may change
+// anything, and so may whatever runs code of a user itself.
 func (s *survey) confined(n *pg_query.Node) Change {
 	anything := Change{Any: true}
 	if s.pins != 0 || s.changes || s.own || s.nextval || s.leaves&sqltext.LeavesAnything != 0 || s.view.snap == nil {
 		return anything
 	}
-	l, roles := mention{spelled: true}, false
+	l, deep, roles, whole := mention{spelled: true}, mention{}, false, false
+	tables := func(n proto.Message) {
+		visitMessage(n.ProtoReflect(), func(m any) bool {
+			if r, is := m.(*pg_query.RangeVar); is {
+				deep.name(r.Relname)
+				l.name(r.Relname)
+			}
+			return true
+		})
+	}
 	switch x := n.Node.(type) {
 	case *pg_query.Node_CreateStmt:
 		if slices.ContainsFunc(x.CreateStmt.TableElts, follows) {
-			return anything
+			tables(x.CreateStmt)
 		}
-		l.name(x.CreateStmt.GetRelation().GetRelname())
-		for _, r := range x.CreateStmt.InhRelations { // it has of their code what they have
-			l.name(r.GetRangeVar().GetRelname())
-		}
+		l.table(x.CreateStmt)
+	case *pg_query.Node_CreateForeignTableStmt:
+		l.table(x.CreateForeignTableStmt.GetBaseStmt())
 	case *pg_query.Node_CreateTableAsStmt:
 		l.name(x.CreateTableAsStmt.GetInto().GetRel().GetRelname())
 	case *pg_query.Node_ViewStmt:
@@ -150,10 +163,31 @@ func (s *survey) confined(n *pg_query.Node) Change {
 		l.name(x.CreateSeqStmt.GetSequence().GetRelname())
 	case *pg_query.Node_CreateFunctionStmt:
 		_, name, ok := qualified(x.CreateFunctionStmt.Funcname)
-		if x.CreateFunctionStmt.Replace || !ok {
+		if !ok {
 			return anything
 		}
+		if x.CreateFunctionStmt.Replace {
+			deep.name(name)
+		}
 		l.name(name)
+	case *pg_query.Node_AlterFunctionStmt:
+		_, name, ok := qualified(x.AlterFunctionStmt.GetFunc().GetObjname())
+		if !ok {
+			return anything
+		}
+		deep.name(name)
+		l.name(name)
+	case *pg_query.Node_CreateTrigStmt:
+		tables(x.CreateTrigStmt)
+	case *pg_query.Node_RuleStmt:
+		deep.name(x.RuleStmt.GetRelation().GetRelname())
+		l.name(x.RuleStmt.GetRelation().GetRelname())
+	case *pg_query.Node_CreatePolicyStmt:
+		deep.name(x.CreatePolicyStmt.GetTable().GetRelname())
+		l.name(x.CreatePolicyStmt.GetTable().GetRelname())
+	case *pg_query.Node_AlterPolicyStmt:
+		deep.name(x.AlterPolicyStmt.GetTable().GetRelname())
+		l.name(x.AlterPolicyStmt.GetTable().GetRelname())
 	case *pg_query.Node_CreateSchemaStmt:
 		if len(x.CreateSchemaStmt.SchemaElts) > 0 {
 			return anything
@@ -165,16 +199,38 @@ func (s *survey) confined(n *pg_query.Node) Change {
 		}
 		l.name(x.IndexStmt.GetRelation().GetRelname())
 		l.name(x.IndexStmt.Idxname)
-	case *pg_query.Node_DropStmt:
-		if x.DropStmt.Behavior == pg_query.DropBehavior_DROP_CASCADE || !dropsAlone[x.DropStmt.RemoveType] {
+	case *pg_query.Node_DefineStmt:
+		switch x.DefineStmt.Kind {
+		case pg_query.ObjectType_OBJECT_AGGREGATE, pg_query.ObjectType_OBJECT_COLLATION, pg_query.ObjectType_OBJECT_TYPE:
+			if x.DefineStmt.Replace {
+				return anything
+			}
+			l.message(x.DefineStmt.ProtoReflect())
+		case pg_query.ObjectType_OBJECT_TSDICTIONARY, pg_query.ObjectType_OBJECT_TSCONFIGURATION:
+		default:
 			return anything
 		}
+	case *pg_query.Node_DropStmt:
+		cascade := x.DropStmt.Behavior == pg_query.DropBehavior_DROP_CASCADE
+		if !dropsAlone[x.DropStmt.RemoveType] || cascade && !dropsAll[x.DropStmt.RemoveType] {
+			return anything
+		}
+		whole = cascade
 		for _, o := range x.DropStmt.Objects {
 			l.message(o.ProtoReflect())
 		}
 	case *pg_query.Node_AlterTableStmt:
-		if slices.ContainsFunc(x.AlterTableStmt.Cmds, addsCode) {
-			return anything
+		for _, c := range x.AlterTableStmt.Cmds {
+			switch cmd := c.GetAlterTableCmd(); {
+			case cmd == nil:
+				return anything
+			case !addsCode(cmd):
+			case x.AlterTableStmt.Objtype != pg_query.ObjectType_OBJECT_TABLE || !goesDeep(cmd.Subtype):
+				return anything
+			default:
+				tables(x.AlterTableStmt)
+			}
+			whole = whole || c.GetAlterTableCmd().Behavior == pg_query.DropBehavior_DROP_CASCADE
 		}
 		l.name(x.AlterTableStmt.GetRelation().GetRelname())
 	case *pg_query.Node_RenameStmt:
@@ -191,15 +247,34 @@ func (s *survey) confined(n *pg_query.Node) Change {
 			return anything
 		}
 		l.name(name)
-	case *pg_query.Node_GrantRoleStmt, *pg_query.Node_CreateRoleStmt, *pg_query.Node_AlterRoleStmt, *pg_query.Node_DropRoleStmt:
+	case *pg_query.Node_GrantRoleStmt, *pg_query.Node_CreateRoleStmt, *pg_query.Node_AlterRoleStmt, *pg_query.Node_DropRoleStmt,
+		*pg_query.Node_AlterRoleSetStmt, *pg_query.Node_AlterDatabaseSetStmt:
 		roles = true
-	case *pg_query.Node_CommentStmt, *pg_query.Node_GrantStmt, *pg_query.Node_CreateStatsStmt, *pg_query.Node_AlterDefaultPrivilegesStmt,
+	case *pg_query.Node_CommentStmt, *pg_query.Node_GrantStmt, *pg_query.Node_CreateStatsStmt, *pg_query.Node_AlterStatsStmt, *pg_query.Node_AlterDefaultPrivilegesStmt,
+		*pg_query.Node_CreateForeignServerStmt, *pg_query.Node_AlterForeignServerStmt, *pg_query.Node_CreateUserMappingStmt, *pg_query.Node_AlterUserMappingStmt, *pg_query.Node_DropUserMappingStmt,
+		*pg_query.Node_AlterTsconfigurationStmt, *pg_query.Node_AlterTsdictionaryStmt,
 		*pg_query.Node_CreatePublicationStmt, *pg_query.Node_AlterPublicationStmt,
 		*pg_query.Node_CreateSubscriptionStmt, *pg_query.Node_AlterSubscriptionStmt, *pg_query.Node_DropSubscriptionStmt:
 	default:
 		return anything
 	}
-	return Change{Names: l.ids, Touched: catalog.Touched{Names: l.words, Roles: roles}}
+	return Change{Names: l.ids, Deep: deep.ids, Whole: whole, Touched: catalog.Touched{Names: l.words, Roles: roles}}
+}
+
+// table gathers the names of a table that is made and of those that hold it: it has of
+// their code what they have.
+func (l *mention) table(n *pg_query.CreateStmt) {
+	l.name(n.GetRelation().GetRelname())
+	for _, r := range n.GetInhRelations() {
+		l.name(r.GetRangeVar().GetRelname())
+	}
+}
+
+// dropsAll are the kinds of dropsAlone that may be dropped with what stands on them: that
+// is nothing of the gateway's own on other tables.
+var dropsAll = map[pg_query.ObjectType]bool{
+	pg_query.ObjectType_OBJECT_TABLE: true, pg_query.ObjectType_OBJECT_VIEW: true, pg_query.ObjectType_OBJECT_MATVIEW: true,
+	pg_query.ObjectType_OBJECT_FOREIGN_TABLE: true, pg_query.ObjectType_OBJECT_SEQUENCE: true,
 }
 
 // dropsAlone are the kinds of objects that are gone, with what is theirs alone,
@@ -210,7 +285,9 @@ var dropsAlone = map[pg_query.ObjectType]bool{
 	pg_query.ObjectType_OBJECT_PROCEDURE: true, pg_query.ObjectType_OBJECT_AGGREGATE: true, pg_query.ObjectType_OBJECT_OPERATOR: true,
 	pg_query.ObjectType_OBJECT_TYPE: true, pg_query.ObjectType_OBJECT_DOMAIN: true, pg_query.ObjectType_OBJECT_TRIGGER: true,
 	pg_query.ObjectType_OBJECT_RULE: true, pg_query.ObjectType_OBJECT_POLICY: true, pg_query.ObjectType_OBJECT_STATISTIC_EXT: true,
-	pg_query.ObjectType_OBJECT_COLLATION: true, pg_query.ObjectType_OBJECT_PUBLICATION: true,
+	pg_query.ObjectType_OBJECT_COLLATION: true, pg_query.ObjectType_OBJECT_PUBLICATION: true, pg_query.ObjectType_OBJECT_SCHEMA: true,
+	pg_query.ObjectType_OBJECT_FOREIGN_TABLE: true, pg_query.ObjectType_OBJECT_FOREIGN_SERVER: true,
+	pg_query.ObjectType_OBJECT_TSDICTIONARY: true, pg_query.ObjectType_OBJECT_TSCONFIGURATION: true,
 }
 
 // renamesAlone are the kinds of objects whose names mean nothing for what others of
@@ -246,11 +323,7 @@ func passive(action string) bool { return action == "" || action == "a" || actio
 
 // addsCode says whether a command of ALTER TABLE may have more code run with the
 // relation than did, or others follow it, all names in it being clean.
-func addsCode(n *pg_query.Node) bool {
-	c := n.GetAlterTableCmd()
-	if c == nil || c.Behavior == pg_query.DropBehavior_DROP_CASCADE {
-		return true
-	}
+func addsCode(c *pg_query.AlterTableCmd) bool {
 	switch c.Subtype {
 	case pg_query.AlterTableType_AT_AddColumn:
 		names := c.Def.GetColumnDef().GetTypeName().GetNames()
@@ -268,6 +341,24 @@ func addsCode(n *pg_query.Node) bool {
 		return false
 	}
 	return true
+}
+
+// goesDeep says whether the code that a command of ALTER TABLE adds runs with the tables
+// that it names and those that stand on them, and with no other.
+func goesDeep(t pg_query.AlterTableType) bool {
+	switch t {
+	case pg_query.AlterTableType_AT_AddColumn, pg_query.AlterTableType_AT_AddConstraint, pg_query.AlterTableType_AT_AddIdentity,
+		pg_query.AlterTableType_AT_SetIdentity, pg_query.AlterTableType_AT_AttachPartition, pg_query.AlterTableType_AT_AddInherit,
+		pg_query.AlterTableType_AT_EnableRowSecurity, pg_query.AlterTableType_AT_DisableRowSecurity,
+		pg_query.AlterTableType_AT_ForceRowSecurity, pg_query.AlterTableType_AT_NoForceRowSecurity,
+		pg_query.AlterTableType_AT_EnableTrig, pg_query.AlterTableType_AT_EnableAlwaysTrig, pg_query.AlterTableType_AT_EnableReplicaTrig,
+		pg_query.AlterTableType_AT_DisableTrig, pg_query.AlterTableType_AT_EnableTrigAll, pg_query.AlterTableType_AT_DisableTrigAll,
+		pg_query.AlterTableType_AT_EnableTrigUser, pg_query.AlterTableType_AT_DisableTrigUser,
+		pg_query.AlterTableType_AT_EnableRule, pg_query.AlterTableType_AT_EnableAlwaysRule,
+		pg_query.AlterTableType_AT_EnableReplicaRule, pg_query.AlterTableType_AT_DisableRule:
+		return true
+	}
+	return false
 }
 
 // plainIndex says whether an index has PostgreSQL's own access method and no

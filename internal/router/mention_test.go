@@ -2,6 +2,7 @@ package router
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"qvpgw/internal/catalog"
@@ -15,6 +16,8 @@ func TestDDLIsConfinedToTheNamesItTouches(t *testing.T) {
 	for _, c := range []struct {
 		ddl     string
 		any     bool
+		deep    string   // the names that more code may run with
+		whole   bool     // what else is gone is not told
 		doubted []string // the plans that it has a say in, besides
 	}{
 		{ddl: "CREATE TABLE made (a int)", doubted: []string{"SELECT 1 AS made", "INSERT INTO feature_embeddings (id) SELECT id FROM trades made", `SELECT NULL::"_made" IS NULL`}},
@@ -48,45 +51,57 @@ func TestDDLIsConfinedToTheNamesItTouches(t *testing.T) {
 		{ddl: "DROP TYPE mood", doubted: []string{"SELECT 'x'::mood"}},
 		{ddl: "CREATE ROLE made"},
 
-		{ddl: "CREATE TABLE made (a int REFERENCES trades ON DELETE CASCADE)", any: true},
-		{ddl: "CREATE TABLE made (a int, FOREIGN KEY (a) REFERENCES trades ON UPDATE SET NULL)", any: true},
-		{ddl: "CREATE TABLE made (a int GENERATED ALWAYS AS IDENTITY)", any: true},
-		{ddl: "ALTER TABLE trades ADD c serial", any: true},
+		{ddl: "CREATE TABLE made (a int REFERENCES trades ON DELETE CASCADE)", deep: "made trades", doubted: []string{apart}},
+		{ddl: "CREATE TABLE made (a int, FOREIGN KEY (a) REFERENCES trades ON UPDATE SET NULL)", deep: "made trades", doubted: []string{apart}},
+		{ddl: "CREATE TABLE made (a int GENERATED ALWAYS AS IDENTITY)", deep: "made"},
+		{ddl: "ALTER TABLE trades ADD c serial", deep: "trades", doubted: []string{apart}},
 		{ddl: "ALTER TABLE trades ALTER c SET DEFAULT nextval('s')", any: true},
-		{ddl: "ALTER TABLE trades ADD c int REFERENCES feature_embeddings ON DELETE SET DEFAULT", any: true},
-		{ddl: "ALTER TABLE trades DROP price CASCADE", any: true},
+		{ddl: "ALTER TABLE trades ADD c int REFERENCES feature_embeddings ON DELETE SET DEFAULT", deep: "trades feature_embeddings", doubted: []string{apart, "DELETE FROM feature_embeddings"}},
+		{ddl: "ALTER TABLE trades DROP price CASCADE", whole: true, doubted: []string{apart}},
 		{ddl: "ALTER TABLE trades ADD CHECK (total() > 0)", any: true},
-		{ddl: "ALTER TABLE trades ENABLE ROW LEVEL SECURITY", any: true},
-		{ddl: "ALTER TABLE trades ENABLE TRIGGER a", any: true},
-		{ddl: "ALTER TABLE trades ATTACH PARTITION feature_embeddings DEFAULT", any: true},
+		{ddl: "ALTER TABLE trades ENABLE ROW LEVEL SECURITY", deep: "trades", doubted: []string{apart}},
+		{ddl: "ALTER TABLE trades ENABLE TRIGGER a", deep: "trades", doubted: []string{apart}},
+		{ddl: "ALTER TABLE trades ATTACH PARTITION feature_embeddings DEFAULT", deep: "trades feature_embeddings", doubted: []string{apart, "DELETE FROM feature_embeddings"}},
 		{ddl: "ALTER SCHEMA tenant RENAME TO made", any: true},
 		{ddl: "CREATE OR REPLACE VIEW latest AS SELECT id FROM audited", any: true},
 		{ddl: "CREATE TABLE made (a mood)", any: true},
 		{ddl: "CREATE TABLE made AS SELECT total()", any: true},
-		{ddl: "CREATE OR REPLACE FUNCTION made() RETURNS int LANGUAGE sql AS 'SELECT 1'", any: true},
+		{ddl: "CREATE OR REPLACE FUNCTION made() RETURNS int LANGUAGE sql AS 'SELECT 1'", deep: "made", doubted: []string{"SELECT made()"}},
+		{ddl: "ALTER FUNCTION lower(text) SET work_mem = '1MB'", deep: "lower", doubted: []string{"SELECT lower(symbol) FROM trades"}},
 		{ddl: "CREATE FUNCTION made() RETURNS int LANGUAGE c AS 'lib'", doubted: []string{"SELECT made FROM trades"}},
 		{ddl: "CREATE SCHEMA made CREATE TABLE t (a int)", any: true},
 		{ddl: "CREATE INDEX ON trades (lower_all(symbol))", any: true},
 		{ddl: "CREATE INDEX ON trades (symbol my_ops)", any: true},
 		{ddl: "CREATE INDEX ON trades USING mine (symbol)", any: true},
 		{ddl: "CREATE INDEX ON unknown (a)", any: true},
-		{ddl: "DROP TABLE trades CASCADE", any: true},
+		{ddl: "DROP TABLE trades CASCADE", whole: true, doubted: []string{apart}},
+		{ddl: "DROP FUNCTION lower(text) CASCADE", any: true},
+		{ddl: "DROP SCHEMA tenant CASCADE", any: true},
+		{ddl: "DROP SCHEMA tenant"},
+		{ddl: "ALTER ROLE a SET work_mem = '1MB'"},
 		{ddl: "DROP EXTENSION vector", any: true},
-		{ddl: "CREATE TRIGGER a BEFORE INSERT ON trades FOR EACH ROW EXECUTE FUNCTION total()", any: true},
-		{ddl: "CREATE RULE a AS ON INSERT TO trades DO ALSO SELECT 1", any: true},
-		{ddl: "CREATE POLICY a ON trades", any: true},
+		{ddl: "CREATE TRIGGER a BEFORE INSERT ON trades FOR EACH ROW EXECUTE FUNCTION total()", deep: "trades", doubted: []string{apart}},
+		{ddl: "CREATE RULE a AS ON INSERT TO trades DO ALSO SELECT 1", deep: "trades", doubted: []string{apart}},
+		{ddl: "CREATE POLICY a ON trades", deep: "trades", doubted: []string{apart}},
 		{ddl: "CREATE CAST (int AS text) WITH INOUT", any: true},
 		{ddl: "CREATE OPERATOR === (PROCEDURE = total)", any: true},
 		{ddl: "CREATE EXTENSION made", any: true},
-		{ddl: "CREATE AGGREGATE made (int) (sfunc = int4pl, stype = int)", any: true},
+		{ddl: "CREATE AGGREGATE made (int) (sfunc = int4pl, stype = int)", doubted: []string{"SELECT made(1)"}},
 		{ddl: "CREATE EVENT TRIGGER made ON ddl_command_end EXECUTE FUNCTION total()", any: true},
-		{ddl: "CREATE TABLE made (a int); ALTER TABLE trades ADD c serial", any: true},
+		{ddl: "CREATE TABLE made (a int); ALTER TABLE trades ADD c serial", deep: "trades", doubted: []string{apart}},
 	} {
 		r, _ := newRouter(fixture())
 		plan := func(sql string) *Plan { return r.Plan(plainContext(), []byte(sql)) }
 		change := plan(c.ddl).Change
 		if change.Any != c.any {
 			t.Errorf("%s: may change anything is %t", c.ddl, change.Any)
+		}
+		var deep []Identifier
+		for name := range strings.FieldsSeq(c.deep) {
+			deep = append(deep, IdentifierOf(name))
+		}
+		if slices.Sort(deep); !slices.Equal(slices.Compact(slices.Sorted(slices.Values(change.Deep))), deep) || change.Whole != c.whole {
+			t.Errorf("%s: goes deep for %v, want %v; is to be read whole: %t", c.ddl, change.Deep, deep, change.Whole)
 		}
 		has := func(id Identifier) bool { return slices.Contains(change.Names, id) }
 		for _, sql := range c.doubted {

@@ -302,3 +302,31 @@ func TestNextvalRowSecurityAndInsertTriggersAreSeenThroughViews(t *testing.T) {
 		t.Errorf("hypertable %d: %+v", h, s.Hypertables[h])
 	}
 }
+
+func TestCodeDeclaredToHaveNoSideEffectsIsUncleanAndLeavesNothing(t *testing.T) {
+	dsn := pgtest.Database(t)
+	conn := connect(t, dsn)
+	const c = `(oid) RETURNS void LANGUAGE c AS '$libdir/plpgsql', 'plpgsql_validator' `
+	exec(t, conn, `CREATE FUNCTION declared`+c+`STABLE; CREATE FUNCTION undeclared`+c+`;
+		CREATE FUNCTION read_on(i int) RETURNS int LANGUAGE plpgsql STABLE AS $$ BEGIN EXECUTE 'SELECT ' || i; RETURN i; END $$`)
+	l := new(Loader)
+	s, err := l.Load(t.Context(), ConnQuery(conn))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := func(name string, anything bool) {
+		t.Helper()
+		code := s.Code[name]
+		if !s.UserFunctions[name] || code == nil || code.State&uint16(sqltext.LeavesAnything) != 0 != anything || !anything && code.State != 0 {
+			t.Errorf("%s is unclean: %t, its code %+v, may leave anything: want %t", name, s.UserFunctions[name], code, anything)
+		}
+	}
+	want("declared", false)
+	want("undeclared", true)
+	want("read_on", true) // its body is believed, not what it is declared as
+	exec(t, conn, "ALTER FUNCTION declared(oid) VOLATILE")
+	if s, err = l.LoadTouched(t.Context(), ConnQuery(conn), s, &catalog.Touched{Names: []string{"declared"}}); err != nil {
+		t.Fatal(err)
+	}
+	want("declared", true)
+}

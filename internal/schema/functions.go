@@ -32,7 +32,8 @@ type functions struct {
 }
 
 // functionsSQL: oid, name, language, source, returns trigger, used, names, platform,
-// whether the source is made of a tree, with the names that things have now.
+// whether the source is made of a tree, with the names that things have now, whether it
+// is declared to have no side effects.
 // The source of an internal one is a call of PostgreSQL's own functions with its code.
 // The names are those of the functions that an aggregate stands on, platform is
 // described at platformSQL.
@@ -50,7 +51,8 @@ SELECT p.oid, p.proname, l.lanname,
          SELECT concat_ws(' ', aggtransfn::text, aggfinalfn::text, aggcombinefn::text, aggserialfn::text, aggdeserialfn::text, aggmtransfn::text, aggminvtransfn::text, aggmfinalfn::text)
          FROM pg_aggregate a WHERE a.aggfnoid = p.oid) ELSE '' END,
        ` + platformSQL + `,
-       p.prosqlbody IS NOT NULL
+       p.prosqlbody IS NOT NULL,
+       p.provolatile <> 'v'
 FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
 LEFT JOIN own ON own.prosrc = p.prosrc AND p.prolang = 12
 WHERE p.oid >= 16384
@@ -77,6 +79,10 @@ func newFunctions(rows [][]string, known map[catalog.OID]scanned) (*functions, e
 			}
 		case (row[2] == "sql" || row[2] == "plpgsql" || row[2] == "internal") && row[3] != "":
 			f.body = sqltext.ScanBody(row[3])
+		case row[9] == "t":
+			// PostgreSQL wants a function with side effects to be declared VOLATILE. That is
+			// believed of what it keeps for its caller alone: it is not clean.
+			f.body = sqltext.Body{Currval: true}
 		default:
 			f.body = sqltext.Body{State: sqltext.LeavesAnything, Wide: true, Nextval: true, Currval: true}
 		}

@@ -36,7 +36,7 @@ type scanned struct {
 
 // of says whether a row of functionsSQL has the same body.
 func (s scanned) of(row []string) bool {
-	return s.row != nil && s.row[2] == row[2] && s.row[3] == row[3] && s.row[6] == row[6]
+	return s.row != nil && s.row[2] == row[2] && s.row[3] == row[3] && s.row[6] == row[6] && s.row[9] == row[9]
 }
 
 // clone returns a copy whose maps may be changed.

@@ -68,7 +68,7 @@ func (l *Loader) load(ctx context.Context, q Query) (*catalog.Snapshot, error) {
 		{"columns", l.layout.columnsSQL(""), 8},
 		{"hypertables", hypertablesSQL, 6},
 		{"continuous aggregates", aggregatesSQL, 14},
-		{"functions", functionsSQL, 9},
+		{"functions", functionsSQL, 10},
 	} {
 		absent := part.sql == hypertablesSQL && !l.layout.present || part.sql == aggregatesSQL && !(l.layout.present && s.Community)
 		if !absent {
@@ -181,6 +181,18 @@ func (g *graph) fill(k *kept) error {
 func (g *graph) publish() {
 	s, fs := g.snapshot, g.functions
 	fs.publish(s)
+	s.Bases = map[string]bool{}
+	for _, v := range g.byOID {
+		for _, e := range v.needs {
+			s.Bases[e.to.relation.Name.Name] = true
+			if e.kind == "holds" { // what it holds has its triggers
+				s.Bases[v.relation.Name.Name] = true
+			}
+		}
+		if v.relation.HypertableID != 0 {
+			s.Bases[v.relation.Name.Name] = true
+		}
+	}
 	for _, oid := range g.events {
 		c := fs.of(oid)
 		if c == nil {

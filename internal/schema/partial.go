@@ -74,7 +74,7 @@ func (l *Loader) exchange(ctx context.Context, q Query, last *catalog.Snapshot, 
 	}
 	var functions [][]string
 	if texts := k.texts(t); len(texts) > 0 {
-		if functions, err = read(ctx, q, "functions", functionsSQL+" AND p.oid = ANY ("+array(texts)+")", 9); err != nil {
+		if functions, err = read(ctx, q, "functions", functionsSQL+" AND p.oid = ANY ("+array(texts)+")", 10); err != nil {
 			return nil, err
 		}
 	}
