@@ -61,7 +61,11 @@ const heldColumns = "symbol, count(*) AS count, sum(volume) AS volume, max(price
 func newConcurrentBed(t *testing.T, ranges bool) *concurrentBed {
 	t.Helper()
 	b := &concurrentBed{ranges: ranges}
-	if b.dsn, b.real = pgtest.Given(); !b.real {
+	if b.dsn, b.real = pgtest.Given(); b.real {
+		if wrong := unfit(t.Context(), b.dsn); wrong != "" {
+			t.Fatalf("QVPGW_TEST_DSN names a server that these tests cannot use: %s; without it they make a server of their own", wrong)
+		}
+	} else {
 		b.cluster = pgtest.Native(t, pgtest.Setting("synchronous_standby_names", "nobody"), pgtest.Setting("synchronous_commit", "local"))
 		b.dsn = b.cluster.Database(t)
 	}
@@ -95,6 +99,47 @@ ALTER TABLE _timescaledb_catalog.continuous_aggs_watermark DROP CONSTRAINT conti
 	b.settleAll(t, conn)
 	_ = conn.Close(ctx)
 	return b
+}
+
+// unfit says why a given server is not one that these tests can use, "" when it is.
+func unfit(ctx context.Context, dsn string) string {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	first, err := pgconn.Connect(ctx, dsn)
+	if err != nil {
+		return err.Error()
+	}
+	defer first.Close(ctx)
+	rows, err := doing(first)("SELECT coalesce((SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'), ''), coalesce(current_setting('timescaledb.license', true), ''), current_setting('max_prepared_transactions')")
+	switch {
+	case err != nil:
+		return err.Error()
+	case rows[0][0] == "":
+		return "its database has no extension timescaledb"
+	case rows[0][1] != "timescale":
+		return "it has TimescaleDB's Apache edition (timescaledb.license is " + rows[0][1] + "), without continuous aggregates"
+	case rows[0][2] == "0":
+		return "its max_prepared_transactions is 0, and some writers are held by PREPARE TRANSACTION"
+	}
+	second, err := pgconn.Connect(ctx, dsn)
+	if err != nil {
+		return "a second session at the same time does not begin: " + err.Error()
+	}
+	_ = second.Close(ctx)
+	return ""
+}
+
+func TestAServerThatTheConcurrentTestsCannotUseIsNamed(t *testing.T) {
+	c := pgtest.Native(t)
+	for _, w := range []struct{ dsn, why string }{
+		{c.DSN("template1"), "no extension timescaledb"},
+		{c.Database(t), "Apache edition"},
+		{c.DSN("nothing"), "does not exist"},
+	} {
+		if got := unfit(t.Context(), w.dsn); !strings.Contains(got, w.why) {
+			t.Errorf("%s: %q, want %q", w.dsn, got, w.why)
+		}
+	}
 }
 
 // copy is a bed as this one was made; a given server's goes on as it is.
