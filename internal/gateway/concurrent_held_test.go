@@ -12,12 +12,14 @@ import (
 	"qvpgw/internal/schema"
 )
 
-// held are ways for a transaction to have read the threshold and to become visible only
+// A holder is a way for a transaction to have read the threshold and to become visible only
 // later: hold begins it, after which release makes it visible.
-var held = []struct {
+type holder struct {
 	name string
 	hold func(t *testing.T, b *concurrentBed, d do) (release func())
-}{
+}
+
+var held = []holder{
 	{"by PREPARE TRANSACTION (trap T1)", func(t *testing.T, _ *concurrentBed, d do) func() {
 		if err := each(d, "PREPARE TRANSACTION 'held'"); err != nil {
 			t.Fatal(err)

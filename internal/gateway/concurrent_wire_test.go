@@ -136,6 +136,11 @@ func (w *tapped) pass() error {
 				return err
 			}
 			continue
+		case executions(w.unit) == len(three):
+			if err := w.together(); err != nil {
+				return err
+			}
+			continue
 		case strings.HasPrefix(strings.TrimSpace(text), "FETCH ALL"):
 			w.between("FETCH ALL")
 		case strings.HasPrefix(strings.TrimSpace(text), "FETCH"):
@@ -215,6 +220,40 @@ func (w *tapped) rewritten() error {
 		}
 		failed = last == 'E'
 	}
+	if err := w.send(rest); err != nil {
+		return err
+	}
+	_, err := w.answer("Z")
+	return err
+}
+
+// three are the messages of three statements with one Sync, and their end is "Sync".
+var three = []string{"first of three", "second of three", "third of three"}
+
+func executions(unit []packet) (n int) {
+	for _, p := range unit {
+		if p.kind == 'E' {
+			n++
+		}
+	}
+	return n
+}
+
+// together passes on three statements, each up to its Execute, and their Sync.
+func (w *tapped) together() error {
+	rest := w.unit
+	for _, message := range three {
+		end := 1 + slices.IndexFunc(rest, func(p packet) bool { return p.kind == 'E' })
+		w.between(message)
+		if err := w.send(append(slices.Clone(rest[:end]), packet{'H', []byte{'H', 0, 0, 0, 4}})); err != nil {
+			return err
+		}
+		if _, err := w.answer("CE"); err != nil {
+			return err
+		}
+		rest = rest[end:]
+	}
+	w.between("Sync")
 	if err := w.send(rest); err != nil {
 		return err
 	}
@@ -379,7 +418,7 @@ func (i *interruptions) interrupt(w writer, at int64, message, how string) (wron
 	i.Helper()
 	for deadline := time.Now().Add(patience); ; {
 		_, route := askedOf(i.on, edged, how)
-		if strings.HasPrefix(route, "rewrite") || how == "at repeatable read" {
+		if strings.HasPrefix(route, "rewrite") || how == "at repeatable read" || how == "three with one Sync" {
 			break
 		}
 		if time.Now().After(deadline) {
@@ -420,6 +459,24 @@ func (i *interruptions) interrupt(w writer, at int64, message, how string) (wron
 	return ""
 }
 
+// holding has a transaction that writes above the threshold be held while a refresh passes
+// it, the k-th one of a bed, and returns what lets it go.
+func (i *interruptions) holding(name string, k int) func(*concurrentBed, do, int64) error {
+	i.Helper()
+	h := held[slices.IndexFunc(held, func(h holder) bool { return h.name == name })]
+	from := barsTo - 2*dayMicros + int64(k)*8*hourMicros
+	d := doing(i.bed.connect(i.T))
+	if err := each(d, "BEGIN", insertBars(from+hourMicros)); err != nil {
+		i.Fatal(err)
+	}
+	if err := i.bed.logged(d, from+hourMicros, from+2*hourMicros); err != nil {
+		i.Fatal(err)
+	}
+	release := h.hold(i.T, i.bed, d)
+	i.bed.refreshAll(i.T, i.bed.connect(i.T), from+8*hourMicros)
+	return func(*concurrentBed, do, int64) error { release(); return nil }
+}
+
 // An exchange is what the gateway sends to answer a question in some ways. A writer comes
 // before each of its messages; one that drops chunks meets their locks in all of those
 // that it comes before, but the last.
@@ -430,6 +487,7 @@ var exchanges = []exchange{
 	{[]string{"in a transaction", "in a transaction, text", "three in a transaction"}, []string{"SAVEPOINT", "query within", "RELEASE"}, []string{"RELEASE", "query within"}},
 	{[]string{"cursor", "cursor, text", "cursor in one text"}, []string{"SAVEPOINT and LOCK", "DECLARE", "probe", "RELEASE", "FETCH", "FETCH ALL"}, []string{"DECLARE", "probe", "RELEASE", "FETCH", "FETCH ALL", "SAVEPOINT and LOCK"}},
 	{[]string{"at repeatable read"}, []string{"SAVEPOINT", "query within", "RELEASE"}, nil},
+	{[]string{"three with one Sync"}, append(slices.Clone(three), "Sync"), []string{"second of three", "third of three", "Sync", "first of three"}},
 }
 
 // TestTrapT3WhatComesBetweenTheGatewaysMessagesTearsNoAnswer: whatever commits between
@@ -444,14 +502,16 @@ func TestTrapT3WhatComesBetweenTheGatewaysMessagesTearsNoAnswer(t *testing.T) {
 		drops bool
 		also  []int // the exchanges besides the first, unless QVPGW_SCHEDULES asks for all
 	}{
-		{writerNamed("drop_chunks"), true, []int{1, 2}},
+		{writerNamed("drop_chunks"), true, []int{1, 2, 4}},
 		{writerNamed("truncate"), true, []int{2}},
 		{dropChunk, true, nil},
 		{writerNamed("insert"), false, []int{1, 3}},
 		{writerNamed("update"), false, []int{2}},
 		{writerNamed("delete"), false, nil},
-		{writerNamed("merge"), false, []int{1}},
+		{writerNamed("merge"), false, []int{1, 4}},
 		{insertAndRefresh, false, []int{2}},
+		{writer{name: held[0].name}, false, []int{2, 4}},
+		{writer{name: held[1].name}, false, []int{1}},
 	} {
 		for m, e := range exchanges {
 			messages, each := e.messages, e.ways
@@ -471,8 +531,11 @@ func TestTrapT3WhatComesBetweenTheGatewaysMessagesTearsNoAnswer(t *testing.T) {
 				t.Run(c.name+" "+e.ways[first], func(t *testing.T) {
 					i := newInterruptions(t, bed.copy(t))
 					for k, message := range messages {
-						how := e.ways[(n+k+first)%len(e.ways)]
-						if wrong := i.interrupt(c.writer, barsFrom+2*dayMicros+int64(k)*12*hourMicros, message, how); wrong != "" {
+						how, w := e.ways[(n+k+first)%len(e.ways)], c.writer
+						if w.write == nil {
+							w.write = i.holding(w.name, k)
+						}
+						if wrong := i.interrupt(w, barsFrom+2*dayMicros+int64(k)*12*hourMicros, message, how); wrong != "" {
 							t.Error(wrong)
 						}
 					}

@@ -99,9 +99,11 @@ type peer struct {
 	pid    uint32
 	key    []byte
 	tx     byte // of the last ReadyForQuery
+
+	patience time.Duration // for a message
 }
 
-// patience is how long a peer waits for a message.
+// patience is how long a peer waits for a message, unless it says otherwise.
 const patience = 10 * time.Second
 
 // dial logs in at addr. params are NAME=VALUE; database and user are those of dsn
@@ -149,7 +151,7 @@ func loginOver(t testing.TB, conn net.Conn, dsn string, version uint32, params .
 		k, v, _ := strings.Cut(p, "=")
 		start.Parameters[k] = v
 	}
-	p := &peer{TB: t, name: "gateway", conn: conn, front: pgproto3.NewFrontend(conn, conn), params: map[string]string{}}
+	p := &peer{TB: t, name: "gateway", conn: conn, front: pgproto3.NewFrontend(conn, conn), params: map[string]string{}, patience: patience}
 	p.send(start)
 	for {
 		m, err := p.receive()
@@ -178,7 +180,7 @@ func (p *peer) send(list ...pgproto3.FrontendMessage) {
 }
 
 func (p *peer) receive() (pgproto3.BackendMessage, error) {
-	_ = p.conn.SetReadDeadline(time.Now().Add(patience))
+	_ = p.conn.SetReadDeadline(time.Now().Add(p.patience))
 	m, err := p.front.Receive()
 	if err != nil {
 		return nil, err
