@@ -85,9 +85,11 @@ func (d *candidate) counted(from, to int64) (n float64, chunks int, known bool) 
 	return n, chunks, known
 }
 
-// stored is what the rows of the aggregate in a span cost: those that ANALYZE has
-// counted, else one for each bucket and each value of the columns that it groups by, as
-// far as their number is known, but no more than there are raw rows.
+// stored is what the rows of the aggregate in a span cost: those that ANALYZE has counted
+// in a chunk, which lie where the raw rows do (a chunk of an aggregate is wide, and its
+// data may begin or end amid it), else one for each bucket and each value of the columns
+// that it groups by. There are no more than of these, as far as they are known, nor than
+// raw rows.
 func (d *candidate) stored(s catalog.Span, share float64) float64 {
 	n := 0.0
 	for i := range d.held.Chunks {
@@ -96,15 +98,25 @@ func (d *candidate) stored(s catalog.Span, share float64) float64 {
 		if from >= to {
 			continue
 		}
+		full, sure := float64(to-from)/float64(d.view.Grid.Approx()), true
+		for name := range d.view.Dims {
+			groups := d.raw.Distinct[name]
+			full *= float64(max(1, groups))
+			sure = sure && groups > 0
+		}
+		raw, _, known := d.counted(from, to)
 		rows := float64(c.Rows) * part(c, from, to)
-		if c.Rows == 0 {
-			rows = float64(to-from) / float64(d.view.Grid.Approx())
-			for name := range d.view.Dims {
-				rows *= float64(max(1, d.raw.Distinct[name]))
-			}
-			if raw, _, known := d.counted(from, to); known {
-				rows = min(rows, raw)
-			}
+		if all, _, counted := d.counted(c.Start, c.End); counted && all > 0 {
+			rows = float64(c.Rows) * raw / all
+		}
+		switch {
+		case c.Rows == 0:
+			rows = full
+		case sure:
+			rows = min(rows, full)
+		}
+		if known {
+			rows = min(rows, raw)
 		}
 		n += rows * share
 	}

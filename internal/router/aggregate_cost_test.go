@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"qvpgw/internal/catalog"
+	"qvpgw/internal/rollup"
 )
 
 // counted is the golden snapshot, of which every chunk has that many rows and the
@@ -64,6 +65,33 @@ func TestFewRawRowsAreReadWhereTheyAre(t *testing.T) {
 		always := New(Options{Catalog: one{counted(t, c.rows, c.symbols)}, Now: func() time.Time { return goldenNow }, AlwaysRoute: true})
 		if p := always.Plan(goldenContext(), []byte(c.sql)); p.Aggregates == nil {
 			t.Errorf("%s: always: %s", c.name, p.Reason)
+		}
+	}
+}
+
+// A chunk of the aggregate is as wide as ten of the hypertable, and its data begins in
+// its last fifth: there are as many rows as raw ones.
+func TestStoredRowsAreWhereTheRawOnesAre(t *testing.T) {
+	const week = 7 * rollup.Day
+	raw := &catalog.Hypertable{Distinct: map[string]int64{"symbol": 2}, Chunks: []catalog.Chunk{{Start: 0, End: week, Rows: 3000}, {Start: week, End: 2 * week, Rows: 1000}}}
+	held := &catalog.Hypertable{Chunks: []catalog.Chunk{{Start: -8 * week, End: 2 * week, Rows: 2000}}}
+	view := &rollup.View{Grid: rollup.Fixed(60_000_000, 0), Dims: map[string]string{"symbol": "symbol"}}
+	d := &candidate{raw: raw, held: held, view: view}
+	for _, c := range []struct {
+		name     string
+		from, to int64
+		change   func()
+		want     float64
+	}{
+		{"a week", 0, week, func() {}, 1500},
+		{"half a week", week, week + week/2, func() {}, 250},
+		{"no more than raw rows", 0, week, func() { held.Chunks[0].Rows = 50_000 }, 3000},
+		{"no more than buckets and groups", 0, 1000 * 60_000_000, func() { raw.Chunks[0].Rows = 3_000_000 }, 2000},
+		{"by the time where raw rows are not counted", 0, week, func() { held.Chunks[0].Rows, raw.Chunks[1].Rows = 2000, 0 }, 200},
+	} {
+		c.change()
+		if got := d.stored(catalog.Span{Start: c.from, End: c.to}, 1); got != c.want {
+			t.Errorf("%s: %v rows, want %v", c.name, got, c.want)
 		}
 	}
 }
