@@ -109,7 +109,7 @@ func TestAnIdleServerConnectionThatWasEndedCostsNobodyAnError(t *testing.T) {
 	_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 2, CheckDelay: time.Hour}})
 	p, killer := dial(t, addr, dsn), direct(t, dsn)
 	for i := range 20 {
-		killer.must("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()")
+		killer.must("SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()")
 		time.Sleep(time.Duration(i%3) * time.Millisecond)
 		p.must(fmt.Sprintf("INSERT INTO notes VALUES (%d)", i))
 	}

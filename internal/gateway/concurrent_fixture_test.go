@@ -157,7 +157,7 @@ func (b *concurrentBed) copy(t *testing.T) *concurrentBed {
 	first, name := strings.TrimPrefix(u.Path, "/"), fmt.Sprintf("copy_%d", b.copies)
 	for _, sql := range []string{
 		"ALTER DATABASE " + first + " ALLOW_CONNECTIONS false", // TimescaleDB's scheduler comes to each
-		"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '" + first + "'",
+		"SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE datname = '" + first + "'",
 		"CREATE DATABASE " + name + " TEMPLATE " + first,
 	} {
 		if err := b.cluster.Exec(context.Background(), "postgres", sql); err != nil {

@@ -315,7 +315,7 @@ func TestIdleServerConnectionsThatWereKilledAreNotUsed(t *testing.T) {
 	c := mustDial(t, addr, dsn)
 	for range 5 {
 		wantWhole(t, g)
-		run(t, dsn, "SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()")
+		run(t, dsn, "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()")
 		if err := exec(c, "SELECT 1"); err != nil {
 			t.Errorf("after its idle server connection was killed a client gets %v", err)
 		}

@@ -164,7 +164,7 @@ func TestReadsOutliveTheirKilledServerConnections(t *testing.T) {
 		}
 	}
 	kill := func() {
-		run(t, dsn, "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'")
+		run(t, dsn, "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'")
 	}
 	for range 3 {
 		p.want("SELECT a FROM outlived", "1")
