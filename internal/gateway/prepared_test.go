@@ -316,6 +316,9 @@ func TestAFailedTransactionEndsOnAConnectionThatHasNotSeenItsCommit(t *testing.T
 	p := dial(t, addr, dsn)
 	p.extended(parse("c", "COMMIT"), endGroup)
 	p.must("SET work_mem TO '7MB'")
+	for limit := time.Now().Add(patience); p.pins() != "" && time.Now().Before(limit); time.Sleep(time.Millisecond) {
+		continue // it keeps its connection until the catalog has been read
+	}
 	run(t, dsn, "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()")
 	for dial(t, addr, dsn).rows("SELECT 1") != "1" {
 		t.Log("the dead connection was found by a client")
