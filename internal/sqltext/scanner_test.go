@@ -69,13 +69,16 @@ func TestABackslashEscapesInPlainLiteralsWithoutConformingStrings(t *testing.T) 
 	}
 }
 
+// TestScanningIsLinear bounds by what lies far from both: a mebibyte takes tens of
+// milliseconds, or seconds on a machine that is busy and with -race, and many minutes if
+// each token looks at all that is behind it.
 func TestScanningIsLinear(t *testing.T) {
 	const n = 1 << 20
 	for _, unit := range []string{"+", "+-", "-+", "(", "'", "'' ", "''\n", "'a'\n", "$a", "$a$", "/*", "*/", "--", "\"", "E'\\", "$$", "a$", "1e", "0x", "@+", "U&'"} {
 		text := []byte(strings.Repeat(unit, n/len(unit)))
 		start := time.Now()
 		buf, _ := AppendShape(nil, text, true)
-		if took := time.Since(start); took > 2*time.Second {
+		if took := time.Since(start); took > time.Minute {
 			t.Errorf("%d bytes of %q take %v", len(text), unit, took)
 		}
 		if len(buf) > 3*len(text) {
