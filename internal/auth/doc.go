@@ -10,6 +10,6 @@
 //
 // What an unknown client can cost is bounded here as far as it is work: deriving
 // keys from passwords and asking the server for a user's secret each run a few at
-// a time, turn by turn for each address (Fair), and their results are kept for a
+// a time, turn by turn for each address (fair), and their results are kept for a
 // bounded time and number.
 package auth

@@ -2,23 +2,23 @@ package auth
 
 import "sync"
 
-// Fair runs work a few at a time. Who must wait waits in the queue of its key, and
+// fair runs work a few at a time. Who must wait waits in the queue of its key, and
 // the keys take turns: one that asks for much delays itself alone.
-type Fair struct {
+type fair struct {
 	mu    sync.Mutex
 	free  int
 	queue map[string][]chan struct{}
 	turns []string // the keys with a queue, next first
 }
 
-// NewFair returns a Fair for that many at a time, at least one.
-func NewFair(atOnce int) *Fair {
-	return &Fair{free: max(atOnce, 1), queue: map[string][]chan struct{}{}}
+// newFair returns a fair for that many at a time, at least one.
+func newFair(atOnce int) *fair {
+	return &fair{free: max(atOnce, 1), queue: map[string][]chan struct{}{}}
 }
 
 // Do runs work when it is key's turn and returns when it is done. Its caller bounds
 // how many wait.
-func (f *Fair) Do(key string, work func()) {
+func (f *fair) Do(key string, work func()) {
 	f.mu.Lock()
 	if f.free > 0 {
 		f.free--
@@ -37,7 +37,7 @@ func (f *Fair) Do(key string, work func()) {
 }
 
 // done gives the place to the next key's oldest.
-func (f *Fair) done() {
+func (f *fair) done() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.turns) == 0 {

@@ -25,7 +25,7 @@ type Guard struct {
 	RequireTLS bool
 
 	once    sync.Once
-	work    *Fair  // deriving keys
+	work    *fair  // deriving keys
 	key     []byte // of the sums in proven
 	mu      sync.Mutex
 	proven  *simplelru.LRU[string, proven]
@@ -44,7 +44,7 @@ const maxProven = 10000
 func (g *Guard) init() {
 	g.once.Do(func() {
 		// Half of the processors at most: the other half serves who is in.
-		g.work = NewFair(runtime.GOMAXPROCS(0) / 2)
+		g.work = newFair(runtime.GOMAXPROCS(0) / 2)
 		g.key = make([]byte, sha256.Size)
 		rand.Read(g.key) // never fails
 		g.proven, _ = simplelru.NewLRU[string, proven](maxProven, nil)

@@ -140,7 +140,7 @@ func TestLookupsAreAFewAtATime(t *testing.T) {
 
 func TestAddressesTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := NewFair(1)
+		f := newFair(1)
 		start := time.Now()
 		var wg sync.WaitGroup
 		work := func() { time.Sleep(time.Second) }

@@ -22,7 +22,7 @@ const (
 // unnoticed.
 type Lookup struct {
 	ask  func(user string) (stored string, known bool, err error)
-	work *Fair
+	work *fair
 	now  func() time.Time
 
 	// mu protects what follows.
@@ -48,7 +48,7 @@ type question struct {
 // for a user that may log in now. It is called for a few users at a time, and once
 // for all who ask for the same one meanwhile.
 func NewLookup(ask func(user string) (stored string, known bool, err error)) *Lookup {
-	l := &Lookup{ask: ask, work: NewFair(lookupsAtOne), now: time.Now, asking: map[string]*question{}}
+	l := &Lookup{ask: ask, work: newFair(lookupsAtOne), now: time.Now, asking: map[string]*question{}}
 	l.known, _ = simplelru.NewLRU[string, answer](maxKnown, nil)
 	l.unknown, _ = simplelru.NewLRU[string, time.Time](maxUnknown, nil)
 	return l

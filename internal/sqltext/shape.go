@@ -136,13 +136,13 @@ func (i *Info) literal(src []byte, t Token) {
 	if c := src[t.Start]; c == '\'' || c == 'n' || c == 'N' {
 		i.Backslash = i.Backslash || bytes.IndexByte(body, '\\') >= 0
 	}
-	i.Moving = i.Moving || HasMovingWord(body)
+	i.Moving = i.Moving || hasMovingWord(body)
 }
 
-// HasMovingWord reports whether b has, as a word of its own, one of the words
+// hasMovingWord reports whether b has, as a word of its own, one of the words
 // that PostgreSQL's date and time input reads as a moment relative to now, or
 // allballs (datetktbl in datetime.c). Words there are runs of letters.
-func HasMovingWord(b []byte) bool {
+func hasMovingWord(b []byte) bool {
 	for i := 0; i < len(b); {
 		if !isLetter(b[i]) {
 			i++
