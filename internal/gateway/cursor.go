@@ -57,13 +57,13 @@ func (s *session) declare(g *group) (out declared, err error) {
 		return s.undeclared(g, router.ReasonNotDescribed, err)
 	}
 	if c.Begin != "" {
-		if _, err := s.up.Write(wire.AppendQuery(s.scratch[:0], string(g.sql[:c.Declare]))); err != nil {
-			return out, s.clientError(&wire.WriteError{Err: err})
+		if err := s.asks(wire.AppendQuery(s.scratch[:0], string(g.sql[:c.Declare]))); err != nil {
+			return out, s.clientError(err)
 		}
 		if status, err := s.readStatus(); err != nil || status != wire.InTx {
 			return out, s.lostWithin(err)
 		}
-		s.cv.tx, out.began = wire.InTx, true
+		s.cv.tx, out.began, s.asking = wire.InTx, true, false
 	}
 	proven, err := s.probe(g, d)
 	if err != nil {
@@ -77,12 +77,13 @@ func (s *session) declare(g *group) (out declared, err error) {
 	if proven == guardYes {
 		end = endWithin
 	}
-	if _, err := s.up.Write(wire.AppendQuery(s.scratch[:0], end)); err != nil {
-		return out, s.clientError(&wire.WriteError{Err: err})
+	if err := s.asks(wire.AppendQuery(s.scratch[:0], end)); err != nil {
+		return out, s.clientError(err)
 	}
 	if status, err := s.readStatus(); err != nil || status != wire.InTx {
 		return out, s.lostWithin(err)
 	}
+	s.asking = false
 	switch proven {
 	case guardYes:
 		out.done = true
@@ -141,8 +142,8 @@ func (s *session) probe(g *group, d *description) (guardAnswer, error) {
 	b = wire.AppendSync(g.appendRun(b, rw.SQL, d))
 	b = wire.AppendQuery(b, rw.Cursor.Probe)
 	s.scratch = b[:0]
-	if _, err := s.up.Write(b); err != nil {
-		return guardError, s.clientError(&wire.WriteError{Err: err})
+	if err := s.asks(b); err != nil {
+		return guardError, s.clientError(err)
 	}
 	answer := guardYes
 	var rows [][]*string
@@ -159,6 +160,7 @@ func (s *session) probe(g *group, d *description) (guardAnswer, error) {
 			return guardError, s.serverError(err)
 		}
 	}
+	s.asking = false
 	if answer == guardYes && len(rows) == 0 {
 		answer = guardNo
 	}

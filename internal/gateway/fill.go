@@ -59,7 +59,7 @@ func (s *session) fill(g *group, mark knn.Mark) (bool, error) {
 		return false, nil
 	}
 	s.conn.Unnamed = 0
-	if _, err := s.up.Write(b); err != nil {
+	if s.asks(b) != nil {
 		s.lose()
 		return false, nil // nothing was said yet: it runs on another connection
 	}
@@ -75,6 +75,7 @@ func (s *session) fill(g *group, mark knn.Mark) (bool, error) {
 	s.conn.Stream.SetDst(s.net)
 	proven := err == nil && f.prove(mark, rows)
 	started, whole, err := s.readFill(f)
+	s.asking = err != nil
 	switch {
 	case err != nil:
 		return false, err

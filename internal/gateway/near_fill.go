@@ -63,7 +63,7 @@ func (s *session) fillNear(g *group, n *nearQuery) error {
 		return nil
 	}
 	s.conn.Unnamed = 0
-	if _, err := s.up.Write(b); err != nil {
+	if s.asks(b) != nil {
 		s.lose()
 		return nil
 	}
@@ -82,6 +82,7 @@ func (s *session) fillNear(g *group, n *nearQuery) error {
 		proven = proven && err == nil && ok
 	}
 	f.read()
+	s.asking = false
 	if s.conn == nil || !proven || f.failed || !f.digits {
 		return nil
 	}

@@ -124,13 +124,14 @@ func (p *pipeline) conclude(s *session) (bool, error) {
 	g, status := p.g, p.status
 	s.cv.queue.pop()
 	if status == wire.FailedTx {
-		if _, err := s.up.Write(wire.AppendQuery(nil, "ROLLBACK")); err != nil {
-			return false, s.clientError(&wire.WriteError{Err: err})
+		err := s.asks(wire.AppendQuery(nil, "ROLLBACK"))
+		if err != nil {
+			return false, s.clientError(err)
 		}
-		var err error
 		if status, err = s.readStatus(); err != nil {
 			return false, err
 		}
+		s.asking = false
 	}
 	if status != wire.Idle {
 		return false, s.serverGone(errors.New("the transaction of a rewritten statement did not end"))

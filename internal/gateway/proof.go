@@ -46,12 +46,13 @@ func (s *session) prepareProof(rw *router.AggregateRewrite) (uint64, error) {
 	b = wire.AppendParse(b, statementName(id), rw.Proof, nil)
 	b = wire.AppendSync(b)
 	s.scratch = b[:0]
-	if _, err := s.up.Write(b); err != nil {
-		return 0, s.clientError(&wire.WriteError{Err: err})
+	if err := s.asks(b); err != nil {
+		return 0, s.clientError(err)
 	}
 	_, err := s.conn.Collect()
 	var se *pool.ServerError
-	if errors.As(err, &se) {
+	s.asking = err != nil && !errors.As(err, &se)
+	if se != nil {
 		s.noteInterrupt(se.Fields)
 		s.conn.Forget(id)
 		return 0, nil

@@ -148,6 +148,17 @@ func (s *session) injectReady(status wire.TxStatus) error {
 	return nil
 }
 
+// asks sends the server messages of our own whose replies are read by hand. Until all are
+// read, which who reads them notes, a client that goes takes the connection with it: what
+// is still to come would be somebody else's.
+func (s *session) asks(b []byte) error {
+	s.asking = true
+	if _, err := s.up.Write(b); err != nil {
+		return &wire.WriteError{Err: err}
+	}
+	return nil
+}
+
 // readStatus reads a reply to its end and returns the transaction's status then.
 func (s *session) readStatus() (wire.TxStatus, error) {
 	st := &s.conn.Stream
@@ -260,8 +271,8 @@ func (s *session) describe(sql []byte, oids wire.OIDs) (*description, error) {
 		b = wire.AppendQuery(b, undoWithin)
 	}
 	s.scratch = b[:0]
-	if _, err := s.up.Write(b); err != nil {
-		return nil, s.clientError(&wire.WriteError{Err: err})
+	if err := s.asks(b); err != nil {
+		return nil, s.clientError(err)
 	}
 	s.conn.Unnamed = 0
 	if within {
@@ -313,6 +324,7 @@ func (s *session) describe(sql []byte, oids wire.OIDs) (*description, error) {
 			return nil, s.lostWithin(err)
 		}
 	}
+	s.asking = false
 	if failed || d.fields == nil {
 		return nil, nil
 	}

@@ -89,6 +89,13 @@ func ready(status byte) *pgproto3.ReadyForQuery { return &pgproto3.ReadyForQuery
 // hangUp in place of replies closes the connection.
 var hangUp = replies{nil}
 
+// pause among replies has those before it sent and is called then.
+type pause func()
+
+func (pause) Backend()                      {}
+func (pause) Decode([]byte) error           { return nil }
+func (pause) Encode([]byte) ([]byte, error) { return nil, nil }
+
 // actor is a server that answers the messages of a rewritten statement as a test
 // says, and keeps the order in which they came.
 type actor struct {
@@ -297,6 +304,11 @@ func (a *actor) answer(b *pgproto3.Backend, what string) (replies, bool) {
 	for _, m := range r {
 		if m == nil {
 			return r, false
+		}
+		if wait, ok := m.(pause); ok {
+			_ = b.Flush()
+			wait()
+			continue
 		}
 		if _, ends := m.(*pgproto3.ReadyForQuery); !ends || !pipelined[what] {
 			b.Send(m)

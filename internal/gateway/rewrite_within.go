@@ -33,8 +33,8 @@ func (s *session) rewriteWithin(g *group, d *description) (bool, error) {
 	b = wire.AppendQuery(b, endWithin)
 	s.scratch = b[:0]
 	s.conn.Unnamed = 0
-	if _, err := s.up.Write(b); err != nil {
-		return false, s.clientError(&wire.WriteError{Err: err})
+	if err := s.asks(b); err != nil {
+		return false, s.clientError(err)
 	}
 	if status, err := s.readStatus(); err != nil || status != wire.InTx {
 		return false, s.lostWithin(err)
@@ -48,6 +48,7 @@ func (s *session) rewriteWithin(g *group, d *description) (bool, error) {
 	if err != nil {
 		return false, s.lostWithin(err)
 	}
+	s.asking = false
 	if started {
 		s.srv.m.Rewrites[metrics.Routed].Inc()
 		if rw.Float {
@@ -71,12 +72,13 @@ func (s *session) rewriteWithin(g *group, d *description) (bool, error) {
 		s.cv.tx = wire.FailedTx
 		return true, s.injectError(s.interrupted)
 	}
-	if _, err := s.up.Write(wire.AppendQuery(nil, undoWithin)); err != nil {
-		return false, s.clientError(&wire.WriteError{Err: err})
+	if err := s.asks(wire.AppendQuery(nil, undoWithin)); err != nil {
+		return false, s.clientError(err)
 	}
 	if status, err = s.readStatus(); err != nil || status != wire.InTx {
 		return false, s.lostWithin(err)
 	}
+	s.asking = false
 	s.srv.m.Rewrites[metrics.FellBack].Inc()
 	s.routed(metrics.Pass, router.ReasonRewriteFailed, g)
 	s.db.refused()

@@ -2,8 +2,10 @@ package gateway_test
 
 import (
 	"fmt"
+	"net"
 	"slices"
 	"testing"
+	"time"
 )
 
 const (
@@ -93,5 +95,32 @@ func TestARewrittenStatementInATransactionLeavesItAsItsOwnWould(t *testing.T) {
 			p.must("ROLLBACK")
 			nothingHeld(t, g)
 		})
+	}
+}
+
+// A client that goes in the middle of an answer takes the server connection with it: what
+// the gateway has asked besides is not answered yet, and would be told somebody else.
+func TestAClientThatGoesAmidARewrittenAnswerLeavesNoReplies(t *testing.T) {
+	gone := make(chan struct{})
+	answers := withinUsual()
+	later := pause(func() { time.Sleep(50 * time.Millisecond) })
+	answers["rewritten"] = replies{
+		columnsOf(1), row("a", "1", "2"), pause(func() { <-gone }), row("b", "3", "4"), later, row("c", "5", "6"), complete("SELECT 3"),
+	}
+	answers[endWithin] = append(replies{later}, answers[endWithin]...)
+	a := newActor(t, answers)
+	_, addr, dsn := a.gateway()
+	p := dial(t, addr, dsn)
+	p.must("BEGIN")
+	p.send(simple(hourly))
+	if _, err := p.conn.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	_ = p.conn.(*net.TCPConn).SetLinger(0)
+	_ = p.conn.Close()
+	a.expect(map[string]replies{"SELECT 1": {row("one"), complete("SELECT 1"), ready('I')}})
+	close(gone)
+	for range 3 {
+		dial(t, addr, dsn).want("SELECT 1", "one")
 	}
 }

@@ -274,7 +274,7 @@ func (s *session) take(c *pool.Conn) {
 	} else {
 		s.awaiting.Store(awaitsSettings)
 	}
-	s.up.unread = 0
+	s.up.unread, s.asking = 0, false
 	_, s.sentBefore = c.Stream.Counts()
 	c.Stream.SetDst(s.net)
 	s.client.SetDst(&s.up)
@@ -343,8 +343,8 @@ func (s *session) abandon() {
 	}
 	_ = c.Net.SetDeadline(time.Now().Add(abandonTimeout))
 	c.Stream.SetDst(discard{})
-	if s.client.Midway() || s.client.Flush() != nil {
-		s.lose() // half a message is with the server
+	if s.asking || s.client.Midway() || s.client.Flush() != nil {
+		s.lose() // replies of our own are to come, or half a message is with the server
 		return
 	}
 	if !s.cv.idle() {

@@ -44,6 +44,7 @@ type work struct {
 	interrupted *wire.ErrorFields     // a cancel that met a statement of ours
 	rewrites    *rewritable           // the text that easy looked at
 	pipeline    *pipeline             // whose reply step reads
+	asking      bool                  // what asks sent is not answered to its end
 
 	began      time.Time // of the turn's first statement
 	opened     time.Time // when the transaction's first statement came

@@ -207,43 +207,26 @@ func (c *Conn) Query(sql string, timeout time.Duration) ([][]*string, error) {
 	return c.Collect()
 }
 
-// Collect reads the reply of one simple query up to ReadyForQuery.
-func (c *Conn) Collect() ([][]*string, error) {
-	rows, _, err := c.collect(false)
-	return rows, err
-}
-
-// CollectOne reads the reply of one statement of a pipeline. After an error, a
-// *ServerError, the server passes over the rest of the pipeline, and the reply is read up
-// to ReadyForQuery.
-func (c *Conn) CollectOne() ([][]*string, error) {
-	rows, ended, err := c.collect(true)
-	if err == nil && ended {
-		err = errors.New("the server is ready before it has answered a whole pipeline")
-	}
-	return rows, err
-}
-
-// collect reads rows up to ReadyForQuery, which ended says; one: or up to the end of one
-// statement that did not fail.
-func (c *Conn) collect(one bool) (rows [][]*string, ended bool, err error) {
+// Collect reads a reply up to ReadyForQuery and returns its rows; a *ServerError if the
+// server sent one.
+func (c *Conn) Collect() (rows [][]*string, err error) {
 	var failed *ServerError
 	for {
 		h, err := c.Stream.Next()
 		if err != nil {
-			return nil, false, err
+			return nil, err
 		}
 		switch h.Type {
 		case wire.DataRow, wire.ErrorResponse, wire.ParameterStatus, wire.NotificationResponse:
 			body, err := c.Stream.Body(wire.MaxMessage)
 			if err != nil {
-				return nil, false, err
+				return nil, err
 			}
 			switch h.Type {
 			case wire.DataRow:
 				row, err := textRow(body)
 				if err != nil {
-					return nil, false, err
+					return nil, err
 				}
 				rows = append(rows, row)
 			case wire.NotificationResponse:
@@ -253,24 +236,21 @@ func (c *Conn) collect(one bool) (rows [][]*string, ended bool, err error) {
 			case wire.ErrorResponse:
 				f, err := wire.ParseErrorFields(body)
 				if err != nil {
-					return nil, false, err
+					return nil, err
 				}
 				failed = &ServerError{f}
 			case wire.ParameterStatus:
 				if err := c.NoteParam(body); err != nil {
-					return nil, false, err
+					return nil, err
 				}
 			}
 		}
 		c.Stream.Drop()
 		if h.Type == wire.ReadyForQuery {
 			if failed != nil {
-				return nil, true, failed
+				return nil, failed
 			}
-			return rows, true, nil
-		}
-		if one && h.Type == wire.CommandComplete {
-			return rows, false, nil
+			return rows, nil
 		}
 	}
 }
