@@ -154,6 +154,9 @@ func (l *live) query(sql string, args []string) (*answer, error) {
 // use some only.
 func (l *live) formatted(sql string, args [][]byte, types []uint32, formats []int16) (*answer, error) {
 	result := l.conn.PgConn().ExecParams(context.Background(), sql, args, types, formats, nil).Read()
+	if result.Err != nil && len(result.Rows) == 0 {
+		return nil, &early{result.Err}
+	}
 	if result.Err != nil {
 		return nil, result.Err
 	}
@@ -169,6 +172,11 @@ func (l *live) formatted(sql string, args [][]byte, types []uint32, formats []in
 	}
 	return a, nil
 }
+
+// early is an error that came before the first row: the gateway runs the original then.
+type early struct{ error }
+
+func (e *early) Unwrap() error { return e.error }
 
 // outcome is what became of a plan.
 type outcome uint8

@@ -138,16 +138,28 @@ func writeNew(path, text string) error {
 	return nil
 }
 
-// Layout names the set of embedded migrations, by their files' names. What can be
-// loaded again, as the demo's data, is kept apart for each.
+// Layout names the set of embedded migrations, by their files' names and contents. What can
+// be loaded again, as the demo's data, is kept apart for each.
 func Layout() string {
-	files, err := migrations.Files.ReadDir(".")
+	name, err := layoutIn(migrations.Files)
 	if err != nil {
-		panic("BUG: the embedded migrations cannot be listed: " + err.Error())
+		panic("BUG: the embedded migrations cannot be read: " + err.Error())
+	}
+	return name
+}
+
+func layoutIn(in fs.FS) (string, error) {
+	files, err := fs.ReadDir(in, ".")
+	if err != nil {
+		return "", err
 	}
 	h := fnv.New32a()
 	for _, f := range files {
-		_, _ = h.Write([]byte(f.Name() + "\n"))
+		text, err := fs.ReadFile(in, f.Name())
+		if err != nil {
+			return "", err
+		}
+		_, _ = fmt.Fprintf(h, "%s\n%d\n%s", f.Name(), len(text), text)
 	}
-	return fmt.Sprintf("%08x", h.Sum32())
+	return fmt.Sprintf("%08x", h.Sum32()), nil
 }
