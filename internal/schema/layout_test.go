@@ -14,10 +14,13 @@ func TestALayoutIsThatOfNamesAndContents(t *testing.T) {
 		return l
 	}
 	const name = "000002_second.up.sql"
-	if of(name, "SELECT 2") != of(name, "SELECT 2") {
-		t.Error("the same files have two layouts")
+	is := of(name, "SELECT 2")
+	if again := of(name, "SELECT 2"); again != is {
+		t.Errorf("the same files have the layouts %s and %s", is, again)
 	}
-	if of(name, "SELECT 2") == of(name, "SELECT 3") || of(name, "SELECT 2") == of("000002_other.up.sql", "SELECT 2") {
-		t.Error("other files have the same layout")
+	for _, other := range []string{of(name, "SELECT 3"), of("000002_other.up.sql", "SELECT 2")} {
+		if other == is {
+			t.Error("other files have the same layout")
+		}
 	}
 }
