@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -61,14 +59,7 @@ func TestWhatDDLHasASayInIsInDoubtUntilItIsRead(t *testing.T) {
 	if err := run("SET jit = off"); err != nil {
 		t.Fatal(err)
 	}
-	statements := 40
-	if n, err := strconv.Atoi(os.Getenv("QVPGW_DDL")); err == nil {
-		statements = n
-	}
-	seed := uint64(statements)
-	if n, err := strconv.Atoi(os.Getenv("QVPGW_SEED")); err == nil {
-		seed = uint64(n)
-	}
+	statements, seed := extentOfDDL(40)
 	r := rand.New(rand.NewPCG(seed, 2))
 	q, l := schema.ConnQuery(conn), new(schema.Loader)
 	var known, there catalog.Holder // by the gateway, and truly

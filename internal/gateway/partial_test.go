@@ -186,14 +186,7 @@ func TestAMergedSnapshotIsTheWholeOne(t *testing.T) {
 		queries++
 		return q(ctx, sql)
 	}
-	statements := 60
-	if n, err := strconv.Atoi(os.Getenv("QVPGW_DDL")); err == nil {
-		statements = n
-	}
-	seed := uint64(statements)
-	if n, err := strconv.Atoi(os.Getenv("QVPGW_SEED")); err == nil {
-		seed = uint64(n)
-	}
+	statements, seed := extentOfDDL(60)
 	r := rand.New(rand.NewPCG(seed, 1))
 	l := new(schema.Loader)
 	var h catalog.Holder
@@ -299,4 +292,18 @@ func plainRelation(r *catalog.Relation) catalog.Relation {
 func plainCode(c catalog.Code) catalog.Code {
 	c.Settings = slices.Sorted(slices.Values(c.Settings))
 	return c
+}
+
+// extentOfDDL is how many random statements to run, and from which seed: n unless QVPGW_DDL
+// and QVPGW_SEED say otherwise.
+func extentOfDDL(n int) (statements int, seed uint64) {
+	statements = n
+	if v, err := strconv.Atoi(os.Getenv("QVPGW_DDL")); err == nil {
+		statements = v
+	}
+	seed = uint64(statements)
+	if v, err := strconv.Atoi(os.Getenv("QVPGW_SEED")); err == nil {
+		seed = uint64(v)
+	}
+	return statements, seed
 }
