@@ -5,7 +5,7 @@
 //	a turn: client half (read messages, decide, send) -> server half (pass the
 //	replies) -> settle (track, release the server connection)
 //
-// A turn is half-duplex. It runs in one of two gears (gear.go): on an event loop,
+// A turn is half-duplex. It runs in one of two gears (gear.go, easy.go): on an event loop,
 // where nothing may block, or in a goroutine. Between turns a client is parked:
 // nobody runs it, and it keeps no more than it must (work.go). Whoever runs a
 // session has it, and the server connection that it holds, alone. Two things step

@@ -81,13 +81,7 @@ func (s *session) onBind(m *message) error {
 			s.leave(m)
 			return s.answer(err, false)
 		}
-		if err := s.spoilPrepare(plan); err != nil {
-			return err
-		}
-		if err := s.useNames(plan); err != nil {
-			return err
-		}
-		if err := s.listenHere(plan); err != nil {
+		if err := s.makeWay(plan); err != nil {
 			return err
 		}
 		if s.cv.skip {

@@ -465,22 +465,6 @@ func (s *session) asParsed(st *statement, inject func([]string) error, parse fun
 	return inject(after)
 }
 
-// injectAll injects statements as parts of the extended group that follows.
-func (s *session) injectAll(list []string) error {
-	s.cv.group = s.cv.group || len(list) > 0
-	return s.injectEach(list)
-}
-
-// injectEach injects statements at this point of the conversation.
-func (s *session) injectEach(list []string) error {
-	for _, sql := range list {
-		if err := s.inject(sql); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // quotes says whether a text may have string literals.
 func quotes(sql []byte) bool {
 	for i, c := range sql {
