@@ -2,10 +2,10 @@ package netloop
 
 import (
 	"fmt"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
+	_ "unsafe" // for go:linkname
 
 	"golang.org/x/sys/unix"
 )
@@ -59,7 +59,7 @@ const (
 // maxTurn is how long a loop that has little to do goes on without a scheduling
 // point. What the runtime has not seen at one for 10 ms it takes its processor from
 // at every wait, and watches at its shortest interval.
-const maxTurn = 8 * time.Millisecond
+const maxTurn = time.Millisecond
 
 // New starts n loops.
 func New(n int) (*Loops, error) {
@@ -161,9 +161,17 @@ func (l *loop) run() {
 // yield gives other goroutines their turn and returns the time since start.
 func (l *loop) yield(start time.Time) time.Duration {
 	l.woke.Store(false)
-	runtime.Gosched()
+	goyield()
 	return time.Since(start)
 }
+
+// goyield is runtime.Gosched, but for that the goroutine stays in the queue of its own
+// processor: in the common one, to which Gosched puts it, another thread that is woken
+// for it takes it, and each move to a thread costs two futexes and warm caches. The
+// runtime keeps this name for others.
+//
+//go:linkname goyield runtime.goyield
+func goyield()
 
 // watched are the events of a connection. Edge-triggered: each is told once.
 const watched = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&(1<<32-1)
