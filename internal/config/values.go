@@ -104,6 +104,15 @@ func parseInt(s string) (int, error) {
 // enum is a string type with a closed list of values.
 type enum interface{ values() []string }
 
+// names are values as texts.
+func names[E ~string](values ...E) []string {
+	list := make([]string, len(values))
+	for i, v := range values {
+		list[i] = string(v)
+	}
+	return list
+}
+
 // parseEnum returns the value of e's list that s names, in the list's spelling.
 func parseEnum(e enum, s string) (string, error) {
 	want := s
@@ -131,7 +140,7 @@ const (
 	LogError LogLevel = "error"
 )
 
-func (LogLevel) values() []string { return []string{"debug", "info", "warn", "error"} }
+func (LogLevel) values() []string { return names(LogDebug, LogInfo, LogWarn, LogError) }
 
 // Slog is the level as slog counts.
 func (l LogLevel) Slog() slog.Level {
@@ -155,7 +164,7 @@ const (
 	LogJSON LogFormat = "json"
 )
 
-func (LogFormat) values() []string { return []string{"text", "json"} }
+func (LogFormat) values() []string { return names(LogText, LogJSON) }
 
 // SSLMode is libpq's sslmode for server connections.
 type SSLMode string
@@ -171,7 +180,7 @@ const (
 )
 
 func (SSLMode) values() []string {
-	return []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
+	return names(SSLDisable, SSLAllow, SSLPrefer, SSLRequire, SSLVerifyCA, SSLVerifyFull)
 }
 
 // SSLNegotiation is libpq's sslnegotiation for server connections.
@@ -183,7 +192,7 @@ const (
 	SSLDirect   SSLNegotiation = "direct"
 )
 
-func (SSLNegotiation) values() []string { return []string{"postgres", "direct"} }
+func (SSLNegotiation) values() []string { return names(SSLPostgres, SSLDirect) }
 
 // ChannelBinding is libpq's channel_binding for server connections.
 type ChannelBinding string
@@ -195,7 +204,7 @@ const (
 	BindRequire ChannelBinding = "require"
 )
 
-func (ChannelBinding) values() []string { return []string{"disable", "prefer", "require"} }
+func (ChannelBinding) values() []string { return names(BindDisable, BindPrefer, BindRequire) }
 
 // TLSVersion is the least version of TLS that is spoken with clients.
 type TLSVersion string
@@ -206,7 +215,7 @@ const (
 	TLS13 TLSVersion = "1.3"
 )
 
-func (TLSVersion) values() []string { return []string{"1.2", "1.3"} }
+func (TLSVersion) values() []string { return names(TLS12, TLS13) }
 
 // TLSMode is whether clients may or must use TLS, and show a certificate.
 type TLSMode string
@@ -222,7 +231,7 @@ const (
 )
 
 func (TLSMode) values() []string {
-	return []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
+	return names(TLSDisable, TLSAllow, TLSPrefer, TLSRequire, TLSVerifyCA, TLSVerifyFull)
 }
 
 // Required says whether clients must use TLS.
@@ -243,7 +252,7 @@ const (
 	PoolStatement   PoolMode = "statement"
 )
 
-func (PoolMode) values() []string { return []string{"transaction", "session", "statement"} }
+func (PoolMode) values() []string { return names(PoolTransaction, PoolSession, PoolStatement) }
 
 // TargetSession is which of several hosts a server connection may go to, as
 // libpq's target_session_attrs.
@@ -260,7 +269,7 @@ const (
 )
 
 func (TargetSession) values() []string {
-	return []string{"any", "read-write", "read-only", "primary", "standby", "prefer-standby"}
+	return names(TargetAny, TargetReadWrite, TargetReadOnly, TargetPrimary, TargetStandby, TargetPreferStandby)
 }
 
 // LoadBalance is the order in which equal hosts are tried.
@@ -273,7 +282,7 @@ const (
 	BalanceRandom     LoadBalance = "random"
 )
 
-func (LoadBalance) values() []string { return []string{"disable", "round-robin", "random"} }
+func (LoadBalance) values() []string { return names(BalanceOff, BalanceRoundRobin, BalanceRandom) }
 
 // OnFailure is what clients get while no server connection can be opened.
 type OnFailure string
@@ -284,7 +293,7 @@ const (
 	FailWait  OnFailure = "wait"
 )
 
-func (OnFailure) values() []string { return []string{"error", "wait"} }
+func (OnFailure) values() []string { return names(FailError, FailWait) }
 
 // AuthMethod is how clients prove who they are.
 type AuthMethod string
@@ -296,7 +305,7 @@ const (
 	AuthTrust AuthMethod = "trust"
 )
 
-func (AuthMethod) values() []string { return []string{"scram", "trust"} }
+func (AuthMethod) values() []string { return names(AuthSCRAM, AuthTrust) }
 
 // Gear is how clients are driven: on event loops wherever nothing can block, or by
 // a goroutine each.
@@ -308,7 +317,7 @@ const (
 	GearSecond Gear = "second"
 )
 
-func (Gear) values() []string { return []string{"auto", "second"} }
+func (Gear) values() []string { return names(GearAuto, GearSecond) }
 
 // RouteMode is what proves that an aggregate is fresh.
 type RouteMode string
@@ -320,7 +329,7 @@ const (
 	RouteWatermark RouteMode = "watermark"
 )
 
-func (RouteMode) values() []string { return []string{"strict", "watermark"} }
+func (RouteMode) values() []string { return names(RouteStrict, RouteWatermark) }
 
 // FloatMode is what happens to sums, averages and variances of floats, whose last
 // bits depend on the order of addition.
@@ -332,7 +341,7 @@ const (
 	FloatExact       FloatMode = "exact"
 )
 
-func (FloatMode) values() []string { return []string{"reassociate", "exact"} }
+func (FloatMode) values() []string { return names(FloatReassociate, FloatExact) }
 
 // CacheMode is how a kept answer is proven to hold.
 type CacheMode string
@@ -345,7 +354,7 @@ const (
 	CacheOff     CacheMode = "off"
 )
 
-func (CacheMode) values() []string { return []string{"strict", "bounded", "off"} }
+func (CacheMode) values() []string { return names(CacheStrict, CacheBounded, CacheOff) }
 
 // RouteChoice is which of the statements that an aggregate can answer it answers.
 type RouteChoice string
@@ -357,7 +366,7 @@ const (
 	ChoiceAlways RouteChoice = "always"
 )
 
-func (RouteChoice) values() []string { return []string{"cost", "always"} }
+func (RouteChoice) values() []string { return names(ChoiceCost, ChoiceAlways) }
 
 // RuleMode is what happens to a statement that a rule is about.
 type RuleMode string
@@ -369,7 +378,7 @@ const (
 	RuleRefuse RuleMode = "refuse"
 )
 
-func (RuleMode) values() []string { return []string{"off", "warn", "refuse"} }
+func (RuleMode) values() []string { return names(RuleOff, RuleWarn, RuleRefuse) }
 
 // Toggle is whether an extension is used: Auto when the backend has it, On must
 // have it, Off never.
@@ -382,4 +391,4 @@ const (
 	Off  Toggle = "off"
 )
 
-func (Toggle) values() []string { return []string{"auto", "on", "off"} }
+func (Toggle) values() []string { return names(Auto, On, Off) }

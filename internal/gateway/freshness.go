@@ -36,15 +36,18 @@ func (s *session) freshnessOf(table string) Freshness {
 	if s.keeps != FreshConfigured {
 		return s.keeps
 	}
-	opt := s.srv.live.Load()
-	if len(opt.FreshTables) > 0 {
-		if f, ok := opt.FreshTables[table]; ok {
+	return s.srv.freshnessOf(table)
+}
+
+// freshnessOf is the mode that the configuration has for a table, schema.name.
+func (s *Server) freshnessOf(table string) Freshness {
+	opt := s.live.Load()
+	if f, ok := opt.FreshTables[table]; ok {
+		return f
+	}
+	if _, name, ok := strings.Cut(table, "."); ok {
+		if f, ok := opt.FreshTables[name]; ok {
 			return f
-		}
-		if _, name, ok := strings.Cut(table, "."); ok {
-			if f, ok := opt.FreshTables[name]; ok {
-				return f
-			}
 		}
 	}
 	return opt.Freshness

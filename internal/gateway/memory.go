@@ -130,7 +130,7 @@ func (s *Server) Memory() []MemoryStat {
 		}
 		for name, t := range m.tables {
 			x := MemoryStat{
-				Database: d.name, Table: name, Mode: (&session{srv: s}).freshnessOf(name),
+				Database: d.name, Table: name, Mode: s.freshnessOf(name),
 				Entries: t.Entries.Load(), Bytes: t.Bytes.Load(), Evicted: t.Evicted.Load(),
 			}
 			for i := range t.hits {

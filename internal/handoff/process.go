@@ -150,7 +150,7 @@ func (p *Process) Cancel(generation int, pid uint32, key []byte) {
 		return
 	}
 	p.mu.Lock()
-	i := slices.IndexFunc(p.children, func(c *child) bool { return c.generation&Generations == generation })
+	i := slices.IndexFunc(p.children, func(c *child) bool { return c.generation&generations == generation })
 	var to *child
 	if i >= 0 {
 		to = p.children[i]
@@ -164,9 +164,9 @@ func (p *Process) Cancel(generation int, pid uint32, key []byte) {
 	}
 }
 
-// Generations is the mask of those that can be told apart: what a generation
+// generations is the mask of those that can be told apart: what a generation
 // leaves of itself in the process ids of its clients.
-const Generations = 0x7f
+const generations = 0x7f
 
 // Restart starts a successor and waits until it serves, at most for timeout. If it
 // does not, it is ended, the error says why, and this process goes on. In a

@@ -20,7 +20,7 @@ func TestASnapshotSeesWhatHadEnded(t *testing.T) {
 	s := snapshot(t, "10:20:18,10,15")
 	var seen []uint64
 	for xid := uint64(8); xid < 23; xid++ {
-		if s.Sees(xid) {
+		if s.sees(xid) {
 			seen = append(seen, xid)
 		}
 	}

@@ -92,7 +92,7 @@ func (p *Proof) Size() int64 {
 
 // harms says what a change of a table does to the answer.
 func (p *Proof) harms(table uint32, c *Change) Verdict {
-	if p.Snapshot.Sees(c.XID) {
+	if p.Snapshot.sees(c.XID) {
 		return Valid
 	}
 	if table != p.Nearest {

@@ -41,8 +41,8 @@ func ParseSnapshot(text string) (s Snapshot, err error) {
 	return s, nil
 }
 
-// Sees says whether the changes of a transaction that has committed are seen.
-func (s *Snapshot) Sees(xid uint64) bool {
+// sees says whether the changes of a transaction that has committed are seen.
+func (s *Snapshot) sees(xid uint64) bool {
 	if xid >= s.xmax {
 		return false
 	}

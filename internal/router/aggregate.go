@@ -13,10 +13,10 @@ import (
 	"qvpgw/internal/rollup"
 )
 
-// AggregateRewriteMargin is how far the server's clock may run ahead of the
+// aggregateRewriteMargin is how far the server's clock may run ahead of the
 // planner's before a plan with bounds relative to now() is refused by its guard.
 // Such a plan expires so that the margin is never used up.
-const AggregateRewriteMargin = 30 * time.Second
+const aggregateRewriteMargin = 30 * time.Second
 
 // plan plans a lone SELECT, or COPY or DECLARE of one, over continuous aggregates, or returns
 // nil and the first condition that fails. Bounds relative to now() are estimated by
@@ -205,10 +205,10 @@ func (d *candidate) place() (*candidate, Reason, int) {
 	req := d.holds
 	req.From, req.To = d.span.from, d.span.to
 	if low := d.span.low; low != nil && low.moving {
-		req.From += AggregateRewriteMargin.Microseconds()
+		req.From += aggregateRewriteMargin.Microseconds()
 	}
 	if high := d.span.high; high != nil && high.moving {
-		req.To -= AggregateRewriteMargin.Microseconds()
+		req.To -= aggregateRewriteMargin.Microseconds()
 	}
 	for _, n := range d.query.needs {
 		if n.zone == "" && !d.view.Grid.Refines(n.grid) {

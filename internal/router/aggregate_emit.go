@@ -43,7 +43,7 @@ func (d *candidate) rawArms() *armSet {
 	if b := d.span.high; b != nil {
 		a.high = b.at
 		if b.moving {
-			a.high += d.view.Grid.Approx() + AggregateRewriteMargin.Microseconds()
+			a.high += d.view.Grid.Approx() + aggregateRewriteMargin.Microseconds()
 		}
 		end = a.high + 1 // time <= high may be asked for
 	}
@@ -155,7 +155,7 @@ func (d *candidate) expires(now time.Time) time.Time {
 			at = t
 		}
 	}
-	half := AggregateRewriteMargin / 2
+	half := aggregateRewriteMargin / 2
 	if b := d.span.low; b != nil && b.moving {
 		earlier(now.Add(time.Duration(d.lo()-b.at)*time.Microsecond - half))
 	}

@@ -183,7 +183,7 @@ func TestClocksThatDifferRefuseOrAgree(t *testing.T) {
 				t.Fatalf("%s: passed with %s", sql, reason)
 			}
 			bucket := map[string]time.Duration{"market_data_1h": time.Hour, "market_data_1d": 24 * time.Hour, "market_data_1w": 7 * 24 * time.Hour}[plan.View]
-			if plan.Expires.IsZero() || plan.Expires.After(time.Now().Add(skew).Add(bucket+AggregateRewriteMargin)) {
+			if plan.Expires.IsZero() || plan.Expires.After(time.Now().Add(skew).Add(bucket+aggregateRewriteMargin)) {
 				t.Errorf("%s: a plan relative to now() expires at %s", sql, plan.Expires)
 			}
 			l.exec(t, "BEGIN")

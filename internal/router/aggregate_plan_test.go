@@ -179,7 +179,7 @@ func TestPlansRelativeToNowExpireBeforeTheirEstimatesFail(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if left := r.Expires.Sub(now); left < AggregateRewriteMargin/2 || r.Expires.Add(-9*24*time.Hour).After(lo) {
+		if left := r.Expires.Sub(now); left < aggregateRewriteMargin/2 || r.Expires.Add(-9*24*time.Hour).After(lo) {
 			t.Errorf("at minute %d the plan is good for %s, its bucket starts at %s", minute, left, lo)
 		}
 	}

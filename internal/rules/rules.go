@@ -57,8 +57,8 @@ type Verdict struct {
 	Hint     string // what to write instead
 }
 
-// LargeOffset is the OFFSET, in rows, from which the rule large_offset matches.
-const LargeOffset = 10_000
+// largeOffset is the OFFSET, in rows, from which the rule large_offset matches.
+const largeOffset = 10_000
 
 // insufficientPrivilege is the SQLSTATE of a refusal: the standard's class for an
 // operation that the one who asks may not do (PostgreSQL, appendix A).
@@ -114,7 +114,7 @@ var known = []rule{
 	},
 	{
 		name:    "large_offset",
-		matches: func(f *Facts) bool { return f.Kind == sqltext.Select && f.Offset >= LargeOffset },
+		matches: func(f *Facts) bool { return f.Kind == sqltext.Select && f.Offset >= largeOffset },
 		message: func(f *Facts) string {
 			return "OFFSET " + strconv.FormatInt(f.Offset, 10) + " reads that many rows to throw them away"
 		},

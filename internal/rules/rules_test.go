@@ -30,7 +30,7 @@ func TestEachRuleMatchesWhatItNamesAndNothingElse(t *testing.T) {
 		{"drop_hypertable", Facts{Kind: sqltext.DDL, Drop: true, Hypertable: true}, Facts{Kind: sqltext.DDL, Hypertable: true}},
 		{"unbounded_scan", Facts{Kind: sqltext.Select, Hypertable: true, Where: true}, Facts{Kind: sqltext.Select, Hypertable: true, Time: true}},
 		{"copy_program", Facts{Kind: sqltext.Copy, Program: true}, Facts{Kind: sqltext.Copy}},
-		{"large_offset", Facts{Kind: sqltext.Select, Offset: LargeOffset}, Facts{Kind: sqltext.Select, Offset: LargeOffset - 1}},
+		{"large_offset", Facts{Kind: sqltext.Select, Offset: largeOffset}, Facts{Kind: sqltext.Select, Offset: largeOffset - 1}},
 	} {
 		s := set(t, map[string]string{c.rule: "refuse"})
 		c.match.Table, c.spare.Table = market, market
@@ -64,7 +64,7 @@ func TestUnboundedScanSparesLimitsAndAggregates(t *testing.T) {
 }
 
 func TestARefusalWinsOverAWarning(t *testing.T) {
-	f := Facts{Kind: sqltext.Select, Hypertable: true, Offset: LargeOffset}
+	f := Facts{Kind: sqltext.Select, Hypertable: true, Offset: largeOffset}
 	s := set(t, map[string]string{"unbounded_scan": "warn", "large_offset": "refuse"})
 	if v, _ := s.Check(&f); v.Rule != "large_offset" || v.Action != Refuse {
 		t.Errorf("got %+v", v)

@@ -39,7 +39,7 @@ func (m *Migrator) Diff(ctx context.Context, scratch string) (diff Diff, err err
 	}
 	defer func() { err = errors.Join(err, conn.Close(context.WithoutCancel(ctx))) }()
 	q := ConnQuery(conn)
-	s, err := m.StatusBy(ctx, q)
+	s, err := m.statusBy(ctx, q)
 	if err != nil {
 		return Diff{}, err
 	}

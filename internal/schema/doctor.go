@@ -79,7 +79,7 @@ func Doctor(ctx context.Context, q Query, o DoctorOptions) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	status, err := NewMigrator("", Options{Files: o.Migrations}).StatusBy(ctx, q)
+	status, err := NewMigrator("", Options{Files: o.Migrations}).statusBy(ctx, q)
 	if err != nil {
 		return Report{}, err
 	}

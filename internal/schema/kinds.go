@@ -1,7 +1,6 @@
 package schema
 
-// Kind is what all findings of one code have in common. Kinds lists them; the table
-// in docs/doctor.md is written from it.
+// Kind is what all findings of one code have in common.
 type Kind struct {
 	Code  string // stable
 	Level Level
@@ -10,14 +9,13 @@ type Kind struct {
 	Mend  string // how it is mended, in general; a Finding has the commands
 }
 
-// Kinds are all findings that Doctor can have, in the order of the page.
-func Kinds() []Kind { return kinds }
-
 const (
 	offAggregates = "hypertables, answers from continuous aggregates, compression, retention"
 	offKNN        = "vector tables, k-NN queries and their cache"
 )
 
+// kinds are all findings that Doctor can have, in the order of docs/doctor.md, whose
+// table is written from it.
 var kinds = []Kind{
 	// Extensions.
 	{"extension-demanded", Fault, "`schema.timescaledb` or `schema.pgvector` is on, and the database lacks it: `serve` and `migrate up` refuse to start", "the gateway", "what the other finding about the extension says, or `auto` in the configuration"},

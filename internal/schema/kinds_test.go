@@ -14,12 +14,12 @@ var update = flag.Bool("update", false, "write the table of docs/doctor.md anew"
 
 const doctorPage = "../../docs/doctor.md"
 
-// TestFindingsAreOnTheirPage holds the table of docs/doctor.md against Kinds; with
+// TestFindingsAreOnTheirPage holds the table of docs/doctor.md against kinds; with
 // -update it writes it.
 func TestFindingsAreOnTheirPage(t *testing.T) {
 	const head = "| code | level | means | turns off | mended by |\n|---|---|---|---|---|\n"
 	var rows strings.Builder
-	for _, k := range Kinds() {
+	for _, k := range kinds {
 		fmt.Fprintf(&rows, "| `%s` | %s | %s | %s | %s |\n", k.Code, k.Level, k.Means, k.Off, k.Mend)
 	}
 	have, err := os.ReadFile(doctorPage)
@@ -49,7 +49,7 @@ func TestEveryFindingIsBroughtAboutByATest(t *testing.T) {
 		tested[a.code] = true
 	}
 	codes := map[string]bool{}
-	for _, k := range Kinds() {
+	for _, k := range kinds {
 		if codes[k.Code] {
 			t.Errorf("there are two findings %s", k.Code)
 		}

@@ -118,7 +118,7 @@ func (l *Loader) finish(ctx context.Context, q Query, s *catalog.Snapshot, k *ke
 		return nil, err
 	}
 	s.Fingerprint = k.sum.String()
-	s, err := l.LoadVolatile(ctx, q, s)
+	s, err := l.loadVolatile(ctx, q, s)
 	if err != nil {
 		return nil, err
 	}

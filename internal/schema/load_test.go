@@ -74,7 +74,7 @@ func TestTheFingerprintFollowsDDLAndTheMomentFollowsChunks(t *testing.T) {
 		t.Fatal(err)
 	}
 	exec(t, conn, "INSERT INTO market_data (timestamp, symbol) VALUES ('2024-01-02', 'SPX')")
-	moved, err := l.LoadVolatile(ctx, q, before)
+	moved, err := l.loadVolatile(ctx, q, before)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func TestTheFingerprintFollowsDDLAndTheMomentFollowsChunks(t *testing.T) {
 	}
 	exec(t, conn, "ANALYZE market_data")
 	last := moved.Moment
-	if moved, err = l.LoadVolatile(ctx, q, before); err != nil {
+	if moved, err = l.loadVolatile(ctx, q, before); err != nil {
 		t.Fatal(err)
 	}
 	if rows := moved.Hypertables[id].Chunks[0].Rows; rows != 1 || moved.Moment == last {
@@ -148,7 +148,7 @@ func TestADatabaseWithoutExtensionsLoads(t *testing.T) {
 	if r := s.Relations[catalog.Name{Schema: "public", Name: "t"}]; r == nil || !r.Clean || len(r.Columns) != 1 {
 		t.Errorf("t is %+v", r)
 	}
-	if s, err := new(Loader).LoadVolatile(context.Background(), ConnQuery(conn), s); err != nil || s.Moment == "" {
+	if s, err := new(Loader).loadVolatile(context.Background(), ConnQuery(conn), s); err != nil || s.Moment == "" {
 		t.Errorf("got %+v, %v", s, err)
 	}
 }
@@ -214,7 +214,7 @@ func TestAggregatesAreReadWithWatermarksAndWhatIsNotMaterialized(t *testing.T) {
 	}
 
 	exec(t, conn, "CALL refresh_continuous_aggregate('ca.daily', NULL, '2024-01-20 12:00+00'::timestamptz)")
-	if s, err = l.LoadVolatile(ctx, q, s); err != nil {
+	if s, err = l.loadVolatile(ctx, q, s); err != nil {
 		t.Fatal(err)
 	}
 	daily = find(s, "daily")
@@ -237,7 +237,7 @@ func TestAggregatesAreReadWithWatermarksAndWhatIsNotMaterialized(t *testing.T) {
 	}
 	exec(t, conn, "INSERT INTO ca.bars VALUES ('2024-01-05 03:00+00', 's', 7)")
 	exec(t, conn, "ANALYZE ca.bars")
-	if s, err = l.LoadVolatile(ctx, q, s); err != nil {
+	if s, err = l.loadVolatile(ctx, q, s); err != nil {
 		t.Fatal(err)
 	}
 	if d := s.Hypertables[daily.RawID].Distinct; len(d) == 0 {
@@ -370,7 +370,7 @@ func BenchmarkLoad(b *testing.B) {
 			})
 			b.Run("volatile", func(b *testing.B) {
 				for b.Loop() {
-					if _, err := l.LoadVolatile(ctx, q, s); err != nil {
+					if _, err := l.loadVolatile(ctx, q, s); err != nil {
 						b.Fatal(err)
 					}
 				}

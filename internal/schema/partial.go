@@ -110,7 +110,7 @@ func (l *Loader) exchange(ctx context.Context, q Query, last *catalog.Snapshot, 
 		}
 	}
 	if l.layout.present {
-		if s, err = l.LoadVolatile(ctx, q, s); err != nil {
+		if s, err = l.loadVolatile(ctx, q, s); err != nil {
 			return nil, err
 		}
 	} else {

@@ -7,12 +7,12 @@ import (
 	"qvpgw/internal/catalog"
 )
 
-// FunctionSchema is the schema of the functions that programs call.
-const FunctionSchema = "qvp"
+// functionSchema is the schema of the functions that programs call.
+const functionSchema = "qvp"
 
 // platformSQL describes a function p in language l of the platform's schema as
 // JSON, and gives ” for all others.
-const platformSQL = `CASE WHEN p.pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = '` + FunctionSchema + `') THEN json_build_object(
+const platformSQL = `CASE WHEN p.pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = '` + functionSchema + `') THEN json_build_object(
          'row', p.xmin::text, 'schema', p.pronamespace::bigint, 'volatility', p.provolatile, 'set', p.proretset, 'table', p.prorettype = 'record'::regtype,
          'body', CASE WHEN p.prokind = 'f' AND l.lanname = 'sql' AND NOT p.prosecdef AND p.proconfig IS NULL AND NOT p.proisstrict AND p.prosqlbody IS NULL
                        AND p.provariadic = 0 AND coalesce(array_to_string(p.proargmodes, '') ~ ('^i{' || p.pronargs || '}t*$'), true) THEN p.prosrc ELSE '' END,
@@ -50,7 +50,7 @@ func platformFunction(text string) (*catalog.Function, error) {
 		return nil, fmt.Errorf("volatility %q", d.Volatility)
 	}
 	f := &catalog.Function{
-		Name: catalog.Name{Schema: FunctionSchema}, Row: d.Row, Schema: d.Schema,
+		Name: catalog.Name{Schema: functionSchema}, Row: d.Row, Schema: d.Schema,
 		Volatility: d.Volatility[0], Body: d.Body, Set: d.Set, Table: d.Table,
 	}
 	for _, a := range d.Arguments {

@@ -75,7 +75,7 @@ func TextQuery(run func(sql string) ([][]*string, error)) Query {
 	}
 }
 
-// Read is Load, LoadVolatile when there is a last snapshot, or LoadTouched when it is known
+// Read is Load, loadVolatile when there is a last snapshot, or LoadTouched when it is known
 // too what DDL has changed since, over a function that gives NULL as nil.
 func (l *Loader) Read(run func(sql string) ([][]*string, error), last *catalog.Snapshot, touched *catalog.Touched) (*catalog.Snapshot, error) {
 	q := TextQuery(run)
@@ -83,7 +83,7 @@ func (l *Loader) Read(run func(sql string) ([][]*string, error), last *catalog.S
 	case last != nil && touched != nil:
 		return l.LoadTouched(context.Background(), q, last, touched)
 	case last != nil:
-		return l.LoadVolatile(context.Background(), q, last)
+		return l.loadVolatile(context.Background(), q, last)
 	}
 	return l.Load(context.Background(), q)
 }

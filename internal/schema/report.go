@@ -58,16 +58,6 @@ func (r Report) Healthy() bool {
 	return !slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Level == Fault })
 }
 
-// Capability returns the capability of that name, off when there is none.
-func (r Report) Capability(name string) Capability {
-	for _, c := range r.Capabilities {
-		if c.Name == name {
-			return c
-		}
-	}
-	return Capability{Name: name}
-}
-
 // JSON is the report for programs.
 func (r Report) JSON() ([]byte, error) {
 	b, err := json.MarshalIndent(r, "", "  ")

@@ -95,7 +95,7 @@ func (m *Migrator) Status(ctx context.Context) (status Status, err error) {
 	if _, err := q(ctx, "SET lock_timeout = '2s'"); err != nil {
 		return Status{}, fmt.Errorf("cannot bound the wait for a migration: %w", err)
 	}
-	if status, err = m.StatusBy(ctx, q); err != nil || m.o.Policies == nil || status.Session != 0 {
+	if status, err = m.statusBy(ctx, q); err != nil || m.o.Policies == nil || status.Session != 0 {
 		return status, err // what a migration is at would be compared half made
 	}
 	r, err := m.o.Policies.Compare(ctx, q)
@@ -103,8 +103,8 @@ func (m *Migrator) Status(ctx context.Context) (status Status, err error) {
 	return status, err
 }
 
-// StatusBy is Status over a connection that is already there.
-func (m *Migrator) StatusBy(ctx context.Context, q Query) (Status, error) {
+// statusBy is Status over a connection that is already there.
+func (m *Migrator) statusBy(ctx context.Context, q Query) (Status, error) {
 	files, err := readFiles(m.o.Files)
 	if err != nil {
 		return Status{}, err

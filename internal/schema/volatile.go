@@ -12,9 +12,9 @@ import (
 	"qvpgw/internal/catalog"
 )
 
-// LoadVolatile reads chunks, thresholds, watermarks, what is known to be not
+// loadVolatile reads chunks, thresholds, watermarks, what is known to be not
 // materialized, and whether the server is in recovery, in one query, and returns a copy of s with them.
-func (l *Loader) LoadVolatile(ctx context.Context, q Query, s *catalog.Snapshot) (*catalog.Snapshot, error) {
+func (l *Loader) loadVolatile(ctx context.Context, q Query, s *catalog.Snapshot) (*catalog.Snapshot, error) {
 	if !l.known {
 		if _, _, err := l.facts(ctx, q); err != nil {
 			return nil, err

@@ -132,26 +132,6 @@ var leading = map[string]Kind{
 // longestLeading is the length of the longest keyword in leading, in bytes.
 const longestLeading = 10
 
-// KindOf returns the kind of the statement that text starts with. It looks at
-// the first tokens alone; the rest may be anything. conforming is the session's
-// standard_conforming_strings.
-func KindOf(text []byte, conforming bool) Kind {
-	s := NewScanner(text, conforming)
-	var f kindFinder
-	for {
-		t := s.Next()
-		if t.Kind == EOF {
-			return f.end()
-		}
-		if t.Kind == Space || t.Kind == Comment {
-			continue
-		}
-		if f.feed(text, t) {
-			return f.kind
-		}
-	}
-}
-
 // kindFinder decides a statement's kind from its first tokens, fed one by one.
 type kindFinder struct {
 	kind Kind
