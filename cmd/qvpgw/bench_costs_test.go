@@ -17,7 +17,7 @@ func (b *aggregateBed) costs() {
 	var proof string // of a statement that reads no raw rows, see EXPLAIN (QVPGW)
 	var lock string
 	plan := run(b.T, b.on, "EXPLAIN (QVPGW) SELECT time_bucket('1 day', timestamp) AS day, symbol, sum(volume) FROM market_data WHERE timestamp >= '2024-02-01' AND timestamp < '2024-11-01' GROUP BY day, symbol")
-	for line := range strings.Lines(plan) {
+	for line := range strings.Lines(strings.ReplaceAll(plan, "\n  ", " ")) {
 		line = strings.TrimSpace(line)
 		if sql, ok := strings.CutPrefix(line, "Guard: "); ok {
 			proof = sql

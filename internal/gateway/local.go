@@ -193,7 +193,9 @@ func (s *session) executeLocal(l *router.LocalAnswer) []byte {
 		return wire.AppendCommandComplete(b, "SHOW")
 	case router.LocalExplain:
 		for _, line := range s.explain(l.SQL) {
-			b = wire.AppendTextRow(b, line)
+			for _, part := range folded(line) {
+				b = wire.AppendTextRow(b, part)
+			}
 		}
 		return wire.AppendCommandComplete(b, "EXPLAIN")
 	}
@@ -277,45 +279,6 @@ func (s *session) showLocal(name string) (string, bool) {
 		return s.srv.opt.Version, true
 	}
 	return "", false
-}
-
-// explain says what would be done with a statement.
-func (s *session) explain(sql string) []string {
-	p := s.plan([]byte(sql))
-	lines := []string{"Action: " + actionName(p.Action), "Reason: " + string(p.Reason) + " (" + p.Reason.Text() + ")"}
-	if text := s.db.router.Inlined(s.context(), []byte(sql)); text != "" {
-		lines = append(lines, "Inlined: "+text)
-	}
-	if p.Pins != 0 {
-		lines = append(lines, "Pins: "+strings.Join(p.Pins.Names(), ", "))
-	}
-	if r := p.Refusal; r != nil {
-		lines = append(lines, "SQLSTATE: "+r.SQLState, "Message: "+r.Message, "Detail: "+r.Detail, "Hint: "+r.Hint)
-	}
-	if k := p.KNN; k != nil {
-		lines = append(lines, "Table: "+k.Table, "Operator: "+k.Operator)
-	}
-	if a := p.Aggregates; a != nil {
-		lines = append(lines, "Aggregate: "+a.View)
-		for _, r := range a.Ranges {
-			lines = append(lines, fmt.Sprintf("Range: %s from %s to %s", r.Source, open(r.From), open(r.To)))
-		}
-		if a.Float {
-			lines = append(lines, "Float: sums are added in another order")
-		}
-		if a.Lock != "" {
-			lines = append(lines, "Lock: "+a.Lock)
-		}
-		lines = append(lines, "Guard: "+a.Guard(), "SQL: "+a.SQL)
-	}
-	return lines
-}
-
-func open(t string) string {
-	if t == "" {
-		return "(open)"
-	}
-	return t
 }
 
 // Type oids of our own answers.
