@@ -72,7 +72,7 @@ var knnReasons = map[Reason]string{
 	ReasonKNNOff:        "qvpgw.cache is off.",
 	ReasonKNNForm:       "A k-NN order in a query with a join that is not on columns, a sub-query, grouping, locking or the like.",
 	ReasonKNNTable:      "The k-NN query reads something other than permanent tables.",
-	ReasonKNNLimit:      "The k-NN query has no plain LIMIT, or an OFFSET.",
+	ReasonKNNLimit:      "The k-NN query has no LIMIT, one WITH TIES, or LIMIT or OFFSET is more than a number or parameter.",
 	ReasonKNNOrder:      "The k-NN order is not column <operator> vector, or an output column that is it, then plain columns.",
 	ReasonKNNOutput:     "An output column of the k-NN query is not known to depend on the row and the vector alone.",
 	ReasonKNNFilter:     "A condition of the k-NN query is not known to be immutable.",
