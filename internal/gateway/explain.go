@@ -24,7 +24,7 @@ func (s *session) explain(sql string) []string {
 	}
 	if a := p.Aggregates; a != nil {
 		lines = append(lines, "Aggregate: "+a.View)
-		for _, r := range a.Ranges {
+		for _, r := range a.Ranges() {
 			lines = append(lines, fmt.Sprintf("Range: %s from %s to %s", r.Source, open(r.From), open(r.To)))
 		}
 		if a.Float {

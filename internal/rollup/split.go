@@ -43,7 +43,7 @@ type Request struct {
 // Gathered is the request with what is held nowhere among what is invalid, for requests
 // over the same chunks that differ in From and To alone.
 func (r Request) Gathered(g Grid) Request {
-	r.Invalid = append(missing(g, r), r.Invalid...)
+	r.Invalid = inOrder(append(missing(g, r), r.Invalid...))
 	r.Held = nil
 	return r
 }
@@ -76,15 +76,20 @@ func Split(g Grid, r Request) []catalog.Span {
 		return nil
 	}
 	var spans []catalog.Span
-	for _, s := range subtract(catalog.Span{Start: lo, End: hi}, append(missing(g, r), r.Invalid...)) {
+	holes := r.Invalid
+	if r.Held != nil {
+		holes = append(missing(g, r), holes...)
+	}
+	for _, s := range subtract(catalog.Span{Start: lo, End: hi}, inOrder(holes)) {
 		s.Start, s.End = g.Ceil(s.Start), g.Floor(s.End)
 		if s.End > s.Start {
 			spans = append(spans, s)
 		}
 	}
-	slices.SortFunc(spans, func(a, b catalog.Span) int { return cmp.Compare(b.End-b.Start, a.End-a.Start) })
-	spans = spans[:min(len(spans), maxSpans)]
-	slices.SortFunc(spans, func(a, b catalog.Span) int { return cmp.Compare(a.Start, b.Start) })
+	if len(spans) > maxSpans {
+		slices.SortFunc(spans, func(a, b catalog.Span) int { return cmp.Compare(b.End-b.Start, a.End-a.Start) })
+		spans = inOrder(spans[:maxSpans])
+	}
 	return spans
 }
 
@@ -97,6 +102,7 @@ func missing(g Grid, r Request) []catalog.Span {
 		for _, c := range chunks {
 			held = append(held, catalog.Span{Start: c.Start, End: c.End})
 		}
+		held = inOrder(held)
 		for _, c := range r.Raw {
 			out = append(out, subtract(catalog.Span{Start: g.Floor(c.Start), End: c.End}, held)...)
 		}
@@ -104,10 +110,17 @@ func missing(g Grid, r Request) []catalog.Span {
 	return out
 }
 
-// subtract returns what is left of s without the holes, in order.
+// inOrder returns spans by their start; they stay as they are.
+func inOrder(spans []catalog.Span) []catalog.Span {
+	byStart := func(a, b catalog.Span) int { return cmp.Compare(a.Start, b.Start) }
+	if slices.IsSortedFunc(spans, byStart) {
+		return spans
+	}
+	return slices.SortedFunc(slices.Values(spans), byStart)
+}
+
+// subtract returns what is left of s without the holes, both in order.
 func subtract(s catalog.Span, holes []catalog.Span) []catalog.Span {
-	holes = slices.Clone(holes)
-	slices.SortFunc(holes, func(a, b catalog.Span) int { return cmp.Compare(a.Start, b.Start) })
 	var out []catalog.Span
 	at := s.Start
 	for _, h := range holes {

@@ -170,8 +170,14 @@ func consider(q *aggQuery, span timeRange, view *rollup.View) (*candidate, Reaso
 		return nil, reason, 7
 	}
 	q.offers = append(q.offers, cand)
-	return cand.place()
+	if reason := cand.place(); reason != "" {
+		return nil, reason, placing[reason]
+	}
+	return cand, "", 9
 }
+
+// placing says how far an aggregate came that cannot be placed.
+var placing = map[Reason]int{ReasonAggBucket: 6, ReasonAggNotMaterial: 7, ReasonAggZone: 7, ReasonAggNarrow: 8}
 
 // materialized notes what the aggregate holds, or says why nothing.
 func (d *candidate) materialized() Reason {
@@ -201,7 +207,7 @@ func (d *candidate) materialized() Reason {
 
 // place chooses the ranges that the aggregate answers and checks the bucket lemma
 // on them.
-func (d *candidate) place() (*candidate, Reason, int) {
+func (d *candidate) place() Reason {
 	req := d.holds
 	req.From, req.To = d.span.from, d.span.to
 	if low := d.span.low; low != nil && low.moving {
@@ -212,30 +218,30 @@ func (d *candidate) place() (*candidate, Reason, int) {
 	}
 	for _, n := range d.query.needs {
 		if n.zone == "" && !d.view.Grid.Refines(n.grid) {
-			return nil, ReasonAggBucket, 6
+			return ReasonAggBucket
 		}
 	}
 	d.spans = rollup.Split(d.view.Grid, req)
 	if len(d.spans) == 0 {
 		if len(rollup.Split(d.view.Grid, unbounded(req))) == 0 {
-			return nil, ReasonAggNotMaterial, 7
+			return ReasonAggNotMaterial
 		}
-		return nil, ReasonAggNarrow, 8
+		return ReasonAggNarrow
 	}
 	for _, n := range d.query.needs {
 		if n.positive && d.lo() < 0 {
-			return nil, ReasonAggBucket, 6
+			return ReasonAggBucket
 		}
 		loc, ok := location(n.zone)
 		if !ok || !d.view.Grid.RefinesIn(n.grid, loc, d.lo(), d.hi()) {
 			if d.view.Grid.Refines(n.grid) {
-				return nil, ReasonAggZone, 7
+				return ReasonAggZone
 			}
-			return nil, ReasonAggBucket, 6
+			return ReasonAggBucket
 		}
 	}
 	d.cost = rollup.Cost(d.view.Grid, req, d.spans)
-	return d, "", 9
+	return ""
 }
 
 // unsettled returns what of all time is not settled in the aggregate and in those

@@ -295,7 +295,7 @@ func (b *blocks) rewrite(whole *pg_query.SelectStmt) (*AggregateRewrite, Reason)
 		locks = add(locks, p.lock(p.arms))
 		session = add(session, p.sessionProof(b.c))
 		inner = add(inner, p.inner)
-		rw.Ranges = append(rw.Ranges, p.ranges(p.arms)...)
+		rw.ranges = append(rw.ranges, p.ranges(p.arms)...)
 		rw.Float = rw.Float || p.float
 		if at := p.expires(b.now); rw.Expires.IsZero() || !at.IsZero() && at.Before(rw.Expires) {
 			rw.Expires = at

@@ -14,6 +14,7 @@ type bound struct {
 	lower  bool // time >= value, time > value
 	strict bool // >, <
 	value  *pg_query.Node
+	plain  bool   // value is a string literal, of which text is the value and proven nothing
 	text   string // of value
 	proven string // text for the proof, with its literals marked
 	at     int64  // its estimate on the time column's scale
@@ -255,9 +256,6 @@ func rangeOf(bounds []bound) timeRange {
 // shape are marked, where a parameter of a type that is known reads them as the
 // literal is read.
 func (q *aggQuery) proven(value *pg_query.Node, text string) string {
-	if c := value.GetAConst(); c != nil && c.GetSval() != nil {
-		return marked(q.scope.timeType(), c.GetSval().Sval)
-	}
 	if v, ok := constInteger(value); ok && q.scope.integer && value.GetAConst() != nil {
 		return markedInt(v)
 	}

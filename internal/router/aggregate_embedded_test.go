@@ -357,7 +357,7 @@ func (l *live) check(t *testing.T, step string, c goldenCase, snaps ...*catalog.
 		if o == answered {
 			if d := difference(want, got, ordered, plan.Float); d != "" {
 				l.unequal++
-				t.Errorf("%s: %s, snapshot %d: %s\n%s\n%v", step, c.title, i, d, plan.SQL, plan.Ranges)
+				t.Errorf("%s: %s, snapshot %d: %s\n%s\n%v", step, c.title, i, d, plan.SQL, plan.Ranges())
 			} else if difference(want, got, ordered, false) != "" {
 				l.lastBits++
 			}

@@ -196,39 +196,28 @@ func (d *candidate) lock(arms *armSet) []string {
 }
 
 // ranges lists what is read from where, in order of time.
-func (d *candidate) ranges(arms *armSet) []Range {
-	at := func(micros int64) string {
-		if d.query.scope.integer {
-			return strconv.FormatInt(micros, 10)
-		}
-		return time.UnixMicro(micros).UTC().Format(time.RFC3339Nano)
-	}
-	type piece struct {
-		start int64
-		Range
-	}
-	var pieces []piece
+func (d *candidate) ranges(arms *armSet) []timePart {
+	out := make([]timePart, 0, len(d.spans)+len(arms.arms))
 	for _, s := range d.spans {
-		pieces = append(pieces, piece{s.Start, Range{Source: displayName(d.view.Aggregate.View), From: at(s.Start), To: at(s.End)}})
+		out = append(out, timePart{source: d.view.Aggregate.View, from: s.Start, to: s.End})
 	}
 	for _, arm := range arms.arms {
-		r := Range{Source: displayName(d.raw.Name)}
-		if !arm.openLeft {
-			r.From = at(arm.from)
-		} else if d.span.low != nil {
-			r.From = at(d.span.low.at)
+		p := timePart{source: d.raw.Name, from: arm.from, to: arm.to}
+		if arm.openLeft {
+			if p.openLeft = d.span.low == nil; !p.openLeft {
+				p.from = d.span.low.at
+			}
 		}
-		if !arm.openRight {
-			r.To = at(arm.to)
-		} else if d.span.high != nil {
-			r.To = at(d.span.high.at)
+		if arm.openRight {
+			if p.openRight = d.span.high == nil; !p.openRight {
+				p.to = d.span.high.at
+			}
 		}
-		pieces = append(pieces, piece{arm.from, r})
+		out = append(out, p)
 	}
-	slices.SortFunc(pieces, func(a, b piece) int { return cmp.Compare(a.start, b.start) })
-	out := make([]Range, len(pieces))
-	for i, p := range pieces {
-		out[i] = p.Range
+	slices.SortFunc(out, func(a, b timePart) int { return cmp.Compare(a.from, b.from) })
+	for i := range out {
+		out[i].integer = d.query.scope.integer
 	}
 	return out
 }
@@ -407,7 +396,7 @@ func (d *candidate) storedArm(columns []partColumn) (string, Reason) {
 		}
 	}
 	for i := range q.conds {
-		text, reason := d.condition(i, overStored, d.overStored)
+		text, reason := d.conditionText(i, overStored, d.overStored)
 		if reason != "" {
 			return "", reason
 		}
@@ -513,7 +502,7 @@ func (d *candidate) rawArm(columns []partColumn, where []string) string {
 		list = append(list, text+" AS a"+strconv.Itoa(i+1))
 	}
 	for i := range q.conds {
-		text, _ := d.condition(i, overRaw, q.overRaw) // analyze rendered it before
+		text, _ := d.conditionText(i, overRaw, q.overRaw) // analyze rendered it before
 		where = append(where, text)
 	}
 	out := "SELECT " + strings.Join(list, ", ") + " FROM " + relationText(d.raw.Name) + " AS " + rawAlias + " WHERE " + strings.Join(where, " AND ")

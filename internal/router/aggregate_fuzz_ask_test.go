@@ -102,7 +102,7 @@ func (f *fuzzCase) fail(what, difference string, rw *AggregateRewrite) {
 	f.t.Helper()
 	f.differences++
 	q := f.q
-	f.t.Errorf("seed %d, case %d, %s: %s\nsession %+v, planned for %+v %s, parameters %q, before in the transaction: %q\nstatement: %s\nplan: %s %v\nsent: %s", f.seed, f.cases, what, difference, q.session, q.planned, q.behind, q.args, f.own, q.text(), rw.View, rw.Ranges, rw.SQL)
+	f.t.Errorf("seed %d, case %d, %s: %s\nsession %+v, planned for %+v %s, parameters %q, before in the transaction: %q\nstatement: %s\nplan: %s %v\nsent: %s", f.seed, f.cases, what, difference, q.session, q.planned, q.behind, q.args, f.own, q.text(), rw.View, rw.Ranges(), rw.SQL)
 }
 
 func (f *fuzzCase) compare(what string, want, got *answer, rw *AggregateRewrite) {

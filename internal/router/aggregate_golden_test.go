@@ -309,7 +309,7 @@ func goldenText(b *blocks, r *AggregateRewrite) string {
 	if !r.Expires.IsZero() {
 		fmt.Fprintf(&out, "expires: %s\n", r.Expires.Format(time.RFC3339))
 	}
-	for _, x := range r.Ranges {
+	for _, x := range r.Ranges() {
 		fmt.Fprintf(&out, "range: %s [%s, %s)\n", x.Source, x.From, x.To)
 	}
 	guard := strings.TrimSuffix(strings.TrimPrefix(r.Guard(), "SELECT COALESCE("), ", FALSE)")

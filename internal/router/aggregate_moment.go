@@ -3,6 +3,8 @@ package router
 import (
 	"strings"
 	"time"
+
+	"qvpgw/internal/rollup"
 )
 
 // zoneOffset is the offset from UTC that a timestamp literal names.
@@ -20,12 +22,16 @@ func parseTimestamp(s string) (int64, zoneOffset, bool) {
 	if len(s) < 10 {
 		return 0, zoneOffset{}, false
 	}
-	day, err := time.Parse("2006-01-02", s[:10])
-	if err != nil || day.Year() < 1 {
+	micros, ok := dayOf(s[:10])
+	if !ok {
 		return 0, zoneOffset{}, false
 	}
 	rest := s[10:]
-	micros := day.UnixMicro()
+	if len(rest) == len(" 15:04:05") && (rest[0] == ' ' || rest[0] == 'T') && rest[3] == ':' && rest[6] == ':' {
+		if h, m, s := digits(rest[1:3]), digits(rest[4:6]), digits(rest[7:9]); uint(h) < 24 && uint(m) < 60 && uint(s) < 60 {
+			return micros + int64(h*3600+m*60+s)*rollup.Second, zoneOffset{}, true
+		}
+	}
 	if rest == "" {
 		return micros, zoneOffset{}, true
 	}
@@ -47,6 +53,29 @@ func parseTimestamp(s string) (int64, zoneOffset, bool) {
 	}
 	offset, ok := parseOffset(zone)
 	return micros + t.Sub(time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)).Microseconds(), offset, ok
+}
+
+// dayOf reads 2024-01-02 as microseconds.
+func dayOf(s string) (int64, bool) {
+	year, month, day := digits(s[:4]), digits(s[5:7]), digits(s[8:10])
+	if s[4] != '-' || s[7] != '-' || year < 1 || month < 1 || day < 1 {
+		return 0, false
+	}
+	t := time.Date(year, time.Month(month), day, 0, 0, 0, 0, time.UTC)
+	return t.UnixMicro(), t.Day() == day && t.Month() == time.Month(month)
+}
+
+// digits reads decimal digits, -1 when there is something else.
+func digits(s string) int {
+	n := 0
+	for i := range len(s) {
+		c := s[i] - '0'
+		if c > 9 {
+			return -1
+		}
+		n = 10*n + int(c)
+	}
+	return n
 }
 
 func parseOffset(s string) (zoneOffset, bool) {

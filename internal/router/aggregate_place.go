@@ -87,20 +87,71 @@ func (d *candidate) append(b []byte, c code) []byte {
 	case numberValue:
 		return strconv.AppendInt(b, d.micros(c.place), 10)
 	case provenValue:
-		part, rest, _ := strings.Cut(d.span.all[c.i].proven, mark)
+		bound := &d.span.all[c.i]
+		if bound.plain {
+			return append(b, bound.text...)
+		}
+		part, rest, _ := strings.Cut(bound.proven, mark)
 		for range 3*c.n + 2 {
 			part, rest, _ = strings.Cut(rest, mark)
 		}
 		return append(b, part...)
 	case writtenBound:
-		return append(b, d.span.all[c.i].text...)
+		bound := &d.span.all[c.i]
+		if !bound.plain {
+			return append(b, bound.text...)
+		}
+		b = append(b, '\'')
+		for i := range len(bound.text) {
+			if bound.text[i] == '\'' {
+				b = append(b, '\'')
+			}
+			b = append(b, bound.text[i])
+		}
+		return append(b, '\'')
 	}
-	over := d.overStored
+	return append(b, d.query.conditions[c.i].text(d, c)...)
+}
+
+// condition is a conjunct's texts as a sketch needed them last.
+type condition struct {
+	literals    []*pg_query.A_Const
+	values      []string // of the literals then
+	stored, raw string   // "" where it was not needed
+}
+
+// text is that of the conjunct of which c is the code. It was rendered without an error
+// when the sketch was made.
+func (o *condition) text(d *candidate, c code) string {
+	for i, l := range o.literals {
+		if v := valueOf(l); o.values[i] != v {
+			o.values[i], o.stored, o.raw = v, "", ""
+		}
+	}
+	snap, n := d.query.scope.snap, d.query.conds[c.i]
 	if c.form == overRaw {
-		over = d.query.overRaw
+		if o.raw == "" {
+			o.raw, _ = render(snap, n, d.query.overRaw)
+		}
+		return o.raw
 	}
-	text, _ := render(sc.snap, d.query.conds[c.i], over) // it was rendered when the sketch was made
-	return append(b, text...)
+	if o.stored == "" {
+		o.stored, _ = render(snap, n, d.overStored)
+	}
+	return o.stored
+}
+
+// valueOf is a literal's value, with what kind of literal it is.
+func valueOf(c *pg_query.A_Const) string {
+	switch v := c.Val.(type) {
+	case *pg_query.A_Const_Sval:
+		return v.Sval.Sval
+	case *pg_query.A_Const_Ival:
+		return "\x00i" + strconv.Itoa(int(v.Ival.Ival))
+	case *pg_query.A_Const_Fval:
+		return "\x00f" + v.Fval.Fval
+	}
+	return "\x00"
 }
 
 // or gives the text of a code, or the code where texts are coded.
@@ -129,7 +180,11 @@ func (d *candidate) boundText(i int) string {
 
 // proven is the i-th bound for the proof.
 func (d *candidate) proven(i int) string {
-	text := d.span.all[i].proven
+	bound := &d.span.all[i]
+	text := bound.proven
+	if bound.plain {
+		text = marked(d.query.scope.timeType(), bound.text)
+	}
 	if !d.coded {
 		return text
 	}
@@ -140,8 +195,8 @@ func (d *candidate) proven(i int) string {
 	return strings.Join(parts, mark)
 }
 
-// condition is the i-th condition over the materialization or the hypertable.
-func (d *candidate) condition(i int, form codeForm, over func(*renderer, *pg_query.Node) bool) (string, Reason) {
+// conditionText is the i-th condition over the materialization or the hypertable.
+func (d *candidate) conditionText(i int, form codeForm, over func(*renderer, *pg_query.Node) bool) (string, Reason) {
 	if d.coded {
 		return code{form: form, place: place{i: i}}.String(), ""
 	}

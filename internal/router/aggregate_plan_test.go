@@ -55,7 +55,7 @@ func TestDirtyRangesAreReadFromTheHypertable(t *testing.T) {
 		t.Fatal(reason)
 	}
 	var got []string
-	for _, x := range r.Ranges {
+	for _, x := range r.Ranges() {
 		got = append(got, x.Source+" "+x.From+" "+x.To)
 	}
 	want := []string{
@@ -175,7 +175,7 @@ func TestPlansRelativeToNowExpireBeforeTheirEstimatesFail(t *testing.T) {
 		if r == nil {
 			t.Fatal(reason)
 		}
-		lo, err := time.Parse(time.RFC3339, r.Ranges[len(r.Ranges)-2].From)
+		lo, err := time.Parse(time.RFC3339, r.Ranges()[len(r.Ranges())-2].From)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -38,7 +38,8 @@ type aggQuery struct {
 
 	gathers bool // some call has FILTER or DISTINCT inside, so groups must be put together
 
-	offers []*candidate // the aggregates that hold what it asks for, of some time
+	conditions []condition  // of conds, in a sketch
+	offers     []*candidate // the aggregates that hold what it asks for, of some time
 
 	called bool // the query stands for a call of a function
 

@@ -20,7 +20,9 @@ import (
 type sketch struct {
 	fixed string // the values of the literals that are not free
 	query *aggQuery
-	last  *outline // nil at first
+	last  *outline  // nil at first
+	spare candidate // of the text that was planned last
+	text  []byte
 }
 
 // sketches are those of one template.
@@ -67,6 +69,11 @@ func (t *template) sketch(b *blocks, st *state) {
 		t.next = (t.next + 1) % len(t.once)
 		return
 	}
+	q.conditions = make([]condition, len(q.conds))
+	for i, n := range q.conds {
+		literals := literalsIn(n)
+		q.conditions[i] = condition{literals: literals, values: make([]string, len(literals))}
+	}
 	all, _ := st.sketches.LoadOrStore(t, new(sketches))
 	all.(*sketches)[slices.Index(t.once[:], hash)] = &sketch{fixed: fixed, query: q}
 }
@@ -96,7 +103,7 @@ func (t *template) fixed() string {
 func (q *aggQuery) free() map[*pg_query.A_Const]bool {
 	free := map[*pg_query.A_Const]bool{}
 	for _, b := range q.bounds {
-		if list := literalsIn(b.value); len(list) == strings.Count(b.proven, mark)/3 {
+		if list := literalsIn(b.value); b.plain || len(list) == strings.Count(b.proven, mark)/3 {
 			for _, c := range list {
 				free[c] = true
 			}
@@ -164,24 +171,22 @@ func (s *sketch) plan(b *blocks) (*AggregateRewrite, Reason, bool) {
 		return nil, "", false
 	}
 	e := estimator{now: b.now, zone: zone}
-	bounds := q.bounds
-	q.bounds = make([]bound, 0, len(bounds))
-	for _, o := range bounds {
-		if q.addBound(o.lower, o.strict, o.value, e) != "" {
-			q.bounds = bounds
+	for i := range q.bounds {
+		if q.evaluate(&q.bounds[i], e) != "" {
 			return nil, "", false
 		}
 	}
 	span := rangeOf(q.bounds)
-	var best *candidate
+	best := &s.spare
+	best.query = nil
 	for _, offer := range q.offers {
 		d := *offer
 		d.span = span
-		if placed, _, _ := d.place(); placed != nil && placed.cheaper(best) {
-			best = placed
+		if d.place() == "" && (best.query == nil || d.cheaper(best)) {
+			*best = d
 		}
 	}
-	if best == nil {
+	if best.query == nil {
 		return nil, "", false
 	}
 	best.arms = best.rawArms()
@@ -193,7 +198,7 @@ func (s *sketch) plan(b *blocks) (*AggregateRewrite, Reason, bool) {
 	}
 	key := best.key()
 	if s.last != nil && s.last.key == key {
-		return s.last.fill(best, b), "", true
+		return s.fill(best, b), "", true
 	}
 	p, reason := best.emit(b)
 	if reason != "" {
@@ -311,23 +316,30 @@ func (d *candidate) fill(b []byte, parts []segment) []byte {
 	return b
 }
 
-// fill gives the rewrite for a candidate of the same key.
-func (o *outline) fill(d *candidate, b *blocks) *AggregateRewrite {
-	rw, alone := *o.rw, *o.rw.alone
-	text := d.fill(make([]byte, 0, len(rw.SQL)+len(rw.SQL)/4+64*len(o.args)), o.head)
+// fill gives the rewrite for a candidate of the last one's key.
+func (s *sketch) fill(d *candidate, b *blocks) *AggregateRewrite {
+	o := s.last
+	n := len(o.args)
+	made := &struct {
+		rw    AggregateRewrite
+		alone queryParts
+	}{*o.rw, *o.rw.alone}
+	rw := &made.rw
+	text := d.fill(s.text[:0], o.head)
 	head := len(text)
 	text = append(text, o.rest...)
-	sql, ends := len(text), make([]int, len(o.args))
+	sql := len(text)
 	for i := range o.args {
-		text = d.fill(text, o.args[i:i+1])
-		ends[i] = len(text)
+		text = append(d.fill(text, o.args[i:i+1]), 0)
 	}
+	s.text = text
 	all := string(text)
-	alone.head, rw.SQL, rw.alone = all[:head], all[:sql], &alone
-	rw.ProofArgs = make([]string, len(ends))
-	for i, from := 0, sql; i < len(ends); i++ {
-		rw.ProofArgs[i], from = all[from:ends[i]], ends[i]
+	made.alone.head, rw.SQL, rw.alone = all[:head], all[:sql], &made.alone
+	rw.ProofArgs = make([]string, n)
+	all = all[sql:]
+	for i := range n {
+		rw.ProofArgs[i], all, _ = strings.Cut(all, "\x00")
 	}
-	rw.Ranges, rw.Expires = d.ranges(d.arms), d.expires(b.now)
-	return &rw
+	rw.ranges, rw.Expires = d.ranges(d.arms), d.expires(b.now)
+	return rw
 }

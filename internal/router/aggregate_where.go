@@ -110,26 +110,42 @@ func (q *aggQuery) timeBound(n *pg_query.Node, e estimator) (bool, Reason) {
 }
 
 func (q *aggQuery) addBound(lower, strict bool, value *pg_query.Node, e estimator) Reason {
-	parameter := false
-	text, reason := render(q.scope.snap, value, func(r *renderer, n *pg_query.Node) bool {
-		parameter = parameter || n.GetParamRef() != nil
-		if n.GetColumnRef() != nil {
-			r.fail(ReasonAggTimeFilter)
-		}
-		return false
-	})
-	if reason != "" {
-		return reason
+	b := bound{lower: lower, strict: strict, value: value}
+	reason := q.evaluate(&b, e)
+	if reason == "" {
+		q.bounds = append(q.bounds, b)
 	}
-	if parameter {
-		return ReasonAggTimeParameter
+	return reason
+}
+
+// evaluate sets what follows from the literals that are in the bound's value now.
+func (q *aggQuery) evaluate(b *bound, e estimator) Reason {
+	value := b.value
+	parameter := false
+	if c := value.GetAConst().GetSval(); c != nil && !q.scope.integer {
+		b.plain, b.text, b.proven = true, c.Sval, ""
+	} else {
+		text, reason := render(q.scope.snap, value, func(r *renderer, n *pg_query.Node) bool {
+			parameter = parameter || n.GetParamRef() != nil
+			if n.GetColumnRef() != nil {
+				r.fail(ReasonAggTimeFilter)
+			}
+			return false
+		})
+		if reason != "" {
+			return reason
+		}
+		if parameter {
+			return ReasonAggTimeParameter
+		}
+		b.text, b.proven = text, q.proven(value, text)
 	}
 	if q.scope.integer {
 		at, ok := constInteger(value)
 		if !ok {
 			return ReasonAggTimeBound
 		}
-		q.bounds = append(q.bounds, bound{lower: lower, strict: strict, value: value, text: text, proven: q.proven(value, text), at: at})
+		b.at = at
 		return ""
 	}
 	want := kindClock
@@ -148,9 +164,6 @@ func (q *aggQuery) addBound(lower, strict bool, value *pg_query.Node, e estimato
 		}
 		q.clock.session = true
 	}
-	q.bounds = append(q.bounds, bound{
-		lower: lower, strict: strict, value: value, text: text, proven: q.proven(value, text),
-		at: m.in(q.scope.timeIsUTC, e.zone), moving: m.moving, until: m.until,
-	})
+	b.at, b.moving, b.until = m.in(q.scope.timeIsUTC, e.zone), m.moving, m.until
 	return ""
 }

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -195,7 +196,7 @@ type AggregateRewrite struct {
 	Copy *CopiedQuery
 	// Cursor: SQL is a DECLARE, for inside a transaction.
 	Cursor  *CursorQuery
-	Ranges  []Range   // what is read from where, for EXPLAIN (QVPGW)
+	ranges  []timePart
 	Float   bool      // a float sum was re-associated
 	Expires time.Time // plan again after this (bounds relative to now()); zero: never
 	// Memo is for who carries it out: what holds for all rewrites that differ in bounds and
@@ -237,6 +238,32 @@ type CursorQuery struct {
 type Range struct {
 	Source   string // "market_data_1h" or "market_data"
 	From, To string // RFC 3339, or an integer; "" when open
+}
+
+// timePart is a Range before it is spelled.
+type timePart struct {
+	source              catalog.Name
+	integer             bool
+	from, to            int64
+	openLeft, openRight bool
+}
+
+// Ranges says what is read from where, in order of time.
+func (rw *AggregateRewrite) Ranges() []Range {
+	out := make([]Range, len(rw.ranges))
+	for i, p := range rw.ranges {
+		at := func(moment int64, open bool) string {
+			switch {
+			case open:
+				return ""
+			case p.integer:
+				return strconv.FormatInt(moment, 10)
+			}
+			return time.UnixMicro(moment).UTC().Format(time.RFC3339Nano)
+		}
+		out[i] = Range{displayName(p.source), at(p.from, p.openLeft), at(p.to, p.openRight)}
+	}
+	return out
 }
 
 // pinNames are the codes of the pins, in the order of their bits.

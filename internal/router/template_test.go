@@ -124,7 +124,7 @@ func TestParametersAreBoundToWhatTheyMean(t *testing.T) {
 		if got := plan.Aggregates.View; got != "market_data_1d" && got != "market_data_1w" {
 			t.Errorf("bound to %s", got)
 		}
-		if got := plan.Aggregates.Ranges; len(got) < 2 || got[0].From != "2024-01-10T10:30:00Z" || got[len(got)-1].To != "2024-03-01T00:00:00Z" {
+		if got := plan.Aggregates.Ranges(); len(got) < 2 || got[0].From != "2024-01-10T10:30:00Z" || got[len(got)-1].To != "2024-03-01T00:00:00Z" {
 			t.Errorf("ranges %v", got)
 		}
 	}
@@ -163,7 +163,7 @@ func TestIntegersAreBoundWhereTheyAreTimes(t *testing.T) {
 	if p.Aggregates == nil || !strings.Contains(p.Aggregates.SQL, "$4") || !strings.Contains(p.Aggregates.SQL, "$5") || strings.Contains(p.Aggregates.SQL, "$1") {
 		t.Fatalf("bound: %s", describePlan(p))
 	}
-	if got := p.Aggregates.Ranges; len(got) != 3 || got[0].From != "1704400000" || got[2].To != "1707264300" {
+	if got := p.Aggregates.Ranges(); len(got) != 3 || got[0].From != "1704400000" || got[2].To != "1707264300" {
 		t.Errorf("ranges %v", got)
 	}
 	larger := Param{Type: oidInt4, Binary: true, Value: []byte{0, 0, 1, 0}}
