@@ -174,9 +174,8 @@ func (s *session) rewritable(p *router.Plan, sql []byte) *rewritable {
 	if rw == nil || rw.Copy != nil || p.AtBind || p.Cursor != nil || !s.lone() || rw.Float && s.srv.opt.ExactFloats {
 		return nil
 	}
-	if rw.Memo != nil {
-		r, _ := rw.Memo.Load().(*rewritable)
-		if snap := s.db.catalog.Load(); r != nil && snap != nil && r.d.fingerprint == snap.Fingerprint && pool.Same(r.bucket, s.bucket) {
+	if r, _ := rw.Memo.Load().(*rewritable); r != nil {
+		if snap := s.db.catalog.Load(); snap != nil && r.d.fingerprint == snap.Fingerprint && pool.Same(r.bucket, s.bucket) {
 			return r
 		}
 	}
@@ -185,9 +184,7 @@ func (s *session) rewritable(p *router.Plan, sql []byte) *rewritable {
 		return nil
 	}
 	r := &rewritable{d: d, proof: s.db.proofID(proofKey{s.bucket.Key(), rw.Proof}), bucket: s.bucket}
-	if rw.Memo != nil {
-		rw.Memo.Store(r)
-	}
+	rw.Memo.Store(r)
 	return r
 }
 
@@ -197,9 +194,7 @@ func (s *session) unprovable() bool {
 	if s.rewrites == nil || s.conn.Has(s.rewrites.proof) {
 		return false
 	}
-	if m := s.foreseen.Aggregates.Memo; m != nil {
-		m.Store((*rewritable)(nil)) // the proof may have another id by now
-	}
+	s.foreseen.Aggregates.Memo.Store((*rewritable)(nil)) // the proof may have another id by now
 	return true
 }
 
@@ -311,8 +306,7 @@ func (r *rewritten) read(s *session, g *group, d *description) (wire.TxStatus, e
 			if err != nil {
 				return 0, s.serverError(err)
 			}
-			fields, err := wire.ParseRowDescription(body)
-			r.failed = r.failed || err != nil || !sameColumns(fields, d.fields)
+			r.failed = r.failed || !d.describes(body)
 			st.Drop()
 		case wire.ParameterStatus:
 			body, err := st.Body(wire.MaxMessage)

@@ -1,8 +1,10 @@
 package gateway
 
 import (
+	"bytes"
 	"errors"
 	"strings"
+	"sync/atomic"
 
 	"qvpgw/internal/catalog"
 	"qvpgw/internal/metrics"
@@ -19,6 +21,22 @@ type description struct {
 	params      wire.OIDs
 	fields      []wire.Field
 	head        []byte // RowDescription of them as text
+	// seen is the body of a RowDescription of the same columns.
+	seen atomic.Pointer[[]byte]
+}
+
+// describes reports whether the body of a RowDescription is of the columns of d.
+func (d *description) describes(body []byte) bool {
+	if seen := d.seen.Load(); seen != nil && bytes.Equal(*seen, body) {
+		return true
+	}
+	fields, err := wire.ParseRowDescription(body)
+	if err != nil || !sameColumns(fields, d.fields) {
+		return false
+	}
+	seen := bytes.Clone(body)
+	d.seen.Store(&seen)
+	return true
 }
 
 // rewrite answers g from a continuous aggregate when the guard proves it equal in

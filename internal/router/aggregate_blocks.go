@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pg_query "github.com/pganalyze/pg_query_go/v6"
@@ -279,7 +280,7 @@ func (b *blocks) rewrite(whole *pg_query.SelectStmt) (*AggregateRewrite, Reason)
 	if reason != "" {
 		return nil, reason
 	}
-	rw := &AggregateRewrite{SQL: sql}
+	rw := &AggregateRewrite{SQL: sql, Memo: new(atomic.Value)}
 	session, inner := make(proof, 0, 8), make(proof, 0, 32)
 	var views []string
 	add := func(list, more []string) []string {

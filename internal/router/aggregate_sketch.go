@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 
 	pg_query "github.com/pganalyze/pg_query_go/v6"
 
@@ -270,7 +269,6 @@ func (d *candidate) outline(key string, rw *AggregateRewrite) *outline {
 	if !ok {
 		return nil
 	}
-	rw.Memo = new(atomic.Value)
 	o := &outline{key: key, rw: rw, head: segmentsOf(texts.head), rest: rest}
 	for i, a := range args {
 		parts := segmentsOf(a)

@@ -200,7 +200,7 @@ type AggregateRewrite struct {
 	Float   bool      // a float sum was re-associated
 	Expires time.Time // plan again after this (bounds relative to now()); zero: never
 	// Memo is for who carries it out: what holds for all rewrites that differ in bounds and
-	// compared values alone, which have it in common. Nil where there is no telling.
+	// compared values alone, which have it in common.
 	Memo *atomic.Value
 }
 
