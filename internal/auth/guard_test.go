@@ -239,7 +239,9 @@ func TestKeysAreOfTheLastProof(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		k.Put("app", keys)
+		if !k.Put("app", keys) || k.Put("app", keys) {
+			t.Error("the first time they are others than before, the second time not")
+		}
 		if got, ok := k.Get("app"); !ok || got != keys {
 			t.Error("not the last keys")
 		}

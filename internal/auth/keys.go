@@ -26,11 +26,13 @@ func NewKeys() *Keys {
 	return k
 }
 
-// Put keeps the keys of a user.
-func (k *Keys) Put(user string, keys wire.ScramKeys) {
+// Put keeps the keys of a user, and says whether they are others than before.
+func (k *Keys) Put(user string, keys wire.ScramKeys) (others bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	before, ok := k.byUser.Get(user)
 	k.byUser.Add(user, keys)
+	return !ok || before != keys
 }
 
 // Get returns the keys of a user.

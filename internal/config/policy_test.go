@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -82,5 +83,43 @@ func TestWhatCanBeReloadedIsTakenOver(t *testing.T) {
 	}
 	if !next.Route.Enabled || next.Limits.MaxStatement != 2<<20 || next.Listen != old.Listen || next.Where("listen") != "default" {
 		t.Error("taken over what needs a restart")
+	}
+}
+
+// TestAKeyIsTakenOverIfItIsSaidToBeReloadable changes every key there is.
+func TestAKeyIsTakenOverIfItIsSaidToBeReloadable(t *testing.T) {
+	leaves := func(c *Config) map[string]any {
+		list := map[string]any{}
+		walk(reflect.ValueOf(c).Elem(), "", func(key string, v reflect.Value) { list[key] = v.Interface() })
+		return list
+	}
+	old, read := Default(), Default()
+	walk(reflect.ValueOf(read).Elem(), "", func(key string, v reflect.Value) {
+		switch v.Kind() {
+		case reflect.Bool:
+			v.SetBool(!v.Bool())
+		case reflect.Int, reflect.Int64:
+			v.SetInt(v.Int() + 1)
+		case reflect.String:
+			v.SetString(v.String() + "x")
+		case reflect.Slice:
+			v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		case reflect.Map:
+			m := reflect.MakeMap(v.Type())
+			m.SetMapIndex(reflect.ValueOf("x"), reflect.Zero(v.Type().Elem()))
+			v.Set(m)
+		default:
+			t.Fatalf("%s is a %s", key, v.Kind())
+		}
+	})
+	before, after := leaves(old), leaves(read)
+	for key, got := range leaves(old.WithReloadable(read)) {
+		want := before[key]
+		if Reloadable(key) {
+			want = after[key]
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s, reloadable: %v, is %v and not %v", key, Reloadable(key), got, want)
+		}
 	}
 }

@@ -21,7 +21,7 @@ func (c *Config) WithReloadable(read *Config) *Config {
 	next := *c
 	next.Backend, next.Pool, next.Databases, next.Users, next.Rules = read.Backend, read.Pool, read.Databases, read.Users, read.Rules
 	next.Auth, next.TLS = read.Auth, read.TLS
-	next.Schema.Policies = read.Schema.Policies
+	next.Schema.Policies, next.Schema.Settle, next.Schema.ChangeLog = read.Schema.Policies, read.Schema.Settle, read.Schema.ChangeLog
 	next.Limits = read.Limits
 	next.Cache = read.Cache
 	next.Cache.Enabled, next.Cache.Geometry, next.Cache.Changes = c.Cache.Enabled, c.Cache.Geometry, c.Cache.Changes

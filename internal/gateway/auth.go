@@ -146,12 +146,28 @@ func (s *session) scram(v wire.Verifier, onlyPlus bool) (ok bool, err error) {
 			if x.Bound() {
 				s.method = auth.ScramPlus
 			}
-			s.srv.keys.Put(s.user, x.Keys())
+			s.srv.proved(s.user, x.Keys())
 			_, err := s.net.Write(wire.AppendAuthenticationSASLFinal(nil, reply))
 			return err == nil, err
 		}
 		if _, err := s.net.Write(wire.AppendAuthenticationSASLContinue(nil, reply)); err != nil {
 			return false, err
+		}
+	}
+}
+
+// proved keeps what a user's login proved. Servers that refused the user before are
+// asked again where that changes the answer.
+func (s *Server) proved(user string, keys wire.ScramKeys) {
+	if !s.keys.Put(user, keys) {
+		return
+	}
+	for _, d := range s.allDatabases() {
+		d.mu.Lock()
+		p := d.pools[user]
+		d.mu.Unlock()
+		if p != nil {
+			p.Retry()
 		}
 	}
 }
@@ -178,7 +194,7 @@ func (s *session) cleartext(g *auth.Guard, secret auth.Secret, known bool) (ok b
 	}
 	keys, derived, ok := g.Check(s.user, secret, password, s.host())
 	if derived && known {
-		s.srv.keys.Put(s.user, keys)
+		s.srv.proved(s.user, keys)
 	}
 	return ok, nil
 }

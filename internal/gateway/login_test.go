@@ -86,7 +86,7 @@ func openDoor(t *testing.T, rules ...string) *door {
 		t.Fatal(err)
 	}
 	served, addr := startGateway(t, dsn, gateway.Options{
-		Guard: g, Pool: pool.Options{Size: 2}, NewLoader: noCatalog,
+		Guard: g, Pool: pool.Options{Size: 2, Backoff: time.Minute}, NewLoader: noCatalog,
 		Backend: func(database, user string) (*pgconn.Config, error) {
 			c := to.Copy()
 			c.Database, c.User, c.RuntimeParams = database, user, map[string]string{}
@@ -250,6 +250,15 @@ func TestAClientsProofLogsInToTheServer(t *testing.T) {
 func TestAPasswordThatTheServerWantsAndNobodyHasIsSaidSo(t *testing.T) {
 	d := openDoor(t, "host all all all trust")
 	d.try(attempt{pgtest.ScramUser, "", plain, "28000 cannot log in to the server"})
+}
+
+// TestAProofEndsTheWaitAfterLoginsWithout has the server refuse a user for whom there
+// is no proof: it is asked again as soon as there is one.
+func TestAProofEndsTheWaitAfterLoginsWithout(t *testing.T) {
+	openDoor(t, "hostnossl all all all trust", "hostssl all all all scram-sha-256").try(
+		attempt{pgtest.ScramUser, "", plain, "28000 cannot log in to the server"},
+		attempt{pgtest.ScramUser, pgtest.ScramPassword, secure, "scram-sha-256 TLS 1.3"},
+	)
 }
 
 func TestDirectTLSWithoutItsProtocolIsRefused(t *testing.T) {

@@ -196,6 +196,16 @@ func (p *Pool) hostFine(h *host, unsuited bool) {
 	h.failures, h.until, h.unsuited = 0, time.Time{}, unsuited
 }
 
+// Retry has hosts that are left alone after failed logins tried again at once.
+func (p *Pool) Retry() {
+	p.mu.Lock()
+	for _, h := range p.hosts {
+		h.failures, h.until = 0, time.Time{}
+	}
+	p.mu.Unlock()
+	p.wake()
+}
+
 // nextDialLocked is when a host may be tried: the past, unless all have failed.
 func (p *Pool) nextDialLocked() time.Time {
 	var first time.Time

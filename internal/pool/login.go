@@ -226,20 +226,20 @@ func (l *login) scramKeys(salt []byte, iterations int) (wire.ScramKeys, error) {
 // derivedKeys keeps what a pool's password gives, so that many logins at one time
 // derive it once.
 type derivedKeys struct {
-	mu   sync.Mutex
-	have bool
-	keys wire.ScramKeys
+	mu       sync.Mutex
+	password string // "": there are none
+	keys     wire.ScramKeys
 }
 
 func (d *derivedKeys) of(password string, salt []byte, iterations int) (wire.ScramKeys, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.have && d.keys.Fit(salt, iterations) {
+	if d.password == password && d.keys.Fit(salt, iterations) {
 		return d.keys, nil
 	}
 	k, err := wire.NewScramKeys(password, salt, iterations)
 	if err == nil {
-		d.keys, d.have = k, true
+		d.keys, d.password = k, password
 	}
 	return k, err
 }
