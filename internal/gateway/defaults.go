@@ -77,11 +77,12 @@ func (s *session) learned() *pool.Learned {
 }
 
 // attachFirst attaches a session that begins, and learns what its settings mean: never on a
-// connection whose defaults new sessions have no more. own: one that nobody has had.
-func (s *session) attachFirst(own bool) error {
+// connection whose defaults new sessions have no more. own: one that nobody has had,
+// with params.
+func (s *session) attachFirst(own bool, params map[string]string) error {
 	for {
 		s.renew = own
-		if err := s.attach(); err != nil {
+		if err := s.attachWith(params); err != nil {
 			return err
 		}
 		if err := s.learn(); err != nil || s.conn == nil || s.era == s.pool.Era() {

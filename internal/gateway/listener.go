@@ -271,7 +271,7 @@ func (l *listener) dial(p *pool.Pool, done chan struct{}) {
 	c, err := p.Acquire(&w, owner, nil, p.Empty(), l.db.srv.live.Load().QueueTimeout)
 	if err == nil {
 		c.Dirty = true
-		if err = c.Switch(p.Empty(), listenTimeout); err != nil {
+		if err = c.Adopt(p.Empty(), listenTimeout); err != nil {
 			p.Lost(c)
 		}
 	}

@@ -115,7 +115,7 @@ func (l *roundLink) take() error {
 	}
 	l.conn, l.taken, l.deadline = c, time.Now(), time.Time{}
 	_ = c.Net.SetDeadline(l.taken.Add(roundLimit))
-	if err := c.Switch(l.pool.Empty(), roundLimit); err != nil {
+	if err := c.Adopt(l.pool.Empty(), roundLimit); err != nil {
 		l.drop(err)
 		return err
 	}

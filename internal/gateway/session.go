@@ -199,7 +199,10 @@ func (s *session) end(err error) {
 }
 
 // attach gets a server connection with the session's settings.
-func (s *session) attach() error {
+func (s *session) attach() error { return s.attachWith(nil) }
+
+// attachWith is attach; a connection that nobody had before logs in with params.
+func (s *session) attachWith(params map[string]string) error {
 	if s.conn != nil {
 		if s.ahead != nil {
 			return s.sendAhead()
@@ -218,14 +221,14 @@ func (s *session) attach() error {
 			return noServer(err)
 		}
 		if s.renew {
-			if c, err = s.pool.Renew(c, s.owner); err != nil {
+			if c, err = s.pool.Renew(c, s.owner, params); err != nil {
 				return noServer(err)
 			}
 			s.renew = false
 		}
 		s.keepDefaults(c.Era)
 		switched := !pool.Same(c.Bucket, s.bucket)
-		if err := c.Switch(s.bucket, switchTimeout); err != nil {
+		if err := c.Adopt(s.bucket, switchTimeout); err != nil {
 			var se *pool.ServerError
 			if errors.As(err, &se) {
 				s.pool.Release(c)

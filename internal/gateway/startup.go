@@ -6,13 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
-	"strings"
 	"time"
 
 	"qvpgw/internal/auth"
 	"qvpgw/internal/metrics"
-	"qvpgw/internal/pool"
 	"qvpgw/internal/router"
 	"qvpgw/internal/wire"
 )
@@ -203,87 +200,12 @@ func (s *session) readParams() error {
 	}
 	s.user, _ = s.startup.Param("user")
 	if s.user == "" {
-		return fatal("28000", "no user name in the startup packet", "")
+		return fatal("28000", "no PostgreSQL user name specified in startup packet", "")
 	}
 	if s.database, _ = s.startup.Param("database"); s.database == "" {
 		s.database = s.user
 	}
 	return s.readReplication()
-}
-
-// settings are the session settings that the startup message asks for.
-func (s *session) settings() ([]pool.Setting, error) {
-	var list []pool.Setting
-	set := func(name, value string) {
-		name = strings.ToLower(name)
-		list = slices.DeleteFunc(list, func(x pool.Setting) bool { return x.Name == name })
-		list = append(list, pool.Setting{Name: name, SQL: pool.SetStatement(name, value)})
-	}
-	options, _ := s.startup.Param("options")
-	pairs, err := parseOptions(options)
-	if err != nil {
-		return nil, err
-	}
-	for _, p := range pairs {
-		set(p.Name, p.Value)
-	}
-	for _, p := range s.startup.Params {
-		switch {
-		case p.Name == "user", p.Name == "database", p.Name == "options", p.Name == "replication", strings.HasPrefix(p.Name, "_pq_."):
-		default:
-			set(p.Name, p.Value)
-		}
-	}
-	return list, nil
-}
-
-// parseOptions reads the options parameter: -c name=value and --name=value, with
-// backslashes before blanks, as in PostgreSQL's pg_split_opts.
-func parseOptions(options string) ([]wire.Param, error) {
-	var words []string
-	var w strings.Builder
-	in := false
-	for i := 0; i < len(options); i++ {
-		switch c := options[i]; {
-		case c == '\\' && i+1 < len(options):
-			i++
-			w.WriteByte(options[i])
-			in = true
-		case c == ' ' || c == '\t' || c == '\n':
-			if in {
-				words = append(words, w.String())
-				w.Reset()
-			}
-			in = false
-		default:
-			w.WriteByte(c)
-			in = true
-		}
-	}
-	if in {
-		words = append(words, w.String())
-	}
-	var pairs []wire.Param
-	for i := 0; i < len(words); i++ {
-		x := words[i]
-		switch {
-		case x == "-c" && i+1 < len(words):
-			i++
-			x = words[i]
-		case strings.HasPrefix(x, "-c"):
-			x = x[2:]
-		case strings.HasPrefix(x, "--"):
-			x = x[2:]
-		default:
-			return nil, fatal("22023", fmt.Sprintf("cannot apply the startup option %q", x), "The gateway takes -c name=value and --name=value.")
-		}
-		name, value, ok := strings.Cut(x, "=")
-		if !ok || name == "" {
-			return nil, fatal("22023", fmt.Sprintf("the startup option %q has no value", x), "Write -c name=value.")
-		}
-		pairs = append(pairs, wire.Param{Name: strings.ReplaceAll(name, "-", "_"), Value: value})
-	}
-	return pairs, nil
 }
 
 // welcome tells an authenticated client what a server would: its parameters, its
@@ -292,12 +214,15 @@ func (s *session) welcome() error {
 	if err := s.findPool(); err != nil {
 		return err
 	}
-	list, err := s.settings()
+	list, fixed, err := requested(s.startup)
 	if err != nil {
 		return err
 	}
 	s.base = s.pool.Intern(list)
 	s.bucket = s.base
+	if fixed != nil {
+		s.mode = Session // the settings are of one server connection, and of no other
+	}
 	own := s.mode == Session || s.loginTriggers()
 	learned := s.base.Learned()
 	if learned != nil && learned.Era == s.pool.Era() {
@@ -307,7 +232,7 @@ func (s *session) welcome() error {
 		learned = nil
 	}
 	if own || learned == nil {
-		err := s.attachFirst(own)
+		err := s.attachFirst(own, fixed)
 		switch {
 		case s.conn == nil:
 		case own && err == nil:

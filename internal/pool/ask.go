@@ -74,7 +74,7 @@ func (p *Pool) Spare(timeout time.Duration, work func(query func(sql string) ([]
 		}
 		return rows, err
 	}
-	if err = c.Switch(p.Empty(), timeout); err != nil {
+	if err = c.Adopt(p.Empty(), timeout); err != nil {
 		broken = err
 	} else {
 		err = work(run)
@@ -113,7 +113,7 @@ func (p *Pool) spare() (c *Conn, dialled bool, err error) {
 		if !place {
 			return nil, false, nil
 		}
-		c, err = p.dialFor(ControlOwner)
+		c, err = p.dialFor(ControlOwner, nil)
 		return c, true, err
 	}
 }

@@ -78,9 +78,14 @@ func newBuckets() *buckets {
 	return &buckets{known: map[string]*Bucket{"": e}, empty: e}
 }
 
+// fleeting are the settings that end with their transaction, or are no state but an
+// act, whatever the statement says: the server resets none of them (GUC_NO_RESET).
+var fleeting = []string{"seed", "transaction_deferrable", "transaction_isolation", "transaction_read_only"}
+
 // intern returns the Bucket for settings, which need not be sorted and which it
 // keeps.
 func (t *buckets) intern(settings []Setting) *Bucket {
+	settings = slices.DeleteFunc(settings, func(s Setting) bool { return slices.Contains(fleeting, s.Name) })
 	if len(settings) == 0 {
 		return t.empty
 	}

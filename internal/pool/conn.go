@@ -296,3 +296,21 @@ func (c *Conn) Switch(to *Bucket, timeout time.Duration) error {
 	c.Bucket = to
 	return nil
 }
+
+// Adopt is Switch for who was given the connection a moment ago. Where the server
+// refuses, that may be for what the holder before left, so that goes first, with all
+// else of its session: a ServerError is about the settings of to.
+func (c *Conn) Adopt(to *Bucket, timeout time.Duration) error {
+	err := c.Switch(to, timeout)
+	if err == nil {
+		return nil
+	}
+	var se *ServerError
+	if !errors.As(err, &se) || Same(c.Bucket, c.pool.buckets.empty) {
+		return err
+	}
+	if err := c.reset(timeout); err != nil {
+		return fmt.Errorf("cannot undo the settings of another session: %v", err)
+	}
+	return c.Switch(to, timeout)
+}

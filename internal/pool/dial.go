@@ -19,12 +19,15 @@ import (
 
 // dialHost opens a connection to one host: pgconn finds its address, does TLS and
 // the startup, a login of ours the SCRAM in between, and the socket is taken over.
-func (p *Pool) dialHost(to *host, opt Options) (*Conn, error) {
+func (p *Pool) dialHost(to *host, opt Options, params map[string]string) (*Conn, error) {
 	ctx, cancel := context.WithTimeout(p.ctx, opt.ConnectTimeout)
 	defer cancel()
 	var notices []*pgconn.Notice
 	cfg := to.config.Copy()
 	cfg.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { notices = append(notices, n) }
+	if params != nil {
+		cfg.RuntimeParams = params
+	}
 	if opt.Loops != nil {
 		cfg.DialFunc = opt.Loops.Dial
 	}

@@ -110,15 +110,17 @@ func (p *Pool) candidates() ([]*host, Options) {
 
 // dial opens a server connection to the first host that takes it and is what
 // Target asks for.
-func (p *Pool) dial() (*Conn, error) {
+func (p *Pool) dial(params map[string]string) (*Conn, error) {
 	hosts, opt := p.candidates()
 	var failed []error
 	var spare *Conn // a primary, where a standby is preferred
 	for _, h := range hosts {
-		c, err := p.dialHost(h, opt)
+		c, err := p.dialHost(h, opt, params)
 		if err != nil {
 			failed = append(failed, err)
-			p.hostFailed(h, err)
+			if params == nil {
+				p.hostFailed(h, err)
+			}
 			if p.ctx.Err() != nil {
 				break
 			}

@@ -143,7 +143,7 @@ func (p *Pool) Acquire(w *Waiter, owner uint64, prefer *Conn, b *Bucket, timeout
 		case g.err != nil:
 			return nil, g.err
 		case g.conn == nil:
-			c, err := p.dialFor(owner)
+			c, err := p.dialFor(owner, nil)
 			if err == nil || !p.waitsOut() {
 				return c, err
 			}
@@ -172,7 +172,7 @@ func (p *Pool) Acquire(w *Waiter, owner uint64, prefer *Conn, b *Bucket, timeout
 		}
 		if (owner == ControlOwner || p.waiting.n == 0 || !w.queued.IsZero()) && p.takePlaceLocked(time.Time{}) {
 			p.mu.Unlock()
-			c, err := p.dialFor(owner)
+			c, err := p.dialFor(owner, nil)
 			if err != nil && p.waitsOut() {
 				continue
 			}
@@ -190,7 +190,7 @@ func (p *Pool) Acquire(w *Waiter, owner uint64, prefer *Conn, b *Bucket, timeout
 		case err != nil:
 			return nil, err
 		case dial:
-			c, err := p.dialFor(owner)
+			c, err := p.dialFor(owner, nil)
 			if err != nil && p.waitsOut() {
 				continue
 			}
@@ -223,14 +223,15 @@ func (p *Pool) grant(c *Conn, owner uint64) *Conn {
 	return c
 }
 
-// dialFor dials for a holder whose place in open is taken already.
-func (p *Pool) dialFor(owner uint64) (*Conn, error) {
+// dialFor dials for a holder whose place in open is taken already. params are startup
+// parameters of that holder alone: what the server says of them is nobody else's.
+func (p *Pool) dialFor(owner uint64, params map[string]string) (*Conn, error) {
 	var c *Conn
 	var err error
 	for {
 		renewals := p.renewals.Load()
 		p.dials.Add(1)
-		c, err = p.dial()
+		c, err = p.dial(params)
 		p.mu.Lock()
 		if err != nil || renewals == p.renewals.Load() || p.closed {
 			break
@@ -242,8 +243,10 @@ func (p *Pool) dialFor(owner uint64) (*Conn, error) {
 	if err != nil {
 		p.dialFailures.Add(1)
 		p.leavePlaceLocked()
-		p.dialErr = err
-		if p.open == 0 && !p.opt.WaitDown {
+		if params == nil {
+			p.dialErr = err
+		}
+		if params == nil && p.open == 0 && !p.opt.WaitDown {
 			// Nobody will release anything: who waits has the same answer.
 			for w := p.popLocked(); w != nil; w = p.popLocked() {
 				w.deliverLocked(grant{err: err})
@@ -268,9 +271,11 @@ func (p *Pool) dialFor(owner uint64) (*Conn, error) {
 }
 
 // Renew exchanges c, which owner holds and has not used, for a connection that nobody
-// held before, unless it is one. After an error owner holds none.
-func (p *Pool) Renew(c *Conn, owner uint64) (*Conn, error) {
-	if c.grants == 1 {
+// held before, unless it is one. params are startup parameters for it, nil for those of
+// all; with others it is owner's alone, which has to set Once. After an error owner
+// holds none.
+func (p *Pool) Renew(c *Conn, owner uint64, params map[string]string) (*Conn, error) {
+	if c.grants == 1 && params == nil {
 		return c, nil
 	}
 	c.goodbye()
@@ -278,7 +283,7 @@ func (p *Pool) Renew(c *Conn, owner uint64) (*Conn, error) {
 	p.mu.Lock()
 	delete(p.all, c)
 	p.mu.Unlock()
-	return p.dialFor(owner)
+	return p.dialFor(owner, params)
 }
 
 // takeIdleLocked removes and returns the best idle connection, or nil.
@@ -466,7 +471,7 @@ func (p *Pool) ours(work func(*Conn) ([][]*string, error), timeout time.Duration
 		return nil, err
 	}
 	var rows [][]*string
-	if err = c.Switch(p.Empty(), timeout); err == nil {
+	if err = c.Adopt(p.Empty(), timeout); err == nil {
 		rows, err = work(c)
 	}
 	var se *ServerError

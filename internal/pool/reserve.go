@@ -178,7 +178,7 @@ func (p *Pool) fillLocked() {
 	}
 	p.filling = true
 	go func() {
-		c, err := p.dialFor(ControlOwner)
+		c, err := p.dialFor(ControlOwner, nil)
 		if err == nil {
 			p.Release(c)
 		}
