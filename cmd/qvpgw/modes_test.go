@@ -112,7 +112,7 @@ users:
 	})
 	t.Run("statement", func(t *testing.T) {
 		a, b := connectTo(t, addr, pgtest.Superuser, "single"), connectTo(t, addr, pgtest.Superuser, "single")
-		for _, sql := range []string{"BEGIN", "START TRANSACTION READ ONLY", "SELECT 1; BEGIN"} {
+		for _, sql := range []string{"BEGIN", "START TRANSACTION READ ONLY", "SELECT 1; BEGIN", "BEGIN; COMMIT AND CHAIN", "BEGIN; ROLLBACK; BEGIN; ROLLBACK AND CHAIN"} {
 			if got := first(t, a, sql); got != "0A000" {
 				t.Errorf("%s gave %q", sql, got)
 			}

@@ -370,6 +370,16 @@ func TestOneClientTooManyGets53300(t *testing.T) {
 	}
 }
 
+// TestOneClientTooManyWaitsForNothing has a login need a server connection, of which
+// there is none.
+func TestOneClientTooManyWaitsForNothing(t *testing.T) {
+	dsn := pgtest.Database(t)
+	_, addr := startGateway(t, dsn, gateway.Options{MaxClients: 1, Mode: gateway.Session, Pool: pool.Options{Size: 1}})
+	_ = mustDial(t, addr, dsn)
+	_, err := dialClient(t.Context(), addr, databaseOf(dsn), pgtest.Superuser, "")
+	wantCode(t, err, "53300", "too many clients")
+}
+
 func TestAWaitForAServerConnectionThatIsTooLongGets53300(t *testing.T) {
 	dsn := pgtest.Database(t)
 	g, addr := startGateway(t, dsn, gateway.Options{Pool: pool.Options{Size: 1}, QueueTimeout: 200 * time.Millisecond})

@@ -47,6 +47,14 @@ func (s *Server) admitLocked(c *session, policy *Policy) error {
 	return full(policy.UserClients, s.userLimits(c.user).clients, fmt.Sprintf("clients of role %q", c.user), "limits.max_user_clients, or max_clients of the user")
 }
 
+// admitted says why there may be no further client before it takes a server connection
+// of others to log in; whether there may be one is seen when it has.
+func (s *Server) admitted(c *session, policy *Policy) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.admitLocked(c, policy)
+}
+
 // enterLocked counts a client, leaveLocked counts it no longer.
 func (s *Server) enterLocked(c *session) {
 	if c.db != nil {
@@ -68,7 +76,7 @@ func (s *session) tellWaiting() {
 	b := wire.AppendNoticeResponse(s.out, &wire.ErrorFields{
 		Severity: wire.SeverityNotice, SeverityV: wire.SeverityNotice, Code: "00000",
 		Message: fmt.Sprintf("no server connection has become free for %s; waiting on", s.waiter.After),
-		Detail:  fmt.Sprintf("%d clients wait for a connection to this database.", s.pool.Stat().Waiting),
+		Detail:  fmt.Sprintf("Clients that wait for a connection to this database as this user: %d.", s.pool.Stat().Waiting),
 		Hint:    "SHOW POOLS and SHOW PINS in the console say who holds them.",
 	})
 	_ = s.raw.SetWriteDeadline(time.Now().Add(time.Second))

@@ -42,11 +42,29 @@ func requested(m *wire.Startup) (list []pool.Setting, fixed map[string]string, e
 			}
 			fixed[name] = p.Value
 		default:
+			value := p.Value
+			if name == "application_name" {
+				value = clean(value)
+			}
 			list = slices.DeleteFunc(list, func(x pool.Setting) bool { return x.Name == name })
-			list = append(list, pool.Setting{Name: name, SQL: pool.SetStatement(name, p.Value)})
+			list = append(list, pool.Setting{Name: name, SQL: pool.SetStatement(name, value)})
 		}
 	}
 	return list, fixed, nil
+}
+
+// clean is what the server makes of an application's name, in whatever encoding it is
+// (PostgreSQL's pg_clean_ascii).
+func clean(name string) string {
+	var b strings.Builder
+	for i := range len(name) {
+		if c := name[i]; c < ' ' || c > '~' {
+			fmt.Fprintf(&b, `\x%02x`, c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
 }
 
 // optionsOfServer are the switches of the options parameter, as getopt has them:

@@ -67,11 +67,11 @@ func begins(plan *router.Plan) bool {
 	}
 	open := false
 	for i := range plan.Statements {
-		switch plan.Statements[i].Kind {
+		switch st := &plan.Statements[i]; st.Kind {
 		case sqltext.Begin:
 			open = true
 		case sqltext.Commit, sqltext.Rollback, sqltext.PrepareTransaction:
-			open = false
+			open = open && st.Chain
 		}
 	}
 	return open

@@ -292,6 +292,9 @@ func (s *session) findPool() error {
 	}
 	s.mode = policy.Mode
 	s.db = s.srv.database(s.database)
+	if err := s.srv.admitted(s, &policy); err != nil {
+		return err
+	}
 	if s.db.disabled.Load() {
 		return fatal("57P03", fmt.Sprintf("database %q is disabled", s.database), "An administrator has disabled it; ENABLE in the console admits clients again.")
 	}

@@ -26,7 +26,7 @@ func TestAStartupPacketSaysWhatItSaysToTheServer(t *testing.T) {
 	for _, param := range []string{
 		"app.name=1", "no_such_setting=1", "shared_buffers=1GB", "server_version=1", "fsync=off", "log_statement=all",
 		"extra_float_digits=3", "extra_float_digits=99", "client_encoding=latin1", "DateStyle=SQL, DMY", "TimeZone=Asia/Tokyo", "TimeZone=Nowhere",
-		"search_path=\"a b\", c", "WORK_MEM=7MB", "work_mem=", "statement_timeout=1min", "role=pg_monitor", "role=nobody",
+		"search_path=\"a b\", c", "application_name=h\xc3\xa4\xff\n!", "WORK_MEM=7MB", "work_mem=", "statement_timeout=1min", "role=pg_monitor", "role=nobody",
 		"seed=0.5", "transaction_read_only=on",
 		"default_transaction_isolation=serializable", "session_authorization=" + pgtest.PlainUser,
 		"log_connections=on", "log_disconnections=on", "ignore_system_indexes=on", "ignore_system_indexes=x", "post_auth_delay=0",
