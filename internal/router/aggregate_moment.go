@@ -103,7 +103,27 @@ func momentText(micros int64, instant bool) string {
 }
 
 func appendMoment(b []byte, micros int64, instant bool) []byte {
-	b = time.UnixMicro(micros).UTC().AppendFormat(b, "2006-01-02 15:04:05.999999")
+	t := time.UnixMicro(micros).UTC()
+	year, month, day := t.Date()
+	if year < 0 || year > 9999 {
+		b = t.AppendFormat(b, "2006-01-02 15:04:05.999999")
+	} else {
+		hour, minute, second := t.Clock()
+		two := func(n int, before byte) { b = append(b, before, byte('0'+n/10), byte('0'+n%10)) }
+		b = append(b, byte('0'+year/1000), byte('0'+year/100%10), byte('0'+year/10%10), byte('0'+year%10))
+		two(int(month), '-')
+		two(day, '-')
+		two(hour, ' ')
+		two(minute, ':')
+		two(second, ':')
+		if part := t.Nanosecond() / 1000; part > 0 {
+			b = append(b, '.')
+			for unit := 100_000; part > 0; unit /= 10 {
+				b = append(b, byte('0'+part/unit))
+				part %= unit
+			}
+		}
+	}
 	if instant {
 		b = append(b, "+00"...)
 	}
