@@ -2,6 +2,7 @@ package netloop
 
 import (
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -160,15 +161,18 @@ func (l *loop) run() {
 
 // yield gives other goroutines their turn and returns the time since start.
 func (l *loop) yield(start time.Time) time.Duration {
-	l.woke.Store(false)
-	goyield()
+	if l.woke.Swap(false) {
+		runtime.Gosched()
+	} else {
+		goyield()
+	}
 	return time.Since(start)
 }
 
 // goyield is runtime.Gosched, but for that the goroutine stays in the queue of its own
-// processor: in the common one, to which Gosched puts it, another thread that is woken
-// for it takes it, and each move to a thread costs two futexes and warm caches. The
-// runtime keeps this name for others.
+// processor, for when nobody waits there: from the common one, to which Gosched puts it,
+// another thread that is woken for it takes it, and each move costs two futexes and warm
+// caches. The runtime keeps this name for others.
 //
 //go:linkname goyield runtime.goyield
 func goyield()
