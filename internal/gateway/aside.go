@@ -1,7 +1,10 @@
 package gateway
 
 import (
+	"errors"
 	"time"
+
+	"qvpgw/internal/netloop"
 )
 
 // slowWrite is how long a write may take before we read meanwhile (pgx waits as
@@ -61,4 +64,57 @@ func (s *session) writeAside(b []byte) (int, error) {
 			return 0, err
 		}
 	}
+}
+
+// errHeard is what a read of the client returns when its COPY has failed and all was
+// said to it, before it sent more.
+var errHeard = errors.New("the server has ended the COPY")
+
+// readOrHear reads from the client. While that copies, what the server says meanwhile,
+// above all that the COPY has failed, is passed at once; a read that the server ended
+// has timed out.
+func (s *session) readOrHear(b []byte) (int, error) {
+	if s.first || !s.cv.copying || s.conn == nil || s.conn.Loop == nil {
+		return s.net.Read(b)
+	}
+	var h netloop.Handler = hearing{s}
+	s.conn.Watch(&h, true) // ahead of the look: what comes behind it is heard
+	err := s.hear()
+	if err == nil {
+		n, err := s.net.Read(b)
+		s.conn.Watch(&s.handler, true)
+		return n, err
+	}
+	if s.conn != nil {
+		s.conn.Watch(&s.handler, true)
+	}
+	return 0, err
+}
+
+// hearing ends a client's read when its server says something.
+type hearing struct{ s *session }
+
+// Ready is called for an event of the server's socket.
+func (h hearing) Ready() { _ = h.s.raw.SetReadDeadline(time.Unix(1, 0)) }
+
+// hear passes what the server has said to a client that copies.
+func (s *session) hear() error {
+	st := &s.conn.Stream
+	heard := false
+	for s.cv.queue.n > 0 && (!s.cv.copying || st.Buffered() > 0 || !s.conn.Loop.Quiet()) {
+		if err := s.step(); err != nil {
+			return err
+		}
+		heard = true
+	}
+	if !heard {
+		return nil
+	}
+	if err := st.Flush(); err != nil {
+		return s.serverError(err)
+	}
+	if s.cv.idle() && !s.client.Midway() && s.client.Buffered() == 0 {
+		return errHeard
+	}
+	return nil
 }

@@ -150,7 +150,7 @@ type clientReader struct{ s *session }
 func (r clientReader) Read(b []byte) (int, error) {
 	s := r.s
 	for {
-		n, err := s.net.Read(b)
+		n, err := s.readOrHear(b)
 		if n > 0 || s.first || !timedOut(err) {
 			return n, err
 		}

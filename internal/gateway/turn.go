@@ -49,6 +49,9 @@ func (s *session) clientHalf() error {
 	awaited := false // an answer, to a message before the newest
 	for {
 		h, err := s.client.Next()
+		if errors.Is(err, errHeard) {
+			return nil
+		}
 		if err != nil {
 			return s.clientError(err)
 		}
@@ -150,7 +153,7 @@ func (s *session) message(m *message) (ends bool, err error) {
 	case wire.FunctionCall:
 		return true, s.onFunctionCall(m)
 	}
-	return false, violation("unexpected message type %q", m.Type)
+	return false, violation("invalid frontend message type %d", m.Type)
 }
 
 // copyMessage passes COPY's messages while the server takes them. Those that come
