@@ -210,6 +210,15 @@ func (rw *AggregateRewrite) Guard() string { return guarded(plain(rw.proves, rw.
 // guarded is the SELECT of a guard.
 func guarded(conditions string) string { return "SELECT COALESCE(" + conditions + ", FALSE)" }
 
+// size is what its texts take, in bytes, though rewrites of one shape share some.
+func (rw *AggregateRewrite) size() int {
+	n := len(rw.Lock) + len(rw.Proof) + len(rw.proves) + 2*len(rw.SQL) // what alone has is most of SQL
+	for _, a := range rw.ProofArgs {
+		n += len(a) + 16
+	}
+	return n
+}
+
 // HasWithin reports whether there is a text for inside a transaction.
 func (rw *AggregateRewrite) HasWithin() bool { return rw.alone != nil }
 

@@ -153,6 +153,9 @@ func (e *planEntry) size() int {
 	if e.template != nil {
 		n += treeOverhead * len(e.text)
 	}
+	if rw := e.plan.Aggregates; rw != nil {
+		n += rw.size()
+	}
 	return n
 }
 

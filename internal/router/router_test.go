@@ -248,6 +248,11 @@ func TestTheCacheKeepsItsBoundsAndWhatWasUsedLast(t *testing.T) {
 	if p.get(c, huge, st, now) != nil {
 		t.Error("a text larger than the cache is kept")
 	}
+	long := &Plan{Aggregates: &AggregateRewrite{SQL: string(huge)}}
+	p.put(c, &planEntry{text: []byte("short"), plan: long})
+	if p.get(c, []byte("short"), st, now) != nil {
+		t.Error("a plan whose texts are larger than the cache is kept")
+	}
 	p.clear()
 	if n, size := p.stat(); n != 0 || size != 0 {
 		t.Errorf("%d entries of %d bytes after clear", n, size)
