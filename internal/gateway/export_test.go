@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"slices"
 	"time"
 
 	"qvpgw/internal/catalog"
@@ -29,6 +30,11 @@ func ReloadWith(s *Server, change func(*Options)) {
 	now := *s.live.Load()
 	change(&now)
 	s.Reload(now)
+}
+
+// Fresh says that no change of a catalog is known that is not read.
+func Fresh(s *Server) bool {
+	return !slices.ContainsFunc(s.allDatabases(), func(d *database) bool { return !d.fresh.Load() })
 }
 
 // Doubts are a database's doubts.
