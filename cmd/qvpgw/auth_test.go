@@ -18,6 +18,7 @@ import (
 
 	"qvpgw/internal/config"
 	"qvpgw/internal/pgtest"
+	"qvpgw/internal/wire"
 )
 
 // tryLogin logs in and runs a query; it returns the query's value or the error's
@@ -156,7 +157,7 @@ CREATE ROLE marked_proof LOGIN PASSWORD 'marker-proof';
 CREATE ROLE marked_wrong LOGIN PASSWORD 'other';
 SET password_encryption = 'md5';
 CREATE ROLE marked_md5 LOGIN PASSWORD 'marker-md5'`)
-	secrets := []string{"marker"}
+	secrets := []string{"marker", wire.MD5Secret("marked_wrong", "marker-wrong"), wire.MD5Secret("marked_server", "marker'backend")}
 	for _, role := range []string{"marked_server", "marked_proof", "marked_wrong", "marked_md5"} {
 		stored := first(t, db, "SELECT rolpassword FROM pg_authid WHERE rolname = '"+role+"'")
 		for _, part := range strings.FieldsFunc(stored, func(r rune) bool { return r == '$' || r == ':' }) {
@@ -175,6 +176,7 @@ schema: {migrate: false}
 tls: {mode: allow, cert: %[3]s/server.crt, key: %[3]s/server.key}
 auth:
   hba:
+    - hostssl all marked_server all scram-sha-256-plus
     - hostssl all all all password
     - host all marked_md5 all md5
     - host all trusted all trust
@@ -207,10 +209,23 @@ auth:
 	entered := out.String()
 	for _, want := range []string{
 		"marked_server scram-sha-256:marked_server scram-sha-256\n", "marked_proof scram-sha-256:marked_proof scram-sha-256\n",
-		"marked_md5 md5:marked_md5 md5\n", "marked_proof scram-sha-256:marked_proof password TLS 1.3\n", "28P01", "marked_wrong",
+		"marked_server scram-sha-256:marked_server scram-sha-256-plus TLS 1.3\n", "marked_md5 md5:marked_md5 md5\n", "marked_proof scram-sha-256:marked_proof password TLS 1.3\n", "28P01", "marked_wrong",
 	} {
 		if !strings.Contains(entered, want) {
 			t.Errorf("no login gave %q:\n%s", want, entered)
+		}
+	}
+	speaking, err := pgconn.Connect(t.Context(), "postgres://marked_server:marker%27backend@"+g.addr+"/postgres?sslmode=disable")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer speaking.Close(context.Background())
+	for _, sql := range []string{
+		"ALTER ROLE marked_proof PASSWORD 'marker-new'", "ALTER ROLE marked_proof PASWORD 'marker-typo'", "SELECT set_config('app.secret', 'marker-setting', false)",
+		"DO $$ BEGIN EXECUTE $q$SELECT 'marker-code'$q$; END $$", "CREATE SUBSCRIPTION s CONNECTION 'password=marker-connection' PUBLICATION p WITH (connect = false)",
+	} {
+		for range 2 { // known the second time
+			_, _ = speaking.Exec(t.Context(), sql).ReadAll()
 		}
 	}
 	console, err := pgconn.Connect(t.Context(), "postgres://marked_server:marker%27backend@"+g.addr+"/qvpgw?sslmode=disable")

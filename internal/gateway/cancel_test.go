@@ -115,3 +115,15 @@ func TestAnIdleServerConnectionThatWasEndedCostsNobodyAnError(t *testing.T) {
 	}
 	p.want("SELECT count(*) FROM notes", "20")
 }
+
+// TestProcessIDsArePositive has every generation, and numbers that begin anew: pgjdbc
+// cancels nothing with a negative one.
+func TestProcessIDsArePositive(t *testing.T) {
+	for generation := range 300 {
+		for _, last := range []uint32{0, 1, 1<<24 - 2, 1<<24 - 1, 1<<31 - 1, 1<<32 - 1} {
+			if pid := gateway.NextPID(last, generation); int32(pid) <= 0 || pid == last {
+				t.Errorf("after %d of generation %d comes %d", last, generation, int32(pid))
+			}
+		}
+	}
+}

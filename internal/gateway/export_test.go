@@ -37,6 +37,9 @@ func Fresh(s *Server) bool {
 	return !slices.ContainsFunc(s.allDatabases(), func(d *database) bool { return !d.fresh.Load() })
 }
 
+// NextPID is nextPID.
+var NextPID = nextPID
+
 // Doubts are a database's doubts.
 type Doubts struct{ doubts }
 

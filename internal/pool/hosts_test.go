@@ -46,6 +46,19 @@ func TestAnotherHostIsUsedWhenOneIsGone(t *testing.T) {
 	}
 }
 
+func TestAHostThatDoesNotAnswerIsGivenUpForTheNext(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // nobody accepts
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	f := startFake(t, "")
+	p := newPool(t, Options{Server: to(t, &fake{Listener: silent}, f), Size: 1, ConnectTimeout: 200 * time.Millisecond})
+	if c := take(t, p); c.host != f.Addr().String() {
+		t.Errorf("the connection goes to %s", c.host)
+	}
+}
+
 func TestLoadIsBalancedOverEqualHosts(t *testing.T) {
 	a, b := startFake(t, ""), startFake(t, "")
 	p := newPool(t, Options{Server: to(t, a, b), Size: 6, Balance: RoundRobin})
