@@ -168,52 +168,23 @@ func (l *roundLink) prepare(log int) error {
 }
 
 // ask sends messages and returns the rows of the reply, which are copies.
-func (l *roundLink) ask(b []byte) ([][][]byte, error) {
-	c := l.conn
-	if _, err := c.Net.Write(b); err != nil {
+func (l *roundLink) ask(b []byte) (rows [][][]byte, err error) {
+	if _, err := l.conn.Net.Write(b); err != nil {
 		return nil, err
 	}
-	var rows [][][]byte
-	var failed *pool.ServerError
-	for {
-		h, err := c.Stream.Next()
-		if err != nil {
-			return nil, err
+	err = l.conn.Take(func(msg byte, body []byte) error {
+		if msg == wire.ParameterStatus {
+			l.told = true
+			return nil
 		}
-		switch h.Type {
-		case wire.DataRow, wire.ErrorResponse, wire.ParameterStatus:
-			body, err := c.Stream.Body(wire.MaxMessage)
-			if err != nil {
-				return nil, err
-			}
-			switch h.Type {
-			case wire.DataRow:
-				row, err := wire.ParseDataRow(append([]byte(nil), body...), nil)
-				if err != nil {
-					return nil, err
-				}
-				rows = append(rows, row)
-			case wire.ErrorResponse:
-				f, err := wire.ParseErrorFields(body)
-				if err != nil {
-					return nil, err
-				}
-				failed = &pool.ServerError{Fields: f}
-			case wire.ParameterStatus:
-				l.told = true
-				if err := c.NoteParam(body); err != nil {
-					return nil, err
-				}
-			}
-		}
-		c.Stream.Drop()
-		if h.Type == wire.ReadyForQuery {
-			if failed != nil {
-				return nil, failed
-			}
-			return rows, nil
-		}
+		row, err := wire.ParseDataRow(append([]byte(nil), body...), nil)
+		rows = append(rows, row)
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
+	return rows, nil
 }
 
 // drop ends the use of the connection after an error.

@@ -85,11 +85,7 @@ func (s *Server) Pools() []PoolStat {
 func (s *Server) allDatabases() []*database {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := make([]*database, 0, len(s.databases))
-	for _, d := range s.databases {
-		list = append(list, d)
-	}
-	return list
+	return slices.AppendSeq(make([]*database, 0, len(s.databases)), maps.Values(s.databases))
 }
 
 // Catalog returns the newest catalog of a database, or nil.

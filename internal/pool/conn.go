@@ -210,25 +210,37 @@ func (c *Conn) Query(sql string, timeout time.Duration) ([][]*string, error) {
 // Collect reads a reply up to ReadyForQuery and returns its rows; a *ServerError if the
 // server sent one.
 func (c *Conn) Collect() (rows [][]*string, err error) {
-	var failed *ServerError
+	err = c.Take(func(msg byte, body []byte) error {
+		if msg != wire.DataRow {
+			return nil
+		}
+		row, err := textRow(body)
+		rows = append(rows, row)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return rows, nil
+}
+
+// Take reads a reply up to ReadyForQuery and hands over the bodies of its DataRows and
+// ParameterStatuses, which are valid during the call; a *ServerError if the server sent
+// one.
+func (c *Conn) Take(part func(msg byte, body []byte) error) error {
+	var failed error
 	for {
 		h, err := c.Stream.Next()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		switch h.Type {
 		case wire.DataRow, wire.ErrorResponse, wire.ParameterStatus, wire.NotificationResponse:
 			body, err := c.Stream.Body(wire.MaxMessage)
 			if err != nil {
-				return nil, err
+				return err
 			}
 			switch h.Type {
-			case wire.DataRow:
-				row, err := textRow(body)
-				if err != nil {
-					return nil, err
-				}
-				rows = append(rows, row)
 			case wire.NotificationResponse:
 				if len(c.Heard) < maxHeard {
 					c.Heard = append(c.Heard, c.Stream.Message()...)
@@ -236,21 +248,24 @@ func (c *Conn) Collect() (rows [][]*string, err error) {
 			case wire.ErrorResponse:
 				f, err := wire.ParseErrorFields(body)
 				if err != nil {
-					return nil, err
+					return err
 				}
 				failed = &ServerError{f}
 			case wire.ParameterStatus:
-				if err := c.NoteParam(body); err != nil {
-					return nil, err
+				err = c.NoteParam(body)
+				fallthrough
+			default:
+				if err == nil {
+					err = part(h.Type, body)
+				}
+				if err != nil {
+					return err
 				}
 			}
 		}
 		c.Stream.Drop()
 		if h.Type == wire.ReadyForQuery {
-			if failed != nil {
-				return nil, failed
-			}
-			return rows, nil
+			return failed
 		}
 	}
 }
