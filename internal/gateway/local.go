@@ -83,7 +83,7 @@ func (s *session) routed(did metrics.Action, reason router.Reason, g *group) {
 	}
 	r := &Route{
 		At: time.Now(), PID: s.pid, Database: s.database, User: s.user, Took: time.Since(g.began),
-		Text: string(g.sql[:min(len(g.sql), routeText)]), Action: did.String(), Reason: string(reason), What: what, did: did,
+		Text: string(g.sql[:min(len(g.sql), routeText+1)]), Action: did.String(), Reason: string(reason), What: what, did: did,
 	}
 	s.decided = true
 	s.route.found.Store(r)
@@ -141,7 +141,11 @@ func (s *Server) Routes() []Route {
 	defer l.mu.Unlock()
 	var list []Route
 	for i := l.n - 1; i >= 0 && i >= l.n-len(l.ring); i-- {
-		list = append(list, l.ring[i%len(l.ring)])
+		x := l.ring[i%len(l.ring)]
+		if len(x.Text) > routeText {
+			x.Text = strings.ToValidUTF8(x.Text[:routeText], "") + "…"
+		}
+		list = append(list, x)
 	}
 	return list
 }
