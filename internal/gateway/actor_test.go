@@ -227,6 +227,8 @@ func ask(sql string) string {
 	switch {
 	case sql == hourly:
 		return "original"
+	case sql == "":
+		return "nothing" // after a cancel
 	case sql == "COMMIT":
 		return "commit"
 	case strings.Contains(sql, "current_schemas"):

@@ -124,3 +124,26 @@ func TestAClientThatGoesAmidARewrittenAnswerLeavesNoReplies(t *testing.T) {
 		dial(t, addr, dsn).want("SELECT 1", "one")
 	}
 }
+
+// The same of a statement alone, before its client has got anything.
+func TestAClientThatGoesBeforeItsRewrittenAnswerLeavesNoReplies(t *testing.T) {
+	reached, gone := make(chan struct{}), make(chan struct{})
+	answers := usual()
+	whole := answers["rewritten"]
+	answers["rewritten"] = replies{whole[0], pause(func() { close(reached); <-gone })}
+	for _, m := range whole[1:] { // one after the other: some come when it is known that nobody is there
+		answers["rewritten"] = append(answers["rewritten"], m, pause(func() { time.Sleep(20 * time.Millisecond) }))
+	}
+	a := newActor(t, answers)
+	_, addr, dsn := a.gateway()
+	p := dial(t, addr, dsn)
+	p.send(simple(hourly))
+	<-reached
+	_ = p.conn.(*net.TCPConn).SetLinger(0)
+	_ = p.conn.Close()
+	a.expect(map[string]replies{"SELECT 1": {row("one"), complete("SELECT 1"), ready('I')}})
+	close(gone)
+	for range 3 {
+		dial(t, addr, dsn).want("SELECT 1", "one")
+	}
+}
