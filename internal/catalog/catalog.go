@@ -75,6 +75,7 @@ type Code struct {
 	Settings []string // names of settings that it may set
 	Nextval  bool     // it may call nextval
 	DDL      bool     // it may change the catalog
+	Notifies bool     // it may send notifications
 }
 
 // Function is one function as pg_proc has it.
@@ -133,6 +134,7 @@ type Relation struct {
 
 	Nextval       bool // an INSERT may call nextval through a column default
 	WriteNextval  bool // any write of it may, through a trigger
+	WriteNotifies bool // any write of it may send notifications, through a trigger
 	RowSecurity   bool // relrowsecurity or relforcerowsecurity
 	InsertTrigger bool // any trigger, foreign keys included, fires on INSERT; TimescaleDB's and the gateway's own do not count
 	HypertableID  int32

@@ -43,6 +43,7 @@ func (s *session) onFunctionCall(m *message) error {
 	if !known {
 		s.pin(router.PinFunction)
 		s.kept |= router.PinFunction
+		s.notifies = true
 		if err := s.useSequences(true); err != nil {
 			return err
 		}

@@ -75,6 +75,7 @@ func (s *session) judge(l *long) {
 		return
 	}
 	r := s.cv.queue.at(s.cv.queue.n - 1)
+	s.noteNotify(plan)
 	s.unpin(r.pins & router.PinUnparsed)
 	s.cv.pins = r.pins &^ router.PinUnparsed
 	if l.stmt != nil {

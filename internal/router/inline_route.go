@@ -111,7 +111,7 @@ func has(f *catalog.Function, kind func(m any) bool) bool {
 func (in *inlined) clean(c *Context) Reason {
 	s := &survey{c: c, view: in.view, sure: c.SettingsKnown}
 	st := s.statement(&pg_query.Node{Node: &pg_query.Node_SelectStmt{SelectStmt: in.body}})
-	if s.pins != 0 || s.own || s.leaves|s.ends != 0 || st.DDL || st.Setting != nil || st.Nextval || st.Currval {
+	if s.pins != 0 || s.own || s.leaves|s.ends != 0 || st.DDL || st.Setting != nil || st.Nextval || st.Currval || s.notifies {
 		return ReasonUnclean
 	}
 	return ""

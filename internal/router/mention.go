@@ -129,7 +129,7 @@ func (p *Plan) Mentions(has func(Identifier) bool) bool {
 // anything, and so may whatever runs code of a user itself.
 func (s *survey) confined(n *pg_query.Node) Change {
 	anything := Change{Any: true}
-	if s.pins != 0 || s.changes || s.own || s.nextval || s.leaves&sqltext.LeavesAnything != 0 || s.view.snap == nil {
+	if s.pins != 0 || s.changes || s.own || s.nextval || s.notifies || s.leaves&sqltext.LeavesAnything != 0 || s.view.snap == nil {
 		return anything
 	}
 	l, deep, roles, whole := mention{spelled: true}, mention{}, false, false
@@ -155,7 +155,7 @@ func (s *survey) confined(n *pg_query.Node) Change {
 	case *pg_query.Node_ViewStmt:
 		// Writes to views that read this one run what writing to its relations does.
 		of := &survey{c: s.c, view: s.view, sure: s.sure, ddl: true}
-		if of.node(x.ViewStmt.Query); x.ViewStmt.Replace && (of.pins != 0 || of.own || of.nextval) {
+		if of.node(x.ViewStmt.Query); x.ViewStmt.Replace && (of.pins != 0 || of.own || of.nextval || of.notifies) {
 			return anything
 		}
 		l.name(x.ViewStmt.GetView().GetRelname())

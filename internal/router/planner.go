@@ -96,7 +96,9 @@ func (r *Router) plan(c *Context, st *state, text []byte, info sqltext.Info) mad
 			routed = s
 		}
 	}
+	notifies := m.plan.Names.Notifies
 	m.plan.Names = names(tree.Stmts, sql)
+	m.plan.Names.Notifies = m.plan.Names.Notifies || notifies
 	if m.plan.Names.Prepares != "" { // it is prepared again where it is needed
 		m.plan.Pins &^= PinPrepare
 		m.plan.Leaves &^= sqltext.LeavesPrepared
@@ -133,6 +135,7 @@ func (m *made) add(s *survey, stmt Statement) {
 	p.Ends |= s.ends
 	p.Change.Add(s.change)
 	p.Loads = p.Loads || s.loads
+	p.Names.Notifies = p.Names.Notifies || s.notifies
 	for _, name := range s.settings {
 		if !slices.Contains(p.Settings, name) {
 			p.Settings = append(p.Settings, name)

@@ -149,7 +149,7 @@ func (v *view) code(name string) *catalog.Code {
 }
 
 // anything is code of which nothing is known.
-var anything = catalog.Code{State: uint16(sqltext.LeavesAnything), Nextval: true}
+var anything = catalog.Code{State: uint16(sqltext.LeavesAnything), Nextval: true, Notifies: true}
 
 // hypertable returns the hypertable that a relation is, nil when it is none.
 func (v *view) hypertable(r *catalog.Relation) *catalog.Hypertable {

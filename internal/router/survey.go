@@ -24,13 +24,14 @@ type survey struct {
 	// and evaluate nothing, so that only names count.
 	ddl bool
 
-	pins    Pins
-	doubt   string // the first thing that is not clean, as "function public.f"
-	nextval bool
-	currval bool
-	changes bool // a function in it changes the catalog
-	logins  bool // and what a login begins with
-	catalog bool // it writes to a system relation
+	pins     Pins
+	doubt    string // the first thing that is not clean, as "function public.f"
+	nextval  bool
+	currval  bool
+	notifies bool // code of users in it may send notifications
+	changes  bool // a function in it changes the catalog
+	logins   bool // and what a login begins with
+	catalog  bool // it writes to a system relation
 
 	relations []*catalog.Relation // resolved, in the order of the text
 	evaluates bool                // has an expression with a name in it, or a relation
@@ -262,6 +263,7 @@ func (s *survey) target(r *pg_query.RangeVar, inserts bool) *catalog.Relation {
 	var last *catalog.Relation
 	for _, rel := range found {
 		s.nextval = s.nextval || rel.WriteNextval || inserts && (rel.Nextval || rel.Kind == 'v')
+		s.notifies = s.notifies || rel.WriteNotifies
 		last = rel
 	}
 	return last
@@ -358,7 +360,7 @@ func (s *survey) call(n *pg_query.FuncCall) {
 		s.againstCode(PinFunction, "function "+dotted(schema, name), s.view.code(name))
 	case (v == clean || v == own) && s.view.code(name) != nil && schema != "pg_catalog":
 		c := s.view.code(name)
-		s.nextval, s.changes = s.nextval || c.Nextval, s.changes || c.DDL
+		s.nextval, s.notifies, s.changes = s.nextval || c.Nextval, s.notifies || c.Notifies, s.changes || c.DDL
 	default:
 		s.doubtful(v, "function "+dotted(schema, name))
 	}

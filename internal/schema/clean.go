@@ -16,6 +16,7 @@ type node struct {
 	code     catalog.Code // what that may do
 	any      bool         // it is any code of the database
 	numbers  bool         // a trigger of it may call nextval
+	notifies bool         // and one may send notifications
 }
 
 // taint notes what is against a relation: mode "w" for writing, "rw" for both.
@@ -79,9 +80,9 @@ func (g *graph) code(rows [][]string) error {
 			s.CleanTypes[what] = row[2] == "1"
 		case "tainted":
 			g.functions.taint(n.oid(row[2]))
-		case "nextval":
-			if a != nil {
-				a.numbers = true
+		case "trigger":
+			if c := g.functions.of(n.oid(row[2])); a != nil && c != nil {
+				a.numbers, a.notifies = a.numbers || c.Nextval, a.notifies || c.Notifies
 			}
 		case "function":
 			s.UserFunctions[what] = true
@@ -148,7 +149,7 @@ func (g *graph) settle() {
 				r.Code = &v.code
 			}
 		}
-		r.WriteNextval = v.numbers
+		r.WriteNextval, r.WriteNotifies = v.numbers, v.notifies
 	}
 }
 
@@ -157,6 +158,9 @@ func (v *node) carry(e edge) bool {
 	moved := adds(&v.code, &e.to.code)
 	if e.to.any && !v.any || e.to.numbers && !v.numbers {
 		v.any, v.numbers, moved = v.any || e.to.any, v.numbers || e.to.numbers, true
+	}
+	if e.to.notifies && !v.notifies {
+		v.notifies, moved = true, true
 	}
 	if len(e.to.write) > 0 && len(v.write) == 0 {
 		v.write, moved = e.to.write[:1], true

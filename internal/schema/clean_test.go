@@ -2,6 +2,7 @@ package schema
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"qvpgw/internal/catalog"
@@ -19,6 +20,7 @@ CREATE FUNCTION thrice(i int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT i * 
 CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.i := thrice(NEW.i); RETURN NEW; END $$;
 CREATE TABLE journal (id serial, at timestamptz DEFAULT now(), what text);
 CREATE FUNCTION journal() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO journal (what) VALUES (TG_TABLE_NAME); RETURN NEW; END $$;
+CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_notify('c', 'x'); RETURN NULL; END $$;
 CREATE FUNCTION hide() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'INSERT INTO ' || TG_ARGV[0] || ' VALUES (1)'; RETURN NEW; END $$;
 CREATE FUNCTION same(a int, b int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT twice(a) = b';
 CREATE OPERATOR === (LEFTARG = int, RIGHTARG = int, FUNCTION = same);
@@ -63,6 +65,16 @@ func TestARelationIsCleanOnlyWhenNothingOfAUserRunsWithIt(t *testing.T) {
 
 		{"touched", "CREATE TABLE touched (i int); CREATE TRIGGER z BEFORE INSERT ON touched FOR EACH ROW EXECUTE FUNCTION touch()", clean},
 		{"journaled", "CREATE TABLE journaled (i int CHECK (thrice(i) > 0)); CREATE TRIGGER z BEFORE INSERT ON journaled FOR EACH ROW EXECUTE FUNCTION journal()", clean},
+		{"told", "CREATE TABLE told (i int); CREATE TRIGGER z AFTER UPDATE ON told EXECUTE FUNCTION tell()", clean},
+		{"told_in_part", `CREATE TABLE told_in_part (i int) PARTITION BY RANGE (i); CREATE TABLE told_part PARTITION OF told_in_part FOR VALUES FROM (0) TO (9);
+			CREATE TRIGGER z AFTER INSERT ON told_part FOR EACH ROW EXECUTE FUNCTION tell()`, clean},
+		{"told_by_child", "CREATE TABLE told_by_child (i int); CREATE TABLE told_child () INHERITS (told_by_child); CREATE TRIGGER z AFTER DELETE ON told_child FOR EACH ROW EXECUTE FUNCTION tell()", clean},
+		{"told_along", `CREATE TABLE told_along (i int PRIMARY KEY); CREATE TABLE told_below (i int REFERENCES told_along ON DELETE CASCADE);
+			CREATE TRIGGER z AFTER DELETE ON told_below FOR EACH ROW EXECUTE FUNCTION tell()`, clean},
+		{"told_instead", "CREATE VIEW told_instead AS SELECT i FROM base; CREATE TRIGGER z INSTEAD OF INSERT ON told_instead FOR EACH ROW EXECUTE FUNCTION tell()", clean},
+		{"told_view", "CREATE VIEW told_view AS SELECT i FROM told_in_part", clean},
+		{"told_by_code", `CREATE FUNCTION writes() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN DELETE FROM told_by_child; RETURN NULL; END';
+			CREATE TABLE told_by_code (i int); CREATE TRIGGER z AFTER INSERT ON told_by_code EXECUTE FUNCTION writes()`, clean},
 		{"thrice_view", "CREATE VIEW thrice_view AS SELECT thrice(i) AS j FROM base", clean},
 		{"secured", "CREATE TABLE secured (i int); CREATE POLICY p ON secured USING (i > 0 AND current_setting('app.tenant', true) = current_user); ALTER TABLE secured ENABLE ROW LEVEL SECURITY", clean},
 		{"secured_view", "CREATE VIEW secured_view AS SELECT * FROM secured", clean},
@@ -124,6 +136,9 @@ func TestARelationIsCleanOnlyWhenNothingOfAUserRunsWithIt(t *testing.T) {
 			got = clean
 		case r.ReadClean:
 			got = readOnly
+		}
+		if want := strings.HasPrefix(c.name, "told"); r.WriteNotifies != want {
+			t.Errorf("writing to %s may notify: %t, it should be %t", c.name, r.WriteNotifies, want)
 		}
 		if got != c.want || r.Clean != (r.Unclean == "") {
 			t.Errorf("%s is %s (%q), it should be %s", c.name, got, r.Unclean, c.want)

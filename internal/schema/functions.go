@@ -16,7 +16,7 @@ type function struct {
 	name    string
 	body    sqltext.Body
 	trigger bool // returns trigger
-	used    bool // something else than a trigger or a function stands on it
+	used    bool // see usedSQL
 
 	platform *catalog.Function // what the snapshot has of it, if it is the platform's
 
@@ -59,9 +59,11 @@ WHERE p.oid >= 16384
   AND (p.pronamespace, p.proowner) NOT IN (` + ownSchema + `)
   AND p.oid NOT IN (SELECT objid FROM owned WHERE classid = 'pg_proc'::regclass AND known)`
 
-// usedSQL says whether something else than a trigger or a function stands on function p.
+// usedSQL says whether something else than a trigger or a function stands on function p,
+// or the default of a function's argument may.
 const usedSQL = `EXISTS (SELECT FROM pg_depend d WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid
-               AND d.deptype <> 'e' AND d.classid NOT IN ('pg_trigger'::regclass, 'pg_proc'::regclass))`
+               AND d.deptype <> 'e' AND d.classid <> 'pg_trigger'::regclass
+               AND (d.classid <> 'pg_proc'::regclass OR EXISTS (SELECT FROM pg_proc q WHERE q.oid = d.objid AND q.proargdefaults IS NOT NULL)))`
 
 // newFunctions reads functionsSQL's rows. Bodies that were scanned before are in known.
 func newFunctions(rows [][]string, known map[catalog.OID]scanned) (*functions, error) {
@@ -84,7 +86,7 @@ func newFunctions(rows [][]string, known map[catalog.OID]scanned) (*functions, e
 			// believed of what it keeps for its caller alone: it is not clean.
 			f.body = sqltext.Body{Currval: true}
 		default:
-			f.body = sqltext.Body{State: sqltext.LeavesAnything, Wide: true, Nextval: true, Currval: true}
+			f.body = sqltext.Body{State: sqltext.LeavesAnything, Wide: true, Nextval: true, Currval: true, Writes: true, Notifies: true}
 		}
 		if row[7] != "" {
 			var err error
@@ -100,7 +102,7 @@ func newFunctions(rows [][]string, known map[catalog.OID]scanned) (*functions, e
 }
 
 // harmless returns the functions that leave nothing behind. One that may call nextval
-// counts only where it is called by a name that is seen.
+// or send notifications counts only where it is called by a name that is seen.
 func (fs *functions) harmless() map[catalog.OID]bool {
 	oids := map[catalog.OID]bool{}
 	for _, f := range fs.list {
@@ -112,22 +114,23 @@ func (fs *functions) harmless() map[catalog.OID]bool {
 }
 
 func (f *function) harmless() bool {
-	return !f.unclean && (!f.code.Nextval || f.trigger || !f.used)
+	return !f.unclean && (!f.code.Nextval && !f.code.Notifies || f.trigger || !f.used)
 }
 
 // settle works out what each function reaches. What is against a relation, and
 // with it what a function that touches it reaches, depends on which functions are
 // clean: g is of a catalog in which the harmless ones are. It says whether some no
-// longer are, so that the relations are to be looked at again.
+// longer are, or triggers were found to do more, so that the relations are to be looked
+// at again.
 func (fs *functions) settle(g *graph) (moved bool) {
 	s := g.snapshot
 	relations := map[string][]*catalog.Relation{}
 	for _, r := range s.Relations {
-		if !r.Clean || r.Nextval {
+		if !r.Clean || r.Nextval || r.WriteNextval || r.WriteNotifies {
 			relations[r.Name.Name] = append(relations[r.Name.Name], r)
 		}
 	}
-	before := len(fs.harmless()) // it only shrinks
+	harmless, does := len(fs.harmless()), fs.triggersDo() // the one only shrinks, the other only grows
 	for again := true; again; {
 		again = false
 		for _, f := range fs.list {
@@ -135,13 +138,13 @@ func (fs *functions) settle(g *graph) (moved bool) {
 			again = adds(&s.AnyCode, &f.code) || again
 		}
 	}
-	return len(fs.harmless()) != before
+	return len(fs.harmless()) != harmless || fs.triggersDo() != does
 }
 
 // reach takes over what f's names stand for and says whether that was news.
 func (fs *functions) reach(f *function, s *catalog.Snapshot, relations map[string][]*catalog.Relation) (moved bool) {
 	b := &f.body
-	if own := (catalog.Code{State: uint16(b.State), Settings: b.Settings, Nextval: b.Nextval, DDL: b.DDL}); adds(&f.code, &own) {
+	if own := (catalog.Code{State: uint16(b.State), Settings: b.Settings, Nextval: b.Nextval, DDL: b.DDL, Notifies: b.Notifies}); adds(&f.code, &own) {
 		moved = true
 	}
 	unclean := f.unclean || b.State != 0 || b.Currval
@@ -163,7 +166,8 @@ func (fs *functions) reach(f *function, s *catalog.Snapshot, relations map[strin
 			moved = adds(&f.code, &to.code) || moved
 		}
 		for _, r := range relations[w] {
-			f.code.Nextval = f.code.Nextval || r.Nextval && b.Nextval
+			written := catalog.Code{Nextval: r.Nextval && b.Nextval || r.WriteNextval && b.Writes, Notifies: r.WriteNotifies && b.Writes}
+			moved = adds(&f.code, &written) || moved
 			if r.Clean {
 				continue
 			}
@@ -189,6 +193,9 @@ func adds(to, from *catalog.Code) (moved bool) {
 	if from.Nextval && !to.Nextval {
 		to.Nextval, moved = true, true
 	}
+	if from.Notifies && !to.Notifies {
+		to.Notifies, moved = true, true
+	}
 	if from.DDL && !to.DDL {
 		to.DDL, moved = true, true
 	}
@@ -209,15 +216,31 @@ func adds(to, from *catalog.Code) (moved bool) {
 // maxSettings bounds the names that are read after a statement.
 const maxSettings = 100
 
-// numbering returns the harmless functions of triggers that may call nextval.
-func (fs *functions) numbering() map[catalog.OID]bool {
+// told returns the harmless functions of triggers that may call nextval or send
+// notifications.
+func (fs *functions) told() map[catalog.OID]bool {
 	oids := map[catalog.OID]bool{}
 	for _, f := range fs.list {
-		if f.harmless() && f.trigger && f.code.Nextval {
+		if f.harmless() && f.trigger && (f.code.Nextval || f.code.Notifies) {
 			oids[f.oid] = true
 		}
 	}
 	return oids
+}
+
+// triggersDo counts what told's functions may do.
+func (fs *functions) triggersDo() (n int) {
+	for _, f := range fs.list {
+		if f.harmless() && f.trigger {
+			if f.code.Nextval {
+				n++
+			}
+			if f.code.Notifies {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // taint notes that the function of an oid runs code before its body does.
@@ -251,7 +274,7 @@ func (fs *functions) publish(s *catalog.Snapshot) {
 		var c catalog.Code
 		known := false
 		for _, f := range list {
-			known = known || f.unclean || f.code.Nextval || f.code.DDL
+			known = known || f.unclean || f.code.Nextval || f.code.Notifies || f.code.DDL
 			adds(&c, &f.code)
 		}
 		if known {

@@ -22,7 +22,7 @@ type kept struct {
 	code      [][]string
 	sum       checksum
 	clean     map[catalog.OID]bool    // see functions.harmless
-	numbering map[catalog.OID]bool    // see functions.numbering
+	told      map[catalog.OID]bool    // see functions.told
 	bodies    map[catalog.OID]scanned // of the functions, as they were scanned
 	there     [kindsListed]listing    // what there was before any of the rows was read
 	used      string                  // and which functions something stood on

@@ -103,7 +103,7 @@ func (l *Loader) load(ctx context.Context, q Query) (*catalog.Snapshot, error) {
 		g = newGraph(s, fs)
 	}
 	k.sum.add(codeRows, k.code)
-	k.clean, k.numbering = fs.harmless(), fs.numbering()
+	k.clean, k.told = fs.harmless(), fs.told()
 	k.keepBodies(fs)
 	g.publish()
 	return l.finish(ctx, q, g.snapshot, k)

@@ -55,9 +55,9 @@ const knownExtensions = `'timescaledb', 'timescaledb_toolkit', 'vector', 'vector
 // session.
 const unsafeExtension = `'timescaledb_pre_restore', 'timescaledb_post_restore'`
 
-// stateful are built-in functions that leave state in the session or run SQL
-// that they are given. nextval is apart: in a default it is expected.
-const stateful = `p.proname IN ('set_config', 'setseed', 'setval', 'currval', 'lastval',
+// stateful are built-in functions that leave state in the session, send notifications
+// or run SQL that they are given. nextval is apart: in a default it is expected.
+const stateful = `p.proname IN ('set_config', 'setseed', 'setval', 'currval', 'lastval', 'pg_notify',
   'query_to_xml', 'query_to_xmlschema', 'query_to_xml_and_xmlschema', 'cursor_to_xml', 'cursor_to_xmlschema',
   'table_to_xml', 'table_to_xmlschema', 'table_to_xml_and_xmlschema', 'schema_to_xml', 'schema_to_xml_and_xmlschema',
   'database_to_xml', 'database_to_xml_and_xmlschema', 'ts_stat', 'ts_rewrite', 'pg_stat_force_next_flush',
@@ -216,7 +216,7 @@ func (l layout) codeSQL(fs *functions) string {
 	if l.knownOnly {
 		bad = knownOnly
 	}
-	return strings.NewReplacer("{chunks}", l.chunksCTE(), "{owned}", ownedCTE, "{bad}", bad, "{clean}", array(fs.harmless()), "{numbering}", array(fs.numbering())).Replace(codeTemplate)
+	return strings.NewReplacer("{chunks}", l.chunksCTE(), "{owned}", ownedCTE, "{bad}", bad, "{clean}", array(fs.harmless()), "{told}", array(fs.told())).Replace(codeTemplate)
 }
 
 const codeTemplate = `
@@ -231,11 +231,11 @@ code (oid, proname, native) AS MATERIALIZED (
     AND NOT (p.prolang = 12 AND p.prosrc ~ '^(multi)?range_constructor[0-3]$')
     AND (p.pronamespace, p.proowner) NOT IN (` + ownSchema + `)
     AND p.oid <> ALL ({clean})),
-state (oid, sequence) AS MATERIALIZED (
-  SELECT p.oid, p.proname IN ('setval', 'currval', 'lastval') FROM pg_proc p WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.oid < 16384 AND (` + stateful + `)),
+state (oid, shown) AS MATERIALIZED (
+  SELECT p.oid, p.proname IN ('setval', 'currval', 'lastval', 'pg_notify') FROM pg_proc p WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.oid < 16384 AND (` + stateful + `)),
 pattern (defaults, all_, hides) AS MATERIALIZED (
   SELECT ':funcid (' || string_agg(oid::text, '|') || ') ', ':funcid (1574|' || string_agg(oid::text, '|') || ') ',
-         ':funcid (' || string_agg(oid::text, '|') FILTER (WHERE NOT sequence) || ') ' FROM state),
+         ':funcid (' || string_agg(oid::text, '|') FILTER (WHERE NOT shown) || ') ' FROM state),
 {bad}views (oid, rule, action) AS MATERIALIZED (
   SELECT c.oid, r.oid, r.ev_action
   FROM pg_class c JOIN pg_rewrite r ON r.ev_class = c.oid AND r.rulename = '_RETURN'
@@ -321,8 +321,8 @@ SELECT 'bad-class', 0, oid, '' FROM badclass
 UNION ALL
 SELECT 'bad-type', 0, oid, '' FROM badtype
 UNION ALL
-SELECT 'nextval', coalesce((SELECT i.inhparent FROM pg_inherits i JOIN chunks k ON k.oid = i.inhrelid WHERE i.inhrelid = t.tgrelid LIMIT 1), t.tgrelid), 0, ''
-FROM pg_trigger t WHERE t.tgfoid = ANY ({numbering}) AND t.tgenabled <> 'D'
+SELECT 'trigger', coalesce((SELECT i.inhparent FROM pg_inherits i JOIN chunks k ON k.oid = i.inhrelid WHERE i.inhrelid = t.tgrelid LIMIT 1), t.tgrelid), t.tgfoid, ''
+FROM pg_trigger t WHERE t.tgfoid = ANY ({told}) AND t.tgenabled <> 'D'
 UNION ALL
 SELECT DISTINCT 'reads', l.polrelid, d.refobjid, ''
 FROM pg_policy l

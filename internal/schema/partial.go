@@ -91,7 +91,7 @@ func (l *Loader) exchange(ctx context.Context, q Query, last *catalog.Snapshot, 
 		}
 		l.pattern = rows[0]
 	}
-	code, err := read(ctx, q, "what belongs to relations", l.layout.touchedSQL(t, k.numbering, l.pattern), 4)
+	code, err := read(ctx, q, "what belongs to relations", l.layout.touchedSQL(t, k.told, l.pattern), 4)
 	if err != nil {
 		return nil, err
 	}
@@ -369,7 +369,7 @@ func (k *kept) exchangeCode(t *touched, code [][]string, knownOnly bool) (candid
 	for _, row := range k.code {
 		drop := false
 		switch row[0] {
-		case "taint-w", "taint-rw", "nextval":
+		case "taint-w", "taint-rw", "trigger":
 			drop = relation(row[1])
 		case "reads", "rules":
 			drop = relation(row[1]) || t.gone[listedRelations][n.oid(row[2])]
@@ -415,14 +415,14 @@ func (k *kept) make(t *touched, candidates [][]string) (*catalog.Snapshot, error
 		}
 		g = newGraph(k.plain, fs)
 	}
-	clean, numbering := fs.harmless(), fs.numbering()
+	clean, told := fs.harmless(), fs.told()
 	for oid := range k.bodies {
 		_, gone := t.gone[listedFunctions][oid]
-		if !gone && (clean[oid] != k.clean[oid] || numbering[oid] != k.numbering[oid]) {
+		if !gone && (clean[oid] != k.clean[oid] || told[oid] != k.told[oid]) {
 			return nil, errWhole
 		}
 	}
-	k.clean, k.numbering = clean, numbering // nothing stands on those that came
+	k.clean, k.told = clean, told // nothing stands on those that came
 	if err := k.functionRows(t, g.snapshot, candidates); err != nil {
 		return nil, err
 	}

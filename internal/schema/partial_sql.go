@@ -30,16 +30,16 @@ FROM pg_proc p WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.oid < 163
 
 // touchedSQL: kind, a, b, text, as codeSQL has them, of what belongs to some relations,
 // types and functions alone, when nothing in it runs or depends on code of a user; else
-// a row of the kind "whole". numbering are the functions of triggers that may call
-// nextval, pattern is patternSQL's row. A row "candidate" is a function of one of the names; b: it
+// a row of the kind "whole". told are the functions of triggers that may call nextval
+// or send notifications, pattern is patternSQL's row. A row "candidate" is a function of one of the names; b: it
 // is of no known extension.
-func (l layout) touchedSQL(t *touched, numbering map[catalog.OID]bool, pattern []string) string {
+func (l layout) touchedSQL(t *touched, told map[catalog.OID]bool, pattern []string) string {
 	return strings.NewReplacer(
 		"{chunks}", l.chunksCTE(), "{owned}", ownedCTE,
 		"{relations}", array(t.relations), "{types}", array(t.types), "{functions}", array(t.functions),
 		"{typenames}", names(t.typeNames), "{functionnames}", names(t.functionNames),
 		"{badfunctions}", array(t.bad["bad-function"]), "{badoperators}", array(t.bad["bad-operator"]), "{badclasses}", array(t.bad["bad-class"]), "{badtypes}", array(t.bad["bad-type"]),
-		"{numbering}", array(numbering), "{all}", catalog.Literal(pattern[0]), "{defaults}", catalog.Literal(pattern[1]),
+		"{told}", array(told), "{all}", catalog.Literal(pattern[0]), "{defaults}", catalog.Literal(pattern[1]),
 	).Replace(touchedTemplate)
 }
 
@@ -64,7 +64,7 @@ WHERE EXISTS (SELECT FROM things s JOIN pg_depend d ON d.classid = s.classid AND
                      OR d.refclassid = 'pg_operator'::regclass AND d.refobjid = ANY ({badoperators})
                      OR d.refclassid = 'pg_opclass'::regclass AND d.refobjid = ANY ({badclasses}))
                      OR d.refclassid = 'pg_type'::regclass AND d.refobjid = ANY ({badtypes})))
-   OR EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = ANY ({relations}) AND (t.tgfoid = ANY ({numbering}) OR t.tgqual::text ~ {all}))
+   OR EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = ANY ({relations}) AND (t.tgfoid = ANY ({told}) OR t.tgqual::text ~ {all}))
    OR EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = ANY ({relations}) AND (r.rulename <> '_RETURN' OR r.ev_action::text ~ {all}))
    OR EXISTS (SELECT FROM pg_policy l WHERE l.polrelid = ANY ({relations}) AND concat(l.polqual, l.polwithcheck) ~ {all})
    OR EXISTS (SELECT FROM pg_attrdef f WHERE f.adrelid = ANY ({relations}) AND f.adbin::text ~ {defaults})

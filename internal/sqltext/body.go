@@ -30,12 +30,14 @@ type Body struct {
 	// Words are the names in it, in lower case unless quoted: of functions,
 	// relations and types among others, and of operators. Wide: it uses some that
 	// are not in the text.
-	Words   map[string]bool
-	Wide    bool
-	Nextval bool // may call nextval: by name, or by writing rows
-	Currval bool // reads currval or lastval
-	DDL     bool // may change the catalog
-	Raises  bool // is a block of PL/pgSQL that raises an error, and nothing else
+	Words    map[string]bool
+	Wide     bool
+	Nextval  bool // may call nextval: by name, or by writing rows
+	Currval  bool // reads currval or lastval
+	DDL      bool // may change the catalog
+	Writes   bool // may write rows of relations that it names
+	Notifies bool // may send notifications
+	Raises   bool // is a block of PL/pgSQL that raises an error, and nothing else
 }
 
 // maxBodyDepth bounds texts of EXECUTE within texts of EXECUTE.
@@ -170,8 +172,14 @@ func (s *bodyScan) see(i int, w string) {
 		if s.word(i-1) == "with" {
 			s.State |= LeavesCursor
 		}
-	case "nextval", "setval", "insert", "merge", "copy":
+	case "nextval", "setval":
 		s.Nextval = true
+	case "insert", "merge", "copy":
+		s.Nextval, s.Writes = true, true
+	case "update", "delete", "truncate":
+		s.Writes = true
+	case "notify", "pg_notify":
+		s.Notifies = true
 	case "currval", "lastval":
 		s.Currval = true
 	case "pg_settings":
