@@ -80,15 +80,19 @@ func (s *session) learned() *pool.Learned {
 // connection whose defaults new sessions have no more. own: one that nobody has had,
 // with params.
 func (s *session) attachFirst(own bool, params map[string]string) error {
-	for {
+	for attempt := 0; ; attempt++ {
 		s.renew = own
 		if err := s.attachWith(params); err != nil {
 			return err
 		}
-		if err := s.learn(); err != nil || s.conn == nil || s.era == s.pool.Era() {
+		err := s.learn()
+		switch {
+		case err != nil && s.conn == nil && attempt < 3: // as by its own idle_session_timeout: nothing of the client's was sent
+		case err != nil || s.conn == nil || s.era == s.pool.Era():
 			return err
+		default:
+			s.detach()
 		}
-		s.detach()
 		s.era = unborn
 	}
 }
