@@ -21,17 +21,17 @@ func TestIdleSessionTimeoutIsTheClients(t *testing.T) {
 		steps   []string
 		stays   bool
 	}{
-		"SET":                        {steps: []string{"SET idle_session_timeout TO '300ms'"}},
-		"SET without a unit":         {steps: []string{"SET idle_session_timeout = 300"}},
-		"in the startup packet":      {startup: []string{"options=-c idle_session_timeout=300"}},
-		"of the database":            {setUp: "ALTER DATABASE " + database + " SET idle_session_timeout TO '300ms'"},
-		"in a transaction":           {steps: []string{"BEGIN", "SET idle_session_timeout TO '300ms'", "COMMIT"}},
-		"a RESET, to the startup's":  {startup: []string{"options=-c idle_session_timeout=300"}, steps: []string{"SET idle_session_timeout TO 0", "RESET idle_session_timeout"}},
-		"a client that is pinned":    {steps: []string{"CREATE TEMP TABLE scratch (a int)", "SET idle_session_timeout TO '300ms'"}},
-		"none":                       {steps: []string{"SET idle_session_timeout TO '300ms'", "RESET idle_session_timeout"}, stays: true},
-		"inside a transaction":       {steps: []string{"SET idle_session_timeout TO '300ms'", "BEGIN"}, stays: true},
-		"undone":                     {steps: []string{"BEGIN", "SET idle_session_timeout TO '300ms'", "ROLLBACK"}, stays: true},
-		"longer than the one before": {startup: []string{"options=-c idle_session_timeout=300"}, steps: []string{"SET idle_session_timeout TO '1h'"}, stays: true},
+		"SET":                        {steps: []string{"SET idle_session_timeout TO '2s'"}},
+		"SET without a unit":         {steps: []string{"SET idle_session_timeout = 2000"}},
+		"in the startup packet":      {startup: []string{"options=-c idle_session_timeout=2000"}},
+		"of the database":            {setUp: "ALTER DATABASE " + database + " SET idle_session_timeout TO '2s'"},
+		"in a transaction":           {steps: []string{"BEGIN", "SET idle_session_timeout TO '2s'", "COMMIT"}},
+		"a RESET, to the startup's":  {startup: []string{"options=-c idle_session_timeout=2000"}, steps: []string{"SET idle_session_timeout TO 0", "RESET idle_session_timeout"}},
+		"a client that is pinned":    {steps: []string{"CREATE TEMP TABLE scratch (a int)", "SET idle_session_timeout TO '2s'"}},
+		"none":                       {steps: []string{"SET idle_session_timeout TO '2s'", "RESET idle_session_timeout"}, stays: true},
+		"inside a transaction":       {steps: []string{"SET idle_session_timeout TO '2s'", "BEGIN"}, stays: true},
+		"undone":                     {steps: []string{"BEGIN", "SET idle_session_timeout TO '2s'", "ROLLBACK"}, stays: true},
+		"longer than the one before": {startup: []string{"options=-c idle_session_timeout=2000"}, steps: []string{"SET idle_session_timeout TO '1h'"}, stays: true},
 	} {
 		for gear, g := range map[string]gateway.Gear{"first gear": gateway.GearAuto, "second gear": gateway.GearSecond} {
 			t.Run(name+", "+gear, func(t *testing.T) {
@@ -49,7 +49,7 @@ func TestIdleSessionTimeoutIsTheClients(t *testing.T) {
 					}
 					wait := 20 * time.Second
 					if c.stays {
-						wait = time.Second
+						wait = 3 * time.Second
 					}
 					_ = p.conn.SetReadDeadline(time.Now().Add(wait))
 					var heard []string
