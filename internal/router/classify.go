@@ -104,6 +104,10 @@ func (s *survey) query(n *pg_query.Node, st *Statement) bool {
 			rel := s.target(r.GetRangeVar(), false)
 			s.judge(rules.Facts{Kind: sqltext.Truncate}, r.GetRangeVar(), rel)
 		}
+		if x.TruncateStmt.Behavior == pg_query.DropBehavior_DROP_CASCADE && s.view.snap != nil {
+			// It reaches what refers to them by keys of every kind, triggers included.
+			s.againstCode(PinRelation, "TRUNCATE CASCADE", &s.view.snap.AnyCode)
+		}
 		return true
 	default:
 		return false
