@@ -74,7 +74,7 @@ var errHeard = errors.New("the server has ended the COPY")
 // above all that the COPY has failed, is passed at once; a read that the server ended
 // has timed out.
 func (s *session) readOrHear(b []byte) (int, error) {
-	if s.first || !s.cv.copying || s.conn == nil || s.conn.Loop == nil {
+	if s.first || s.conn == nil || s.conn.Loop == nil || !s.cv.copying {
 		return s.net.Read(b)
 	}
 	var h netloop.Handler = hearing{s}

@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -74,6 +75,32 @@ func TestWhatAServerSaysAmidACopyIsHeardByAClientThatIsSilent(t *testing.T) {
 		if got := strings.Join(p.query("COMMIT"), ", "); got != "complete ROLLBACK, ready I" {
 			t.Errorf("COMMIT gave %s", got)
 		}
+	})
+	t.Run("it has failed amid a message", func(t *testing.T) {
+		_, addr := serve(t, dsn, gateway.Options{Pool: pool.Options{Size: 2}}) // one listens
+		p, other := dial(t, addr, dsn), dial(t, addr, dsn)
+		p.must("LISTEN news")
+		p.send(&pgproto3.Query{String: begins})
+		await(p, "copy")
+		p.send(row("no number"))
+		long, err := row(strings.Repeat("2\n", 50_000)).Encode(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, part := range [][]byte{long[:30_000], long[30_000:60_000], long[60_000:]} {
+			if _, err := p.conn.Write(part); err != nil {
+				t.Fatal(err)
+			}
+			if len(part) == 30_000 && &part[0] == &long[0] {
+				await(p, "22P02")
+				await(p, "ready")
+				run(t, dsn, "NOTIFY news") // the gateway's session is woken
+				time.Sleep(50 * time.Millisecond)
+			}
+		}
+		p.send(&pgproto3.CopyDone{})
+		p.want("SELECT count(*) FROM copied", "0")
+		other.want("SELECT 'is served'", "is served")
 	})
 	t.Run("it goes on", func(t *testing.T) {
 		p := dial(t, addr, dsn)

@@ -168,7 +168,7 @@ func (r clientReader) Read(b []byte) (int, error) {
 		if err := s.passMail(); err != nil {
 			return 0, err
 		}
-		if s.conn == nil || !s.between() || s.client.Buffered() > 0 {
+		if s.conn == nil || !s.between() || s.client.Buffered() > 0 || s.client.Midway() {
 			continue
 		}
 		if err := s.reconsider(lendFor); err != nil {
