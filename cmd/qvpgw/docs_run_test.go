@@ -225,7 +225,7 @@ schema: {migrate: false}
 // before changed: until then every statement pins.
 func settled(t *testing.T, c *pgconn.PgConn) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		run(t, c, "DISCARD ALL")
 		run(t, c, "SELECT count(*) FROM docs_triggered")
 		if pins := run(t, c, "SHOW qvpgw.pins"); pins == "" {

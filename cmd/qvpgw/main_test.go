@@ -73,10 +73,10 @@ func (l *launched) stop(t *testing.T) string {
 		if errors.As(err, &exit) {
 			t.Errorf("the gateway ended with %v:\n%s", err, l.said.String())
 		}
-	case <-time.After(25 * time.Second): // a drain would take 30
+	case <-time.After(10 * time.Second):
 		_ = l.cmd.Process.Kill()
 		<-l.ended
-		t.Errorf("the gateway did not end within 25 s of SIGTERM:\n%s", l.said.String())
+		t.Errorf("the gateway did not end within 10 s of SIGTERM:\n%s", l.said.String())
 	}
 	return l.said.String()
 }
@@ -85,7 +85,7 @@ func (l *launched) stop(t *testing.T) string {
 func launch(t *testing.T, config string) *launched {
 	t.Helper()
 	l := begin(t, config)
-	l.await(t, time.Minute)
+	l.await(t, 10*time.Second)
 	return l
 }
 

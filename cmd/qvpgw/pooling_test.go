@@ -156,7 +156,7 @@ databases: {one: {database: postgres, max_servers: 1}}
 
 func TestAClientThatWaitsLongIsTold(t *testing.T) {
 	_, addr := startGateway(t, nativeConfig(t, pgtest.Native(t), `
-pool: {size: 1, overflow: 0, query_wait_notify: 200ms, query_wait_timeout: 1m}
+pool: {size: 1, overflow: 0, query_wait_notify: 200ms, query_wait_timeout: 10s}
 `))
 	busy := connectTo(t, addr, pgtest.Superuser, "postgres")
 	run(t, busy, "BEGIN")
@@ -165,24 +165,21 @@ pool: {size: 1, overflow: 0, query_wait_notify: 200ms, query_wait_timeout: 1m}
 		if err != nil {
 			t.Fatal(err)
 		}
-		notices := make(chan string, 8)
-		cfg.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { notices <- n.Severity + " " + n.Message }
+		var notices []string
+		cfg.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { notices = append(notices, n.Severity+" "+n.Message) }
 		waiting, err := pgconn.ConnectConfig(t.Context(), cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
 		done := make(chan string)
 		go func() { done <- first(t, waiting, "SELECT 42") }()
-		if told := <-notices; !strings.HasPrefix(told, "NOTICE no server connection") {
-			t.Errorf("the client was told %q", told)
-		}
-		time.Sleep(500 * time.Millisecond) // it is not told again
+		time.Sleep(700 * time.Millisecond)
 		run(t, busy, "COMMIT")
 		if got := <-done; got != "42" {
 			t.Errorf("after its wait the client got %q", got)
 		}
-		if len(notices) != 0 {
-			t.Errorf("the client was told again: %q", <-notices)
+		if len(notices) != 1 || !strings.HasPrefix(notices[0], "NOTICE no server connection") {
+			t.Errorf("the client was told %q", notices)
 		}
 		_ = waiting.Close(t.Context())
 		run(t, busy, "BEGIN")
@@ -207,7 +204,7 @@ pool: {size: 4, overflow: 0, login_backoff: 100ms}
 	}
 	run(t, connect(t, a.DSN("postgres")), "ALTER SYSTEM SET default_transaction_read_only = on")
 	run(t, connect(t, a.DSN("postgres")), "SELECT pg_reload_conf()")
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(10 * time.Second)
 	failures := 0
 	for got := ""; got != "b"; got = first(t, client, "UPDATE who SET name = name RETURNING name") {
 		if got != "" && got != "a" {
@@ -217,7 +214,7 @@ pool: {size: 4, overflow: 0, login_backoff: 100ms}
 			}
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("after 30 s writes still go to the old primary (%q)", got)
+			t.Fatalf("after 10 s writes still go to the old primary (%q)", got)
 		}
 	}
 	figure.Print(t, "failover.demoted.failed", failures)
@@ -238,8 +235,8 @@ pool: {size: 4, overflow: 0, login_backoff: 100ms}
 		if err == nil && first(t, c, "UPDATE who SET name = name RETURNING name") == "a" {
 			break
 		}
-		if time.Since(began) > 30*time.Second {
-			t.Fatalf("after 30 s nobody is served: %v", err)
+		if time.Since(began) > 10*time.Second {
+			t.Fatalf("after 10 s nobody is served: %v", err)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
@@ -273,7 +270,7 @@ func TestTheConsoleCountsWhoIsLoggingIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer n.Close()
-	for end := time.Now().Add(30 * time.Second); listed() != "1"; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(10 * time.Second); listed() != "1"; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%s are listed, one logs in", listed())
 		}
@@ -361,7 +358,7 @@ databases: {one: {database: postgres}, two: {database: postgres}}
 	run(t, console, "KILL one")
 	select {
 	case <-sleeping:
-	case <-time.After(30 * time.Second):
+	case <-time.After(5 * time.Second):
 		t.Error("KILL left a client")
 	}
 	if got := first(t, two, "SELECT 2"); got != "2" {
@@ -401,7 +398,7 @@ func TestAReloadDropsNobody(t *testing.T) {
 	}
 	addr := l.Addr().String()
 	_ = l.Close()
-	cfg := read("pool: {size: 1, overflow: 0, query_wait_timeout: 1m}")
+	cfg := read("pool: {size: 1, overflow: 0, query_wait_timeout: 10s}")
 	cfg.Listen = addr
 	var said syncBuilder
 	p, err := build(cfg, slog.New(slog.NewTextHandler(io.MultiWriter(&said), nil)), fixed{}, new(handoff.Process))
@@ -437,7 +434,7 @@ databases: {postgres: {max_clients: 2}}
 		if got != "served" {
 			t.Errorf("who waited got %q", got)
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(5 * time.Second):
 		t.Fatal("a larger pool did not help who waits")
 	}
 	if got := p.cache.Stat().Budget; got != 8<<20 {

@@ -339,14 +339,10 @@ func TestACancelReachesAClientOfTheProcessBefore(t *testing.T) {
 		failed := make(chan error, 1)
 		begun := time.Now()
 		go func() {
-			_, err := k.run("SELECT pg_sleep(60)")
+			_, err := k.run("SELECT pg_sleep(20)")
 			failed <- err
 		}()
-		for limit := begun.Add(30 * time.Second); runSQL(t, dsn, "SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND query = 'SELECT pg_sleep(60)'")[0][0] != "1"; time.Sleep(5 * time.Millisecond) {
-			if time.Now().After(limit) {
-				t.Fatalf("client %d: its statement does not run", i)
-			}
-		}
+		time.Sleep(200 * time.Millisecond)
 		other := clients[(i+1)%len(clients)]
 		r.cancel(t, k.pid, other.key) // finds nobody
 		select {
@@ -355,7 +351,7 @@ func TestACancelReachesAClientOfTheProcessBefore(t *testing.T) {
 		case <-time.After(200 * time.Millisecond):
 		}
 		r.cancel(t, k.pid, k.key)
-		if err := <-failed; err == nil || !strings.HasPrefix(err.Error(), "57014") || time.Since(begun) > 50*time.Second {
+		if err := <-failed; err == nil || !strings.HasPrefix(err.Error(), "57014") || time.Since(begun) > 10*time.Second {
 			t.Errorf("client %d of generation %d: the cancelled statement got %v after %v", i, i, err, time.Since(begun))
 		}
 		if _, err := k.run("ROLLBACK"); err != nil {
@@ -380,7 +376,7 @@ func (r *rolling) cancel(t *testing.T, pid uint32, key []byte) {
 	if _, err := n.Write(b); err != nil {
 		t.Fatal(err)
 	}
-	_ = n.SetReadDeadline(time.Now().Add(30 * time.Second))
+	_ = n.SetReadDeadline(time.Now().Add(10 * time.Second))
 	if _, err := io.Copy(io.Discard, n); err != nil {
 		t.Errorf("the cancel request's connection did not end: %v", err)
 	}

@@ -69,7 +69,7 @@ limits: {shutdown_timeout: 1m}
 // hears is the code of the error that a client which sends nothing gets.
 func hears(t *testing.T, c *pgconn.PgConn) string {
 	t.Helper()
-	ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
 	defer stop()
 	m, err := c.ReceiveMessage(ctx)
 	if pe, ok := errors.AsType[*pgconn.PgError](err); ok {

@@ -34,7 +34,7 @@ var held = []holder{
 		committed := make(chan error, 1)
 		go func() { committed <- each(d, "SET LOCAL synchronous_commit = on", "COMMIT") }()
 		other := doing(b.connect(t))
-		for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 			rows, err := other("SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND datname = current_database()")
 			if err != nil {
 				t.Fatal(err)
@@ -86,7 +86,7 @@ func TestWritersThatAreHeldAreNotMissed(t *testing.T) {
 			// equal waits until the gateway answers from an aggregate, as the server or not.
 			equal := func(trust bool, sql string) bool {
 				t.Helper()
-				for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+				for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 					got, route := askedOf(gateways[trust], sql, "simple")
 					if !strings.HasPrefix(route, "rewrite") && time.Now().Before(deadline) {
 						continue
@@ -105,7 +105,7 @@ func TestWritersThatAreHeldAreNotMissed(t *testing.T) {
 					}
 					// Wrong it is once the gateway has read the new threshold.
 					right := equal(true, sql)
-					for deadline := time.Now().Add(patience); right && !logs && time.Now().Before(deadline); right = equal(true, sql) {
+					for deadline := time.Now().Add(10 * time.Second); right && !logs && time.Now().Before(deadline); right = equal(true, sql) {
 						time.Sleep(20 * time.Millisecond)
 					}
 					if right != logs {

@@ -60,7 +60,7 @@ func wantCode(t *testing.T, err error, code, text string) {
 // wantWhole fails unless the gateway soon holds no server connection.
 func wantWhole(t *testing.T, g *gateway.Server) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		whole := true
 		for _, p := range g.Pools() {
 			whole = whole && p.Open == p.Idle && p.Waiting == 0 && p.Resting == 0
@@ -75,15 +75,15 @@ func wantWhole(t *testing.T, g *gateway.Server) {
 }
 
 // eventually waits until the query gives want.
-func eventually(t *testing.T, dsn, sql, want string) {
+func eventually(t *testing.T, dsn, sql, want string, within time.Duration) {
 	t.Helper()
 	have := ""
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(within); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if have = run(t, dsn, sql)[0][0]; have == want {
 			return
 		}
 	}
-	t.Errorf("%s is %s after %v, wanted %s", sql, have, patience, want)
+	t.Errorf("%s is %s after %v, wanted %s", sql, have, within, want)
 }
 
 const running = `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state <> 'idle' AND pid <> pg_backend_pid()`
@@ -211,7 +211,7 @@ func TestATruncatedMessageFreesWhatItsClientHeld(t *testing.T) {
 		}
 		wantWhole(t, g)
 	}
-	eventually(t, dsn, running, "0")
+	eventually(t, dsn, running, "0", 2*time.Second)
 }
 
 func TestALengthOutOfRangeGets08P01(t *testing.T) {
@@ -255,10 +255,10 @@ func TestTheQueryOfAClientThatVanishedIsCancelled(t *testing.T) {
 		if err := f.Flush(); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, dsn, running, "1")
+		eventually(t, dsn, running, "1", 5*time.Second)
 		_ = conn.(*net.TCPConn).SetLinger(linger)
 		conn.Close()
-		eventually(t, dsn, running, "0")
+		eventually(t, dsn, running, "0", 1500*time.Millisecond)
 		if err := exec(other, "SELECT 1"); err != nil {
 			t.Errorf("another client gets %v", err)
 		}
@@ -292,12 +292,12 @@ func TestAKilledServerConnectionEndsItsClientAlone(t *testing.T) {
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- exec(victim, "SELECT pg_sleep(30)") }()
-	eventually(t, dsn, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(30)' AND state = 'active' AND datname = current_database()", "1")
+	eventually(t, dsn, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(30)' AND state = 'active' AND datname = current_database()", "1", 5*time.Second)
 	run(t, dsn, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(30)' AND state = 'active' AND datname = current_database()")
 	select {
 	case err := <-failed:
 		wantCode(t, err, "57P01", "terminating connection")
-	case <-time.After(patience):
+	case <-time.After(5 * time.Second):
 		t.Fatal("the client was not told")
 	}
 	if err := exec(other, "SELECT 1; COMMIT"); err != nil {
@@ -331,20 +331,14 @@ func TestALoginThatTakesTooLongIsEnded(t *testing.T) {
 	}
 	defer conn.Close()
 	begun := time.Now()
-	_ = conn.SetReadDeadline(begun.Add(patience))
+	_ = conn.SetReadDeadline(begun.Add(20 * time.Second))
 	if _, err := io.Copy(io.Discard, conn); err != nil {
 		t.Fatalf("the connection did not end: %v", err)
 	}
-	if d := time.Since(begun); d < 900*time.Millisecond {
+	if d := time.Since(begun); d < 900*time.Millisecond || d > 10*time.Second {
 		t.Errorf("it ended after %v", d)
 	}
-	var slow *pgconn.PgConn
-	for limit := begun.Add(patience); slow == nil; { // a machine that is busy may take too long itself
-		if slow, err = dialClient(t.Context(), addr, databaseOf(dsn), pgtest.Superuser, ""); err != nil && time.Now().After(limit) {
-			t.Fatal(err)
-		}
-	}
-	t.Cleanup(func() { _ = slow.Close(context.Background()) })
+	slow := mustDial(t, addr, dsn)
 	time.Sleep(1100 * time.Millisecond) // longer than a login may take
 	if err := exec(slow, "SELECT 1"); err != nil {
 		t.Errorf("a client that is logged in gets %v", err)
@@ -414,7 +408,7 @@ func TestACancelledWaitForAServerConnectionGets57014(t *testing.T) {
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- exec(waiter, "SELECT 1") }()
-	for deadline := time.Now().Add(patience); g.Pools()[0].Waiting == 0 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(5 * time.Second); g.Pools()[0].Waiting == 0 && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond)
 	}
 	if err := waiter.CancelRequest(t.Context()); err != nil {
@@ -441,7 +435,7 @@ func TestShutdownEndsIdleClientsAndLetsTransactionsFinish(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		ended <- g.Shutdown(ctx)
 	}()
@@ -460,7 +454,7 @@ func TestShutdownEndsIdleClientsAndLetsTransactionsFinish(t *testing.T) {
 	if _, err := dialClient(t.Context(), addr, databaseOf(dsn), pgtest.Superuser, ""); err == nil {
 		t.Error("a new client was let in")
 	}
-	eventually(t, dsn, "SELECT count(*) FROM kept", "2")
+	eventually(t, dsn, "SELECT count(*) FROM kept", "2", time.Second)
 }
 
 func TestShutdownEndsWhatRunsAtItsDeadline(t *testing.T) {
@@ -469,20 +463,20 @@ func TestShutdownEndsWhatRunsAtItsDeadline(t *testing.T) {
 	c := mustDial(t, addr, dsn)
 	failed := make(chan error, 1)
 	go func() { failed <- exec(c, "SELECT pg_sleep(60)") }()
-	eventually(t, dsn, running, "1")
+	eventually(t, dsn, running, "1", 5*time.Second)
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	begun := time.Now()
 	if err := g.Shutdown(ctx); err == nil {
 		t.Error("Shutdown says that all went well")
 	}
-	if d := time.Since(begun); d > patience {
+	if d := time.Since(begun); d > 4*time.Second {
 		t.Errorf("Shutdown took %v", d)
 	}
 	if err := <-failed; err == nil {
 		t.Error("the query was answered")
 	}
-	eventually(t, dsn, running, "0")
+	eventually(t, dsn, running, "0", 2*time.Second)
 }
 
 // TestAPipelineIsWrittenWholeBeforeAnythingIsRead is what libpq does in pipeline

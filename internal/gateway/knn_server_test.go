@@ -117,7 +117,7 @@ func TestKNNConditionC6AQueryThatRanBeforeIsJudgedByWhoWaitedForIt(t *testing.T)
 			r.held.Store(true)
 			first.send(simple(text))
 			ran := "SELECT count(*) > 0 FROM pg_stat_activity WHERE state = 'idle' AND pid <> pg_backend_pid() AND query LIKE '%<->%" + vector + "%'"
-			eventually(t, dsn, ran, "t")
+			eventually(t, dsn, ran, "t", patience)
 			writer.must("INSERT INTO joined" + nearer)
 			after := writer.rows(text)
 			second.send(simple(text))
@@ -155,7 +155,7 @@ var serverConditions = []struct {
 		d := direct(t, dsn)
 		d.must("ALTER SYSTEM SET extra_float_digits = -5")
 		d.must("SELECT pg_reload_conf()")
-		eventually(t, dsn, "SELECT current_setting('extra_float_digits')", "-5")
+		eventually(t, dsn, "SELECT current_setting('extra_float_digits')", "-5", patience)
 	}},
 	{"a process is killed, and what is not logged is gone", func(t *testing.T, c *pgtest.Cluster, dsn string) {
 		d, other := direct(t, dsn), direct(t, dsn)

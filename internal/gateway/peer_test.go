@@ -104,7 +104,7 @@ type peer struct {
 }
 
 // patience is how long a peer waits for a message, unless it says otherwise.
-const patience = 30 * time.Second
+const patience = 10 * time.Second
 
 // dial logs in at addr. params are NAME=VALUE; database and user are those of dsn
 // unless they are among them.

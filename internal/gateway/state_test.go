@@ -39,7 +39,7 @@ INSERT INTO side.kept VALUES ('side');`
 // settled waits until no server connection is being reset.
 func settled(t testing.TB, g *gateway.Server) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		resting := 0
 		for _, p := range g.Pools() {
 			resting += p.Resting

@@ -200,15 +200,12 @@ func taking(p *Pool, timeout time.Duration) <-chan error {
 	return got
 }
 
-// patience is for what comes soon, on a machine that has much else to do.
-const patience = 30 * time.Second
-
 // eventually waits until what is true.
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for limit := time.Now().Add(patience); !is(); time.Sleep(2 * time.Millisecond) {
+	for limit := time.Now().Add(5 * time.Second); !is(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(limit) {
-			t.Fatalf("after %s still not: %s", patience, what)
+			t.Fatalf("after 5 s still not: %s", what)
 		}
 	}
 }

@@ -35,10 +35,10 @@ func TestThePlaceOfALimitGoesToWhoHasWaitedLongest(t *testing.T) {
 	busy := newPool(t, Options{Server: to(t, f), Size: 1, Limits: []*Limit{l}})
 	other := newPool(t, Options{Server: to(t, f), Size: 1, Limits: []*Limit{l}})
 	c := take(t, busy)
-	hungry := taking(other, 2*patience)
+	hungry := taking(other, 5*time.Second)
 	eventually(t, "the other pool's client waits", func() bool { return other.Stat().Waiting == 1 })
 	time.Sleep(5 * time.Millisecond)
-	later := taking(busy, 2*patience)
+	later := taking(busy, 5*time.Second)
 	eventually(t, "the busy pool's client waits", func() bool { return busy.Stat().Waiting == 1 })
 	busy.Release(c)
 	select {
@@ -46,7 +46,7 @@ func TestThePlaceOfALimitGoesToWhoHasWaitedLongest(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-	case <-time.After(patience):
+	case <-time.After(3 * time.Second):
 		t.Fatal("the other pool's client starves")
 	}
 	if err := <-later; err != nil {
@@ -69,7 +69,7 @@ func TestManyPoolsShareFewPlacesWithoutStarving(t *testing.T) {
 						return
 					}
 					// The server counts those that it has not seen go yet.
-					for limit := time.Now().Add(patience); f.count() > 3; time.Sleep(time.Millisecond) {
+					for limit := time.Now().Add(5 * time.Second); f.count() > 3; time.Sleep(time.Millisecond) {
 						if time.Now().After(limit) {
 							done <- errors.New("more connections than places")
 							return
